@@ -1,0 +1,74 @@
+"""What an encoder is: it owns its preprocessing, says exactly what it will compute, then computes it.
+
+Life of an encoder: it is built from the run config on the driver (cheap, imports no torch at module level), `resolve()`
+checks its weights there and returns the `EncoderSpec`; the object then travels to worker processes, where `load` is
+called once and `prepare` / `encode` many times. Encoders never import ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+DECODER_VERSION = 1
+"""Raised whenever `chexray.data.images.decode` returns other pixels for the same bytes: stored features then expire."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Everything that determines the features an encoder stores; two equal specs give the same features.
+
+    `outputs` maps an output name to its width; "features" is always there, "logits" for classifiers.
+    `input_shape` and `input_dtype` describe what `prepare` returns for one image.
+    `weights` is the reference as the user wrote it ("random:7", a hub id, a path); `weights_sha256` what it held.
+    """
+
+    name: str
+    weights: str
+    weights_sha256: str
+    revision: str
+    preprocessing: str
+    precision: str
+    outputs: dict[str, int]
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    code_version: int
+    options: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over every field that changes a feature: the hash of the weights, not their wording."""
+        fields = asdict(self)
+        del fields["weights"]
+        text = json.dumps({**fields, "decoder_version": DECODER_VERSION}, sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    @property
+    def is_random(self) -> bool:
+        """True when the network was filled at random on request: its numbers compare with nothing else."""
+        return self.weights.startswith("random:")
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A frozen map from one greyscale image to one or more feature vectors."""
+
+    def resolve(self) -> EncoderSpec:
+        """The spec, once the weights are found and hashed. Raises WeightsError with the next move."""
+        ...
+
+    def load(self, device: str) -> None:
+        """Builds the network on `device` ("cpu", "cuda", "cuda:0") in eval mode. Called once in each worker process."""
+        ...
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """One decoded image, (height, width) uint8, to the fixed-shape array of the spec. numpy and Pillow only."""
+        ...
+
+    def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """A stack of prepared images, (n, *input_shape), to {output: (n, width) float32}, C-contiguous."""
+        ...
