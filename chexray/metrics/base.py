@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -86,21 +86,54 @@ class Score:
             raise ValueError(f"{self.metric} is null without a reason")
 
 
+Images = dict[str, np.ndarray]
+"""Per-image columns that fall out of a pass: name -> (n_synthetic,) float, in the order of the synthetic rows."""
+
+
 class Metric(Protocol):
     """A frozen dataclass of parameters. The file name is the registry name.
 
-    reads: the encoder output it consumes ("features" or "logits").
+    reads: the encoder output it consumes ("features" or "logits"); may depend on the parameters.
     outputs: the numbers it returns, in order.
     needs_real: False for metrics of the synthetic set alone (Inception score, Vendi): their floor is the real set's.
+
+    Where a mergeable summary exists, the metric also has `summarise(rows) -> Summary` and `compute(real, synthetic) ->
+    {output: value}`, with `Summary.merge` between them, as in FID: those three define the value, and `score_images`
+    adds its error, its floor and the words for what cannot be computed.
     """
 
-    reads: ClassVar[str]
-    outputs: ClassVar[tuple[Output, ...]]
-    needs_real: ClassVar[bool]
+    @property
+    def reads(self) -> str: ...
 
-    def score(self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial) -> list[Score]:
-        """One Score per output, with uncertainty and floor; nulls with reasons when there are too few images.
+    @property
+    def outputs(self) -> tuple[Output, ...]: ...
 
-        NaN or infinite features, constant features and identical sets are answered here, in words, not by an exception.
+    @property
+    def needs_real(self) -> bool: ...
+
+    def score_images(
+        self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
+    ) -> tuple[list[Score], Images]:
+        """One Score per output, in order, and what the same pass says about each synthetic image.
+
+        The scores carry uncertainty and, unless `floor` is False, the real-against-real floor; nulls with reasons when
+        there are too few images. NaN or infinite features, constant features and identical sets are answered here, in
+        words, not by an exception. Columns are absent, not NaN, where they cannot be computed.
         """
         ...
+
+    def score(
+        self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
+    ) -> list[Score]:
+        """The scores of `score_images` alone."""
+        ...
+
+
+class ScoreFromImages:
+    """Gives a metric its `score`, so that it writes `score_images` only."""
+
+    def score(
+        self: Metric, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
+    ) -> list[Score]:
+        """The scores of `score_images` alone."""
+        return self.score_images(real, synthetic, seed=seed, mapper=mapper, floor=floor)[0]

@@ -1,0 +1,53 @@
+"""Where a set of images comes from: one module a kind of source, all giving the same table."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from chexray.errors import ManifestError, StorageError
+from chexray.storage import Storage, absolute, basename
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A frozen dataclass whose fields are the keys a set may have in the config."""
+
+    def read(self, origin: str, storage: Storage) -> pa.Table:
+        """One row an image: sample_id and uri (absolute or s3://, or `file.parquet#column=image&row=17`), strings.
+
+        Optional: subject_id and prompt (strings), labels (fixed-size list of 14 int8: 1, 0, -1, null). Then every further
+        column of the input, unchanged. origin: "real" or "synthetic"; it decides which columns are looked for.
+        Raises ManifestError: what, where, found against expected, what to do.
+        """
+        ...
+
+
+def infer(path: str, storage: Storage) -> str:
+    """The source that reads `path`: "table", "folder" or "parquet_images". Raises ManifestError when none does."""
+    from chexray.data.sources._tables import TABLE_SUFFIXES, suffix
+    from chexray.data.sources.folder import IMAGE_SUFFIXES
+    from chexray.data.sources.parquet_images import find_files, has_images, is_glob
+
+    try:
+        where = absolute(path)
+        if is_glob(where):
+            if find_files(where, storage):
+                return "parquet_images"
+            raise ManifestError(f"{path}: no Parquet file matches. Check the pattern, or name one file or folder.")
+        if storage.is_dir(where):
+            names = [basename(entry.uri).lower() for entry in storage.list(where)]
+            is_parquet = any(name.endswith(".parquet") for name in names)
+            return "parquet_images" if is_parquet and not any(name.endswith(IMAGE_SUFFIXES) for name in names) else "folder"
+        if not storage.exists(where):
+            raise ManifestError(f"{path}: there is no such file or folder. Correct the path, or create the file.")
+        kind = suffix(where)
+        if kind == ".parquet" and has_images(where, storage):
+            return "parquet_images"
+    except StorageError as error:
+        raise ManifestError(f"{path}: cannot be read as a set ({error})") from error
+    if kind in TABLE_SUFFIXES:
+        return "table"
+    hint = "Name the folder that holds it" if where.lower().endswith(IMAGE_SUFFIXES) else "Set `source` to say what it is"
+    raise ManifestError(f"{path}: expected a folder of images or a table ({', '.join(TABLE_SUFFIXES)}). {hint}.")

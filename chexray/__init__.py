@@ -1,0 +1,37 @@
+"""chexray evaluates synthetic chest radiographs: fidelity, privacy and downstream utility.
+
+    from chexray import evaluate, load_config, read_results
+    run = evaluate(load_config("configs/quickstart.yaml"))
+    run.results                                   # one row, one number: value, interval, floor, n, provenance
+
+Importing this package loads neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["ChexrayError", "__version__", "evaluate", "load_config", "parse_config", "read_results"]
+
+if TYPE_CHECKING:
+    from chexray.config import load_config, parse_config
+    from chexray.errors import ChexrayError
+    from chexray.evaluation import evaluate
+    from chexray.results.rows import read_results
+
+_HOME = {
+    "ChexrayError": "chexray.errors",
+    "evaluate": "chexray.evaluation",
+    "load_config": "chexray.config",
+    "parse_config": "chexray.config",
+    "read_results": "chexray.results.rows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'chexray' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOME[name]), name)

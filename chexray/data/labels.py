@@ -1,0 +1,188 @@
+"""The 14 CheXpert labels of an image: read by name, kept as given, and turned into groups by a named policy.
+
+A manifest keeps what the labeller said: 1 positive, 0 negative, -1 uncertain, null not mentioned (Irvin et al. 2019).
+What uncertain and not mentioned count as is decided later, by the run's `label_policy`, which every result records.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chexray.errors import ConfigError, ManifestError
+from chexray.findings import FINDINGS
+
+LABELS_TYPE = pa.list_(pa.int8(), len(FINDINGS))
+"""Arrow type of the `labels` column: 14 int8 in the order of FINDINGS; a null list is an image nobody labelled."""
+
+POLICIES = ("u_zeros", "u_ones", "u_ignore")
+
+NOT_MENTIONED, UNLABELLED = -2, -3
+"""Codes of `to_codes` beside 1, 0 and -1; they never leave numpy."""
+
+MAX_CELL_CHARS = 4096
+"""14 names and values take some 400 characters; a longer cell is another column, and is not parsed."""
+
+
+def fold(name: str) -> str:
+    """A column or finding name without case, spaces and punctuation: "Pleural Effusion" and pleural_effusion agree."""
+    return re.sub(r"[^0-9a-z]", "", name.lower())
+
+
+INDEX = {fold(name): index for index, name in enumerate(FINDINGS)}
+"""Folded finding name -> its position in every label vector."""
+
+
+def apply(labels: pa.Array | pa.ChunkedArray, policy: str = "u_zeros") -> np.ndarray:
+    """The `labels` column as (n, 14) int8 under `policy`: 1 positive, 0 negative, -1 in neither group.
+
+    u_zeros: uncertain and not mentioned count as negative, as upstream CheXGenBench does (U-Zeros of Irvin et al. 2019).
+    u_ones: uncertain counts as positive, not mentioned as negative (U-Ones).
+    u_ignore: uncertain and not mentioned are in neither group (U-Ignore).
+    An image without any labels is in neither group under every policy. The policy is recorded in the results.
+    Raises ConfigError for another name.
+    """
+    if policy not in POLICIES:
+        raise ConfigError(f"label_policy: {policy!r} is not one of {', '.join(POLICIES)}.")
+    uncertain, absent = {"u_zeros": (0, 0), "u_ones": (1, 0), "u_ignore": (-1, -1)}[policy]
+    codes = to_codes(labels)
+    out = codes.copy()
+    out[codes == -1] = uncertain
+    out[codes == NOT_MENTIONED] = absent
+    out[codes == UNLABELLED] = -1
+    return out
+
+
+def to_codes(labels: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """The `labels` column as (n, 14) int8: 1, 0, -1, NOT_MENTIONED for a null, UNLABELLED for a null list."""
+    array = labels.combine_chunks() if isinstance(labels, pa.ChunkedArray) else labels
+    codes = np.full((len(array), len(FINDINGS)), UNLABELLED, dtype=np.int8)
+    labelled = array.is_valid().to_numpy(zero_copy_only=False)
+    values = pc.fill_null(array.drop_null().flatten(), NOT_MENTIONED).to_numpy(zero_copy_only=False)
+    codes[labelled] = values.reshape(-1, len(FINDINGS))
+    return codes
+
+
+def from_codes(codes: np.ndarray) -> pa.Array:
+    """The `labels` column of (n, 14) int8 codes; the inverse of `to_codes`."""
+    flat = np.ascontiguousarray(codes, dtype=np.int8).reshape(-1)
+    values = pa.array(flat, type=pa.int8(), mask=flat < -1)
+    unlabelled = pa.array((codes == UNLABELLED).all(axis=1))
+    return pa.FixedSizeListArray.from_arrays(values, type=LABELS_TYPE, mask=unlabelled)
+
+
+def from_column(column: pa.ChunkedArray, where: str) -> pa.Array:
+    """`labels` from one column of mappings: text of a Python dict or of JSON, or structs, {finding: 1/0/-1/None/nan}.
+
+    Findings are taken by name, never by their order, and one that is left out is not mentioned. An empty or NaN cell
+    is an image without labels. Raises ManifestError, starting with `where`, for an unknown finding, another value, or a
+    cell that is not a mapping.
+    """
+    encoded = column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
+    if not (pa.types.is_string(encoded.type) or pa.types.is_null(encoded.type)):
+        cells = encoded.to_pylist()
+        rows = [_codes(cell, where, row) for row, cell in enumerate(cells, start=1)]
+        return from_codes(np.array(rows, dtype=np.int8).reshape(-1, len(FINDINGS)))
+    if pa.types.is_null(encoded.type):
+        return pa.nulls(len(column), LABELS_TYPE)
+    # Far fewer distinct label dicts than rows: each is parsed once.
+    dictionary = pc.dictionary_encode(encoded, null_encoding="encode").combine_chunks()
+    index = dictionary.indices.to_numpy()
+    first_row = np.full(len(dictionary.dictionary), len(index), dtype=np.int64)
+    np.minimum.at(first_row, index, np.arange(len(index)))
+    rows = [
+        _codes(_parse(cell, where, int(row) + 1), where, int(row) + 1)
+        for cell, row in zip(dictionary.dictionary.to_pylist(), first_row, strict=True)
+    ]
+    return from_codes(np.array(rows, dtype=np.int8).reshape(-1, len(FINDINGS))[index])
+
+
+def from_finding_columns(table: pa.Table, names: Mapping[str, str], where: str) -> pa.Array:
+    """`labels` from one column a finding; `names` maps a finding to its column. Findings without a column are null.
+
+    An image that is null in every one of these columns is one without labels. Raises ManifestError for other values.
+    """
+    codes = np.full((len(table), len(FINDINGS)), NOT_MENTIONED, dtype=np.int8)
+    for finding, name in names.items():
+        try:
+            values = table[name].cast(pa.float64()).to_numpy()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            values = np.array([_number(value) for value in table[name].to_pylist()])
+        known = np.isnan(values) | np.isin(values, (1, 0, -1))
+        if not known.all():
+            row = int(np.argmin(known))
+            raise ManifestError(
+                f"{where}: column {name!r} of data row {row + 1} is {str(table[name][row])!r}, expected 1, 0, -1 or "
+                "empty. Correct it, or leave labels out with columns: {labels: null}."
+            )
+        codes[:, INDEX[fold(finding)]] = np.where(np.isnan(values), NOT_MENTIONED, values).astype(np.int8)
+    codes[(codes == NOT_MENTIONED).all(axis=1)] = UNLABELLED
+    return from_codes(codes)
+
+
+def _parse(cell: str | None, where: str, row: int) -> Any:
+    """One text cell to a mapping, or None when it is empty."""
+    if cell is None or cell.strip().lower() in ("", "nan", "none", "null"):
+        return None
+    if len(cell) <= MAX_CELL_CHARS:
+        text = cell.replace("'", '"')
+        try:
+            # json is some ten times faster than ast, and reads what upstream writes once the quotes are its own.
+            return json.loads(re.sub(r"\bNone\b", "null", re.sub(r"\bnan\b", "NaN", text)))
+        except (ValueError, RecursionError):
+            pass
+        try:
+            return ast.literal_eval(re.sub(r"\bnan\b", "None", cell.strip()))
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            pass
+    # The cell is not shown: a column chosen by mistake may hold report text.
+    raise ManifestError(
+        f"{where}: the labels of data row {row} ({len(cell)} characters) are not a mapping such as "
+        "{'Edema': 1.0, 'Fracture': None}. Name the right column in columns: {labels: ...}, or null to leave labels out."
+    )
+
+
+def _codes(cell: Any, where: str, row: int) -> list[int]:
+    """One mapping to 14 codes."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return [UNLABELLED] * len(FINDINGS)
+    if not isinstance(cell, Mapping):
+        raise ManifestError(
+            f"{where}: the labels of data row {row} are a {type(cell).__name__}, expected a mapping of finding to "
+            "1, 0, -1 or None: labels are read by name, never by position. Name another column in columns: {labels: ...}."
+        )
+    codes = [NOT_MENTIONED] * len(FINDINGS)
+    for name, value in cell.items():
+        index = INDEX.get(fold(str(name)))
+        if index is None:
+            near = difflib.get_close_matches(str(name), FINDINGS, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(FINDINGS)}."
+            raise ManifestError(f"{where}: the labels of data row {row} name the finding {str(name)!r}. {hint}")
+        number = _number(value)
+        if math.isnan(number):
+            continue
+        if number not in (1.0, 0.0, -1.0):
+            raise ManifestError(
+                f"{where}: {FINDINGS[index]} of data row {row} is {value!r}, expected 1, 0, -1 or None. Correct the cell."
+            )
+        codes[index] = int(number)
+    return codes
+
+
+def _number(value: Any) -> float:
+    """A label value as a number: NaN for what is empty, infinity for what is none."""
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "nan", "none", "null")):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.inf

@@ -1,0 +1,233 @@
+"""A set of images as one Arrow table, checked before anything runs; what cannot be an image row is a reject with a reason.
+
+Every row given ends in exactly one of three places: `table`, `rejects` (something is wrong with it) or `excluded`
+(left out on purpose, counted by reason).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chexray.data.labels import LABELS_TYPE, to_codes
+from chexray.data.sources import Source
+from chexray.errors import ManifestError
+from chexray.storage import Storage
+
+COLUMNS = {
+    "sample_id": pa.string(),
+    "image_key": pa.string(),
+    "uri": pa.string(),
+    "subject_id": pa.string(),
+    "prompt": pa.string(),
+    "labels": LABELS_TYPE,
+    "row": pa.int64(),
+}
+"""Columns every manifest has, and their types; `row` is the position in the source, counted from 0."""
+
+RESERVED = frozenset(COLUMNS)
+
+REJECT_SCHEMA = pa.schema(
+    [
+        ("set", pa.string()),
+        ("sample_id", pa.string()),
+        ("uri", pa.string()),
+        ("image_key", pa.string()),
+        ("stage", pa.string()),
+        ("code", pa.string()),
+        ("detail", pa.string()),
+        ("transient", pa.bool_()),
+    ]
+)
+"""One row an image that could not be used. stage: "manifest", "fetch", "decode" or "encode"."""
+
+FRAGMENT = "#column="
+"""What follows it in a uri names an image inside a file: `part.parquet#column=image&row=17`, rows from 0."""
+
+METADATA_KEY = b"chexray"
+"""Key of the schema metadata in which a source hands over {"path", "roles", "notes"} as JSON."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One set of images: `table` is sorted by sample_id and holds COLUMNS, then every further column of the source.
+
+    origin: "real" or "synthetic". n_rows: rows the source gave = table + rejects + excluded.
+    excluded: reason -> rows left out on purpose. notes: lines to show the user.
+    roles: reserved column -> the source's own column it was read from.
+    """
+
+    name: str
+    origin: str
+    table: pa.Table
+    rejects: pa.Table
+    n_rows: int
+    excluded: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    roles: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over the values of every column: an image changed in place, or a label, gives another."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name in sorted(self.table.column_names):
+            column = self.table[name]
+            digest.update(f"{name}:{column.type}:{len(column)};".encode())
+            _digest_column(digest, column)
+        return digest.hexdigest()
+
+
+def load(name: str, origin: str, source: Source, storage: Storage, **kw: Any) -> Manifest:
+    """The manifest of a source: read, then `build` with the remaining arguments."""
+    return build(name, origin, source.read(origin, storage), storage, **kw)
+
+
+def build(
+    name: str,
+    origin: str,
+    table: pa.Table,
+    storage: Storage,
+    *,
+    on_duplicate: str = "error",
+    limit: int | None = None,
+) -> Manifest:
+    """The manifest of a source's table, with every image looked up and keyed by its path, size and version.
+
+    Images that do not exist become rejects; when more than half are missing the root is wrong, and that is an error.
+    on_duplicate: "error", or "first" to keep the first row of each sample_id.
+    limit: keep that many rows, those whose sample_id hashes lowest, so that a sorted table is not cut to its first class.
+    Raises ManifestError for an empty set, null or duplicate sample_ids, and missing images as above.
+    """
+    if on_duplicate not in ("error", "first"):
+        raise ManifestError(f"{origin}.on_duplicate: {on_duplicate!r} is not one of error, first.")
+    n_rows, excluded = len(table), {}
+    if not n_rows:
+        raise ManifestError(f"{origin} set {name!r} has no rows. Give it at least one image.")
+    given = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    notes = [f"{name}: {note}" for note in given.get("notes", [])]
+    where = given.get("path") or f"{origin} set {name!r}"
+    table = _with_columns(table)
+    table = _unique(where, origin, table, on_duplicate)
+    if len(table) < n_rows:
+        excluded["duplicate_sample_id"] = n_rows - len(table)
+    if limit is not None and limit < len(table):
+        excluded["limit"] = len(table) - limit
+        table = table.take(_lowest_hashes(table["sample_id"].to_pylist(), limit))
+    table, rejects = _look_up(name, where, origin, table, storage)
+    n_shared = len(table) - pc.count_distinct(table["image_key"]).as_py()
+    if n_shared:
+        notes.append(f"{name}: {n_shared} rows name an image that another row names too; each row counts")
+    return Manifest(name, origin, table, rejects, n_rows, excluded, tuple(notes), given.get("roles", {}))
+
+
+def image_key(uri: str, size: int, version: str) -> str:
+    """32 hex digits that identify one image in one state; features are stored under it."""
+    return hashlib.blake2b(f"{uri}|{size}|{version}".encode(), digest_size=16).hexdigest()
+
+
+def _with_columns(table: pa.Table) -> pa.Table:
+    """The table with exactly the reserved columns first, in order and type, then the others; sorted order is not set."""
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {}
+    for name, kind in COLUMNS.items():
+        if name == "row":
+            columns[name] = pa.array(np.arange(len(table)))
+        elif name in table.column_names:
+            columns[name] = table[name].cast(kind)
+        else:
+            columns[name] = pa.nulls(len(table), kind)
+    further = {name: table[name] for name in table.column_names if name not in columns}
+    return pa.table({**columns, **further})
+
+
+def _unique(where: str, origin: str, table: pa.Table, on_duplicate: str) -> pa.Table:
+    """The table sorted by sample_id, one row each."""
+    ids = table["sample_id"]
+    if ids.null_count:
+        row = pc.index(ids.is_null(), True).as_py() + 1
+        raise ManifestError(
+            f"{where}: {ids.null_count} of {len(ids)} rows have no sample_id, first data row {row}. "
+            f"Fill it, or name another column in {origin}.columns.sample_id."
+        )
+    order = pc.sort_indices(table, sort_keys=[("sample_id", "ascending"), ("row", "ascending")])
+    table = table.take(order).combine_chunks()
+    ids = table["sample_id"]
+    repeated = np.zeros(len(ids), dtype=bool)
+    repeated[1:] = pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False) if len(ids) > 1 else False
+    if not repeated.any():
+        return table
+    if on_duplicate == "error":
+        rows = table["row"].to_numpy()
+        # The duplicate met first when reading the file, not the first in sorted order.
+        second = np.flatnonzero(repeated)[np.argmin(rows[repeated])]
+        raise ManifestError(
+            f"{where}: {int(repeated.sum())} of {len(ids)} sample_ids repeat, first "
+            f"{ids[second].as_py()!r} (data rows {rows[second - 1] + 1} and {rows[second] + 1}). Name a unique column in "
+            f"{origin}.columns.sample_id, or keep the first of each with {origin}.on_duplicate: first."
+        )
+    return table.filter(pa.array(~repeated))
+
+
+def _lowest_hashes(ids: list[str], limit: int) -> np.ndarray:
+    """Positions, ascending, of the `limit` ids with the lowest hash."""
+    hashes = np.array([int.from_bytes(hashlib.blake2b(i.encode(), digest_size=8).digest(), "big") for i in ids], np.uint64)
+    return np.sort(np.argsort(hashes, kind="stable")[:limit])
+
+
+def _look_up(name: str, where: str, origin: str, table: pa.Table, storage: Storage) -> tuple[pa.Table, pa.Table]:
+    """The rows whose image exists, with `image_key` filled in, and the rejects for the others."""
+    uris = table["uri"].to_pylist()
+    files = [None if uri is None else uri.partition(FRAGMENT)[0] for uri in uris]
+    distinct = list(dict.fromkeys(file for file in files if file is not None))
+    stats = dict(zip(distinct, storage.stat(distinct), strict=True))
+    found = [None if file is None else stats[file] for file in files]
+    missing = np.array([stat is None for stat in found])
+    n_missing = int(missing.sum())
+    if 2 * n_missing > len(table):
+        rows = table["row"].to_numpy()
+        first = np.flatnonzero(missing)[np.argmin(rows[missing])]
+        raise ManifestError(
+            f"{where}: {n_missing} of {len(table)} rows name an image that does not exist, first {uris[first]!r} "
+            f"(data row {rows[first] + 1}). Set {origin}.image_root to the folder that their paths start from."
+        )
+    keys = [None if s is None else image_key(str(uri), s.size, s.version) for uri, s in zip(uris, found, strict=True)]
+    table = table.set_column(table.column_names.index("image_key"), "image_key", pa.array(keys, pa.string()))
+    lost = table.filter(pa.array(missing))
+    no_path = lost["uri"].is_null()
+    rejects = pa.table(
+        {
+            "set": pa.array([name] * n_missing, pa.string()),
+            "sample_id": lost["sample_id"],
+            "uri": lost["uri"],
+            "image_key": lost["image_key"],
+            "stage": pa.array(["manifest"] * n_missing, pa.string()),
+            "code": pc.if_else(no_path, "no_path", "not_found"),
+            "detail": pc.if_else(no_path, "the row names no image", "there is no such file"),
+            "transient": pa.array([False] * n_missing),
+        },
+        schema=REJECT_SCHEMA,
+    )
+    return table.filter(pa.array(~missing)).combine_chunks(), rejects
+
+
+def _digest_column(digest: Any, column: pa.ChunkedArray) -> None:
+    """Feeds the values of a column, not its memory layout: equal tables agree however they were chunked or sliced."""
+    if pa.types.is_fixed_size_list(column.type) and column.type == LABELS_TYPE:
+        digest.update(to_codes(column).tobytes())
+        return
+    try:
+        texts = column.cast(pa.string()).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        texts = pa.array([None if value is None else repr(value) for value in column.to_pylist()], pa.string())
+    lengths = pc.fill_null(pc.binary_length(texts), -1)
+    digest.update(lengths.to_numpy(zero_copy_only=False).astype("<i4").tobytes())
+    digest.update("".join(texts.drop_null().to_pylist()).encode())

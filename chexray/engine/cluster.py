@@ -1,0 +1,182 @@
+"""One Ray, quiet and sized: joins the cluster of RAY_ADDRESS, or starts a local one and ends it.
+
+An actor pool that books every CPU hangs Ray Data for half an hour, in silence; so pools are sized here, before
+anything starts, and what does not fit is a ResourceError that says what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from chexray.config import EncodeConfig, RayConfig
+from chexray.errors import ResourceError
+
+_QUIET = {
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    # Left unset, a local ray.init() turns token authentication on and writes a token into the home directory.
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_GPU_BATCH, _CPU_BATCH = 64, 16
+_GPU_CHUNK, _CPU_CHUNK = 256, 64
+_BYTES_PER_CPU_ACTOR = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster offers: logical CPUs and GPUs, memory in bytes, number of live nodes, start-up seconds."""
+
+    cpus: float
+    gpus: float
+    memory: float
+    nodes: int
+    startup_s: float = 0.0
+    joined: bool = False
+
+    def describe(self) -> str:
+        where = "cluster" if self.joined else "local Ray"
+        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
+        return f"{where}: {self.nodes} node{'s' * (self.nodes != 1)}, {self.cpus:g} CPU{gpus}"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Sizes of the encode stage. `cpus_per_actor` is what Ray books; `torch_threads` is what an actor uses."""
+
+    device: str
+    layout: str
+    actors: int
+    cpus_per_actor: float
+    cpus_per_decode: float
+    gpus_per_actor: float
+    torch_threads: int
+    batch_size: int
+    chunk_size: int
+
+
+@contextmanager
+def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
+    """A connected Ray. A local one is shut down on exit, its files removed; a joined one is only left."""
+    for key, value in _QUIET.items():
+        if not (verbose and "LOG" in key):
+            os.environ.setdefault(key, value)
+    import ray
+
+    started = time.monotonic()
+    address = config.address or os.environ.get("RAY_ADDRESS") or None
+    owns = not ray.is_initialized()
+    folder: str | None = None
+    if owns:
+        common = {"log_to_driver": verbose, "logging_level": "info" if verbose else "error"}
+        if address:
+            try:
+                ray.init(address=address, **common)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise ResourceError(
+                    f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0][:160]}). "
+                    "Start one with `ray start --head`, correct RAY_ADDRESS, or unset it to run locally."
+                ) from None
+        else:
+            # A short path: Ray's sockets live below it and may not pass 107 characters.
+            folder = tempfile.mkdtemp(prefix="cxr-", dir="/tmp" if Path("/tmp").is_dir() else None)
+            ray.init(
+                num_cpus=config.num_cpus,
+                include_dashboard=False,
+                object_store_memory=_object_store_bytes(config),
+                _temp_dir=folder,
+                **common,
+            )
+    _quiet_data(verbose)
+    try:
+        total = ray.cluster_resources()
+        yield Resources(
+            cpus=total.get("CPU", 0.0),
+            gpus=total.get("GPU", 0.0),
+            memory=total.get("memory", 0.0),
+            nodes=sum(node["Alive"] for node in ray.nodes()),
+            startup_s=time.monotonic() - started,
+            joined=bool(address) or not owns,
+        )
+    finally:
+        if owns:
+            ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _quiet_data(verbose: bool) -> None:
+    import logging
+
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = verbose
+    context.print_on_execution_start = verbose
+    if not verbose:
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+
+def _object_store_bytes(config: RayConfig) -> int:
+    """Features of a run fit in 2 GB (75,649 x 2048 float32 are 614 MB); small machines give a quarter of memory."""
+    if config.object_store_gb:
+        return int(config.object_store_gb * 1e9)
+    try:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        physical = 4_000_000_000
+    return int(min(2e9, max(2.5e8, physical / 4)))
+
+
+def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> Pool:
+    """Sizes the encode stage for what the cluster has. Raises ResourceError rather than let a pool hang."""
+    device = config.device
+    if device == "auto":
+        device = "cuda" if resources.gpus >= 1 else "cpu"
+    if device == "cuda" and resources.gpus < 1:
+        raise ResourceError(
+            f"encode.device is cuda, but {resources.describe()} has no GPU. Use encode.device=cpu, or join a cluster "
+            "with GPU workers by RAY_ADDRESS."
+        )
+    on_gpu = device == "cuda"
+    batch = (_GPU_BATCH if on_gpu else _CPU_BATCH) if config.batch_size == "auto" else config.batch_size
+    chunk = (_GPU_CHUNK if on_gpu else _CPU_CHUNK) if config.chunk_size == "auto" else config.chunk_size
+    layout = ("split" if on_gpu else "fused") if config.layout == "auto" else config.layout
+    n_chunks = max(1, -(-n_images // chunk))
+
+    if resources.cpus < 1:
+        raise ResourceError(f"{resources.describe()}: decoding needs at least 1 CPU. Add CPUs or wait for workers.")
+    if on_gpu:
+        actors = min(int(resources.gpus), n_chunks) if config.actors == "auto" else config.actors
+        if actors > resources.gpus:
+            raise ResourceError(
+                f"encode.actors is {actors}, one GPU each, but {resources.describe()}. Set encode.actors=auto."
+            )
+        return Pool(device, layout, actors, 0.0, 1.0, 1.0, 4, batch, chunk)
+    # Half a CPU stays free per two: the decode tasks of the split layout, and Ray Data itself, must be able to start.
+    by_memory = max(1, int(resources.memory // _BYTES_PER_CPU_ACTOR)) if resources.memory else 10**6
+    actors = min(max(1, int(resources.cpus)), n_chunks, by_memory) if config.actors == "auto" else config.actors
+    share = max(1, int(resources.cpus // actors))
+    booked = 0.5 * share if layout == "fused" else 0.5
+    if actors > resources.cpus:
+        raise ResourceError(
+            f"encode.actors is {actors}, but {resources.describe()}: a pool larger than the CPUs would wait for ever. "
+            f"Set encode.actors to at most {int(resources.cpus)}, or auto."
+        )
+    return Pool(device, layout, actors, booked, 0.25, 0.0, share, batch, chunk)
+
+
+def say(message: str) -> None:
+    """One line to the terminal's error stream, which keeps standard output for results."""
+    print(message, file=sys.stderr, flush=True)

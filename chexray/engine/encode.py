@@ -1,0 +1,214 @@
+"""Encodes what is pending, on Ray Data, and loses nothing.
+
+Pending images are cut into fixed chunks, one Ray Data block each. Fused (CPU): one actor fetches, decodes, encodes and
+commits. Split (GPU): decode tasks feed the encoder actors. The commit is ours (features.py), because Ray Data's own
+writers and checkpoints lose rows or reasons. A chunk that kills its worker is bisected until the one image that does
+it stands alone among the rejects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, WorkerCrashedError
+
+from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.engine.cluster import Pool, say
+from chexray.engine.features import Done, FeatureStore, chunk_name, pending
+from chexray.engine.progress import Progress
+from chexray.engine.worker import CHUNK_SCHEMA, Encode, Job, Prepare
+from chexray.errors import ChexrayError, RunFailed
+
+MAX_TASK_RETRIES = 2
+"""Tries of a chunk whose actor died. Ray's default of -1 would feed a poisonous image to new actors for ever."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the stage did: images encoded now, CPU-seconds inside the workers, and what the stores hold at the end."""
+
+    n_encoded: int
+    cpu_s: float
+    done: dict[str, Done]
+
+
+def plan_chunks(
+    images: dict[str, str], encoders: dict[str, tuple[Encoder, EncoderSpec]], done: dict[str, Done], chunk_size: int
+) -> list[pa.Table]:
+    """Pending images cut into chunks of equal pending encoders.
+
+    images: {image_key: uri} in manifest order. Committed chunks are whole slices of this order, so what is left after
+    a crash is sliced as it was before it, and every batch holds the images it would have held.
+    """
+    by_need: dict[tuple[str, ...], list[str]] = {}
+    todo = {label: set(pending(images, done[label])) for label in encoders}
+    for key in images:
+        need = tuple(label for label in encoders if key in todo[label])
+        if need:
+            by_need.setdefault(need, []).append(key)
+    chunks = []
+    for need, keys in by_need.items():
+        for start in range(0, len(keys), chunk_size):
+            part = keys[start : start + chunk_size]
+            chunks.append(_chunk(part, [images[key] for key in part], ",".join(need)))
+    return chunks
+
+
+def _chunk(keys: Sequence[str], uris: Sequence[str], need: str) -> pa.Table:
+    return pa.table({"image_key": keys, "uri": uris, "encoders": [need] * len(keys)}, schema=CHUNK_SCHEMA)
+
+
+def encode(
+    images: dict[str, str],
+    encoders: dict[str, tuple[Encoder, EncoderSpec]],
+    store: FeatureStore,
+    pool: Pool,
+    job: Job,
+    progress: Progress,
+) -> Encoded:
+    """Encodes what is pending, commits it, and returns what is committed. Raises RunFailed if an image is in neither
+    parts nor rejects at the end."""
+    for _, spec in encoders.values():
+        store.describe(spec)
+    done = {label: store.done(spec) for label, (_, spec) in encoders.items()}
+    chunks = plan_chunks(images, encoders, done, pool.chunk_size)
+    n_encoded, cpu_s = 0, 0.0
+    if chunks:
+        progress.total = sum(chunk.num_rows for chunk in chunks)
+        for row in _run(chunks, job, pool, store):
+            n_encoded += row["n_done"] - row["n_rejected"]
+            cpu_s += row["cpu_s"]
+            progress.advance(row["n_done"], row["n_rejected"])
+        progress.close()
+        done = {label: store.done(spec) for label, (_, spec) in encoders.items()}
+    for label in encoders:
+        missing = [key for key in images if key not in done[label].rows and key not in done[label].rejects]
+        if missing:
+            raise RunFailed(
+                f"{len(missing)} of {len(images)} images are neither encoded by {label} nor rejected, first "
+                f"{images[missing[0]]}. Run the same command again to resume; what is committed stays."
+            )
+    return Encoded(n_encoded, cpu_s, done)
+
+
+def _run(chunks: list[pa.Table], job: Job, pool: Pool, store: FeatureStore) -> Iterator[dict]:
+    """Commit rows of all chunks; falls back to one task a chunk when workers die of what they read."""
+    committed: set[str] = set()
+    try:
+        for row in _stream(chunks, job, pool):
+            committed.add(row["chunk"])
+            yield row
+        return
+    except (RayError, RuntimeError) as error:
+        _raise_ours(error)
+        if not _is_crash(error):
+            raise
+    say("a worker died repeatedly; isolating the image that kills it")
+    done = {label: store.done(spec) for label, (_, spec) in job.encoders.items()}
+    left = []
+    for chunk in chunks:
+        keys, labels = chunk["image_key"].to_pylist(), chunk["encoders"][0].as_py().split(",")
+        if all(done[label].covers(key) for label in labels for key in keys):
+            if chunk_name(keys) not in committed:
+                yield {"chunk": chunk_name(keys), "n_done": len(keys), "n_rejected": 0, "cpu_s": 0.0}
+        else:
+            left.append(chunk)
+    yield from _isolate(left, job, pool)
+
+
+def _stream(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
+    data = ray.data.from_arrow(chunks)
+    if pool.layout == "split":
+        # Other resources than the actors', so that Ray does not fuse the stages: a fused GPU waits for Pillow.
+        data = data.map_batches(
+            _prepare,
+            fn_args=(job,),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=pool.cpus_per_decode,
+        )
+    data = data.map_batches(
+        Encode,
+        fn_constructor_args=(job,),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=pool.actors, max_size=pool.actors, max_tasks_in_flight_per_actor=2),
+        num_cpus=pool.cpus_per_actor,
+        num_gpus=pool.gpus_per_actor or None,
+        max_task_retries=MAX_TASK_RETRIES,
+    )
+    for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()
+
+
+def _prepare(table: pa.Table, job: Job) -> pa.Table:
+    return Prepare(job)(table)
+
+
+def _isolate(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
+    """Each chunk in a process of its own; one that dies is halved, and a single image that dies is a reject."""
+    reference = ray.put(job)
+
+    @ray.remote(num_cpus=pool.cpus_per_actor or 1, num_gpus=pool.gpus_per_actor or None, max_retries=0, max_calls=8)
+    def run(chunk: pa.Table, job: Job) -> dict:
+        return Encode(job)(chunk).to_pylist()[0]
+
+    waiting = list(reversed(chunks))
+    flying: dict = {}
+    while waiting or flying:
+        while waiting and len(flying) < pool.actors:
+            chunk = waiting.pop()
+            flying[run.remote(chunk, reference)] = chunk
+        finished, _ = ray.wait(list(flying), num_returns=1)
+        chunk = flying.pop(finished[0])
+        try:
+            yield ray.get(finished[0])
+        except (RayError, RuntimeError) as error:
+            _raise_ours(error)
+            if not _is_crash(error):
+                raise
+            if chunk.num_rows > 1:
+                half = chunk.num_rows // 2
+                waiting += [chunk.slice(half), chunk.slice(0, half)]
+            else:
+                yield _reject_crash(chunk, job)
+
+
+def _reject_crash(chunk: pa.Table, job: Job) -> dict:
+    import numpy as np
+
+    keys = chunk["image_key"].to_pylist()
+    reject = {"image_key": keys[0], "stage": "decode", "code": "crash", "transient": False}
+    reject["detail"] = "the worker process died while decoding or encoding this image"
+    for label in chunk["encoders"][0].as_py().split(","):
+        spec = job.encoders[label][1]
+        empty = {output: np.empty((0, width), np.float32) for output, width in spec.outputs.items()}
+        job.store.commit(spec, [], empty, [reject], chunk_name(keys))
+    return {"chunk": chunk_name(keys), "n_done": 1, "n_rejected": 1, "cpu_s": 0.0}
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: list[BaseException] = []
+    queue: list[BaseException | None] = [error]
+    while queue:
+        current = queue.pop()
+        if current is None or any(current is other for other in seen):
+            continue
+        seen.append(current)
+        yield current
+        queue += [current.__cause__, current.__context__, getattr(current, "cause", None)]
+
+
+def _raise_ours(error: BaseException) -> None:
+    """A ChexrayError raised in a worker, as itself."""
+    for cause in _causes(error):
+        if isinstance(cause, ChexrayError):
+            kind = next(base for base in type(cause).__mro__ if base.__module__ == ChexrayError.__module__)
+            raise kind(str(getattr(cause, "cause", cause)).strip().splitlines()[-1]) from None
+
+
+def _is_crash(error: BaseException) -> bool:
+    return any(isinstance(cause, RayActorError | WorkerCrashedError | GetTimeoutError) for cause in _causes(error))

@@ -1,0 +1,81 @@
+"""The progress line of a run: redrawn in place on a terminal, one plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TextIO
+
+PLAIN_EVERY_S = 5.0
+REDRAW_EVERY_S = 0.2
+
+
+def _duration(seconds: float) -> str:
+    seconds = int(seconds + 0.5)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+@dataclass
+class Progress:
+    """Counts units done of `total` in a stage. The rate starts with the first unit, so start-up does not dilute it.
+
+    `on_change` hears every update; evaluate uses it to keep status.json fresh.
+    """
+
+    stage: str
+    unit: str
+    total: int
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    clock: Callable[[], float] = time.monotonic
+    on_change: Callable[[Progress], None] | None = None
+    done: int = 0
+    rejected: int = 0
+    _first: tuple[float, int] | None = None
+    _shown: float = float("-inf")
+
+    def advance(self, done: int, rejected: int = 0) -> None:
+        now = self.clock()
+        self.done += done
+        self.rejected += rejected
+        if self._first is None:
+            self._first = (now, self.done)
+        self._show(now)
+        if self.on_change:
+            self.on_change(self)
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second since the first was done; None until there is a span to divide by."""
+        if self._first is None or self.done <= self._first[1]:
+            return None
+        span = self.clock() - self._first[0]
+        return (self.done - self._first[1]) / span if span > 0 else None
+
+    def line(self) -> str:
+        parts = [f"{self.stage}: {self.done:,}/{self.total:,} {self.unit}"]
+        rate = self.rate
+        if rate:
+            parts.append(f"{rate:.3g} {self.unit}/s")
+            if self.done < self.total:
+                parts.append(f"{_duration((self.total - self.done) / rate)} left")
+        if self.rejected:
+            parts.append(f"{self.rejected:,} rejected")
+        return ", ".join(parts)
+
+    def _show(self, now: float, *, last: bool = False) -> None:
+        terminal = self.stream.isatty()
+        if not last and now - self._shown < (REDRAW_EVERY_S if terminal else PLAIN_EVERY_S):
+            return
+        self._shown = now
+        self.stream.write(f"\r\x1b[2K{self.line()}" + ("\n" if last else "") if terminal else f"{self.line()}\n")
+        self.stream.flush()
+
+    def close(self) -> None:
+        """Writes the last state of the line."""
+        self._show(self.clock(), last=True)

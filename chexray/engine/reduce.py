@@ -1,0 +1,173 @@
+"""Turns stored features into scores, on Ray tasks.
+
+A cell is (synthetic set, encoder, subset): its metrics share one selection of rows and one task. Small cells run whole
+in a task each; in a large one the metrics hand their shards and tiles to further tasks through a mapper. What is
+summed, and in which order, is fixed by the metric, so neither the number of workers nor their speed can reach a value.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import ray
+
+from chexray.engine.progress import Progress
+from chexray.metrics.base import Mapper, Metric, Rows, Score, serial
+
+LARGE_CELL_FLOP = 4e12
+"""About a minute of one core's GEMM: above it, spreading tiles over tasks is worth their start."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Metrics of one subset of one synthetic set in one encoder's space.
+
+    real, synthetic: row numbers into the encoder's feature matrices. unavailable: why membership is unknown, or "".
+    metrics: {key: Metric}; the key is only carried along.
+    """
+
+    encoder: str
+    synthetic_set: str
+    subset: str
+    real: np.ndarray
+    synthetic: np.ndarray
+    metrics: dict[str, Metric]
+    unavailable: str = ""
+    per_image: bool = False
+    floor: bool = True
+
+
+@dataclass
+class CellResult:
+    """Scores by metric key, columns per synthetic image, and tracebacks of metrics that failed."""
+
+    scores: list[tuple[str, Score]] = field(default_factory=list)
+    images: dict[str, np.ndarray] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+
+class RayMapper:
+    """`Mapper` on Ray tasks: shared arrays are put once, a bounded number of items is in flight, results keep order."""
+
+    def __init__(self, in_flight: int):
+        self.in_flight = in_flight
+
+    def __call__(self, fn: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Any]:
+        function = ray.put(fn)
+        placed = [ray.put(array) for array in shared]
+        # Passed one by one, so that Ray resolves each reference to a zero-copy view.
+        submit = ray.remote(num_cpus=1)(_call).remote
+        source = iter(items)
+        flying = [submit(function, item, *placed) for item in islice(source, self.in_flight)]
+        while flying:
+            yield ray.get(flying.pop(0))
+            flying += [submit(function, item, *placed) for item in islice(source, 1)]
+
+
+def _call(fn: Callable[..., Any], item: Any, *shared: Any) -> Any:
+    return fn(item, *shared)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One encoder output for the images of one set: ids (n,) sorted, features (n, d) float32, subjects (n,) or None."""
+
+    ids: np.ndarray
+    features: np.ndarray
+    subjects: np.ndarray | None
+
+    def rows(self, index: np.ndarray) -> Rows:
+        whole = len(index) == len(self.ids) and bool(np.all(index == np.arange(len(index))))
+        everything = Rows(self.ids, self.features, self.subjects)
+        return everything if whole else everything.take(index)
+
+
+def score_cell(cell: Cell, real: dict[str, Matrix], synthetic: dict[str, Matrix], seed: int, mapper: Mapper):
+    """All metrics of a cell. A metric that raises costs its own rows, with the reason, and no other's.
+
+    real, synthetic: {output: Matrix}.
+    """
+    result = CellResult()
+    for key, metric in cell.metrics.items():
+        if cell.unavailable:
+            result.scores += [(key, _null(output, "undefined", cell.unavailable)) for output in metric.outputs]
+            continue
+        try:
+            scores, images = metric.score_images(
+                real[metric.reads].rows(cell.real),
+                synthetic[metric.reads].rows(cell.synthetic),
+                seed=seed,
+                mapper=mapper,
+                floor=cell.floor,
+            )
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"[:300]
+            result.scores += [(key, _null(output, "failed", reason)) for output in metric.outputs]
+            result.failures.append(f"{cell.encoder} {cell.subset} {key}\n{traceback.format_exc()}")
+            continue
+        result.scores += [(key, score) for score in scores]
+        if cell.per_image:
+            result.images.update(images)
+    return result
+
+
+def _null(output: Any, status: str, reason: str) -> Score:
+    return Score(output.name, None, output.better, status=status, reason=reason)
+
+
+def _flop(cell: Cell, real: dict[str, Matrix]) -> float:
+    width = max(matrix.features.shape[1] for matrix in real.values())
+    return 2.0 * (len(cell.real) + len(cell.synthetic)) ** 2 * width
+
+
+def reduce(
+    cells: Sequence[Cell],
+    matrices: dict[str, dict[str, dict[str, Matrix]]],
+    real_set: str,
+    *,
+    seed: int,
+    workers: int,
+    progress: Progress,
+) -> list[CellResult]:
+    """Scores of every cell, in the order of `cells`.
+
+    matrices: {encoder: {set name: {output: Matrix}}}; each is placed in the object store once.
+    """
+    placed = {encoder: {name: ray.put(outputs) for name, outputs in sets.items()} for encoder, sets in matrices.items()}
+    progress.total = len(cells)
+    small = ray.remote(num_cpus=1)(_small).remote
+    large = ray.remote(num_cpus=0)(_large).remote
+    results: list[CellResult | None] = [None] * len(cells)
+    order = sorted(range(len(cells)), key=lambda i: -len(cells[i].real) - len(cells[i].synthetic))
+    todo, flying = iter(order), {}
+
+    def start(count: int) -> None:
+        for i in islice(todo, count):
+            cell = cells[i]
+            real, synthetic = placed[cell.encoder][real_set], placed[cell.encoder][cell.synthetic_set]
+            if _flop(cell, matrices[cell.encoder][real_set]) > LARGE_CELL_FLOP:
+                flying[large(cell, real, synthetic, seed, workers)] = i
+            else:
+                flying[small(cell, real, synthetic, seed)] = i
+
+    start(2 * workers)
+    while flying:
+        finished, _ = ray.wait(list(flying), num_returns=1)
+        results[flying.pop(finished[0])] = ray.get(finished[0])
+        progress.advance(1)
+        start(1)
+    progress.close()
+    return [result for result in results if result is not None]
+
+
+def _small(cell: Cell, real: dict[str, Matrix], synthetic: dict[str, Matrix], seed: int) -> CellResult:
+    return score_cell(cell, real, synthetic, seed, serial)
+
+
+def _large(cell: Cell, real: dict[str, Matrix], synthetic: dict[str, Matrix], seed: int, workers: int) -> CellResult:
+    return score_cell(cell, real, synthetic, seed, RayMapper(2 * workers))

@@ -1,0 +1,217 @@
+"""What runs inside the workers: fetch and decode a chunk, prepare it for every encoder, encode, commit.
+
+Every image of a chunk ends in exactly one of part and rejects, in each encoder's folder. A rejected image keeps its
+place in the batch as zeros, so its neighbours see the batch they would have seen without the fault.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from chexray.data.images import Reject, load_images
+from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.engine.features import FeatureStore, chunk_name
+from chexray.errors import ChexrayError, ResourceError
+from chexray.storage import Storage
+
+CHUNK_SCHEMA = pa.schema([("image_key", pa.string()), ("uri", pa.string()), ("encoders", pa.string())])
+"""One row an image; `encoders` holds the labels still pending for this chunk, joined by commas (equal in all rows)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs; travels to it once. encoders: {label: (encoder, spec)}."""
+
+    encoders: dict[str, tuple[Encoder, EncoderSpec]]
+    store: FeatureStore
+    storage: Storage
+    device: str
+    torch_threads: int
+    batch_size: int
+    io_threads: int
+    max_pixels: int
+
+
+class _Batches:
+    """Prepared batches of a chunk, the next one being fetched and decoded while the present one is encoded."""
+
+    def __init__(self, job: Job, uris: Sequence[str], labels: Sequence[str], pool: ThreadPoolExecutor):
+        self.job, self.labels, self.pool = job, labels, pool
+        size = job.batch_size
+        self.slices = [list(uris[start : start + size]) for start in range(0, len(uris), size)]
+
+    def _load(self, uris: list[str]) -> tuple[dict[str, np.ndarray], dict[int, Reject]]:
+        images = load_images(uris, self.job.storage, threads=self.job.io_threads, max_pixels=self.job.max_pixels)
+        rejects = {row: image for row, image in enumerate(images) if isinstance(image, Reject)}
+        batch = {}
+        for label in self.labels:
+            encoder, spec = self.job.encoders[label]
+            block = np.zeros((len(uris), *spec.input_shape), spec.input_dtype)
+            for row, image in enumerate(images):
+                if row in rejects:
+                    continue
+                try:
+                    block[row] = encoder.prepare(image)  # type: ignore[arg-type]
+                except (ValueError, MemoryError, OverflowError) as error:
+                    rejects[row] = Reject("unpreparable", f"{label}: {str(error)[:200]}")
+            batch[label] = block
+        return batch, rejects
+
+    def __iter__(self):
+        ahead = self.pool.submit(self._load, self.slices[0])
+        for following in [*self.slices[1:], None]:
+            batch, rejects = ahead.result()
+            if following is not None:
+                ahead = self.pool.submit(self._load, following)
+            yield batch, rejects
+
+
+def _reject_rows(keys: Sequence[str], rejects: dict[int, Reject], stage: str = "") -> list[dict]:
+    fetch = {"not_found", "denied", "unavailable"}
+    return [
+        {
+            "image_key": keys[row],
+            "stage": stage or ("fetch" if reject.code in fetch else "decode"),
+            "code": reject.code,
+            "detail": reject.detail,
+            "transient": reject.transient,
+        }
+        for row, reject in sorted(rejects.items())
+    ]
+
+
+class Prepare:
+    """The decode task of the split layout: a chunk in, the same chunk with prepared images as fixed-size binary out."""
+
+    def __init__(self, job: Job):
+        self.job = job
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        labels = table["encoders"][0].as_py().split(",")
+        uris = table["uri"].to_pylist()
+        rejects: dict[int, Reject] = {}
+        blocks: dict[str, list[np.ndarray]] = {label: [] for label in labels}
+        with ThreadPoolExecutor(1) as pool:
+            for batch, bad in _Batches(self.job, uris, labels, pool):
+                offset = len(blocks[labels[0]]) and sum(len(block) for block in blocks[labels[0]])
+                rejects.update({offset + row: reject for row, reject in bad.items()})
+                for label in labels:
+                    blocks[label].append(batch[label])
+        for label in labels:
+            stacked = np.concatenate(blocks[label])
+            width = stacked[0].nbytes
+            data = pa.py_buffer(np.ascontiguousarray(stacked))
+            column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(stacked), [None, data])
+            table = table.append_column(f"image:{label}", column)
+        for name in ("code", "detail"):
+            values = [getattr(rejects[row], name) if row in rejects else None for row in range(len(uris))]
+            table = table.append_column(name, pa.array(values, pa.string()))
+        transient = [row in rejects and rejects[row].transient for row in range(len(uris))]
+        return table.append_column("transient", pa.array(transient, pa.bool_()))
+
+
+class Encode:
+    """The encoder actor: a chunk in (raw, or from `Prepare`), one committed part an encoder, one small row out."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.loaded: set[str] = set()
+        self.pool = ThreadPoolExecutor(1)
+
+    def _network(self, label: str) -> tuple[Encoder, EncoderSpec]:
+        encoder, spec = self.job.encoders[label]
+        if label not in self.loaded:
+            encoder.load(self.job.device)
+            self.loaded.add(label)
+            # Only if the encoder brought torch along: importing it costs seconds that `pixels` need not pay.
+            if "torch" in sys.modules:
+                sys.modules["torch"].set_num_threads(self.job.torch_threads)
+        return encoder, spec
+
+    def _batches(self, table: pa.Table, labels: list[str]):
+        if "code" not in table.column_names:
+            yield from _Batches(self.job, table["uri"].to_pylist(), labels, self.pool)
+            return
+        for start in range(0, table.num_rows, self.job.batch_size):
+            part = table.slice(start, self.job.batch_size).combine_chunks()
+            batch = {}
+            for label in labels:
+                spec = self.job.encoders[label][1]
+                column = part[f"image:{label}"].combine_chunks()
+                data = np.frombuffer(column.buffers()[1], spec.input_dtype)
+                shape = (-1, *spec.input_shape)
+                batch[label] = data.reshape(shape)[column.offset : column.offset + len(column)]
+            codes = part["code"].to_pylist()
+            details, transient = part["detail"].to_pylist(), part["transient"].to_pylist()
+            yield (
+                batch,
+                {
+                    row: Reject(code, details[row] or "", transient[row])
+                    for row, code in enumerate(codes)
+                    if code is not None
+                },
+            )
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        wall, cpu = time.monotonic(), time.process_time()
+        labels = table["encoders"][0].as_py().split(",")
+        keys = table["image_key"].to_pylist()
+        rejects: dict[int, Reject] = {}
+        vectors: dict[str, dict[str, list[np.ndarray]]] = {label: {} for label in labels}
+        start = 0
+        for batch, bad in self._batches(table, labels):
+            rejects.update({start + row: reject for row, reject in bad.items()})
+            for label in labels:
+                encoder, spec = self._network(label)
+                for output, block in _encode(encoder, batch[label], label).items():
+                    vectors[label].setdefault(output, []).append(block)
+            start += len(batch[labels[0]])
+
+        name = chunk_name(keys)
+        failed: set[int] = set(rejects)
+        for label in labels:
+            spec = self.job.encoders[label][1]
+            features = {output: np.concatenate(vectors[label][output]) for output in spec.outputs}
+            finite = np.logical_and.reduce([np.isfinite(block).all(axis=1) for block in features.values()])
+            broken = {
+                int(row): Reject("not_finite", f"{label} returned NaN or infinity for this image")
+                for row in np.flatnonzero(~finite)
+                if int(row) not in rejects
+            }
+            keep = [row for row in range(len(keys)) if row not in rejects and row not in broken]
+            rows = _reject_rows(keys, rejects) + _reject_rows(keys, broken, "encode")
+            kept = {output: block[keep] for output, block in features.items()}
+            self.job.store.commit(spec, [keys[row] for row in keep], kept, rows, name)
+            failed |= set(broken)
+        return pa.table(
+            {
+                "chunk": [name],
+                "n_done": [len(keys)],
+                "n_rejected": [len(failed)],
+                "wall_s": [time.monotonic() - wall],
+                "cpu_s": [time.process_time() - cpu],
+                "pid": [os.getpid()],
+            }
+        )
+
+
+def _encode(encoder: Encoder, batch: np.ndarray, label: str) -> dict[str, np.ndarray]:
+    try:
+        return encoder.encode(batch)
+    except ChexrayError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+            raise ResourceError(
+                f"{label} ran out of memory on a batch of {len(batch)} images. Lower encode.batch_size "
+                f"(now {len(batch)}), or use precision: bf16."
+            ) from None
+        raise

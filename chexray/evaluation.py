@@ -1,0 +1,224 @@
+"""The story of a run on one page: plan, encode, reduce, write.
+
+plan = make_plan(config)              nothing started, everything checked
+with cluster(...):
+    encode pending images             each once per encoder; parts + rejects = manifest
+    reduce cells                      set x encoder x subset -> scores
+write results, per-image table, rejects, provenance
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from chexray import __version__
+from chexray.config import RunConfig
+from chexray.errors import ChexrayError, RunFailed
+from chexray.plan import Plan, make_plan
+from chexray.results import rows as results
+from chexray.rundir import RunDirectory, now
+
+STATUS_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. exit_code: 0, or 1 when some cell failed; its rows say why."""
+
+    uri: str
+    run_id: str
+    results: pd.DataFrame
+    rejects: pd.DataFrame
+    notes: list[str]
+    exit_code: int
+
+
+def evaluate(config: RunConfig, *, verbose: bool = False) -> Run:
+    """Runs the evaluation a config asks for and returns its numbers; everything is also in the run's folder.
+
+    Resumes by itself: chunks that were committed by an earlier, interrupted run are not done again.
+    Raises ChexrayError (one line) for wrong input, RunFailed when too many images were rejected, and KeyboardInterrupt
+    on Ctrl-C or SIGTERM, after the status has been written.
+    """
+    plan = make_plan(config)
+    plan.storage.check_writable(plan.run_uri)
+    directory = RunDirectory(plan.run_uri, plan.run_id, plan.storage)
+    directory.text("config.yaml", config.to_yaml())
+    directory.status("planning", n_images=len(plan.images))
+    with _terminated_as_interrupt():
+        try:
+            return _evaluate(plan, directory, verbose)
+        except KeyboardInterrupt:
+            directory.status("interrupted", message="stopped on request; the same command resumes", exit_code=130)
+            raise
+        except ChexrayError as error:
+            directory.status("failed", message=str(error), exit_code=error.exit_code)
+            raise
+        except Exception as error:
+            directory.status("failed", message=f"{type(error).__name__} (a defect of chexray)", exit_code=1)
+            raise
+
+
+def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
+    from chexray.cells import build_cells, collect_rejects, per_image_table, result_rows
+    from chexray.engine.cluster import cluster, plan_pool
+    from chexray.engine.encode import encode
+    from chexray.engine.features import FeatureStore
+    from chexray.engine.progress import Progress
+    from chexray.engine.reduce import reduce
+    from chexray.engine.worker import Job
+
+    config, images = plan.config, plan.images
+    times = {"started": time.monotonic()}
+    store = FeatureStore(plan.store_uri, plan.storage)
+    with cluster(config.ray, verbose=verbose) as resources:
+        times["ray"] = time.monotonic()
+        pool = plan_pool(config.encode, resources, n_images=len(images))
+        job = Job(
+            plan.encoders,
+            store,
+            plan.storage,
+            pool.device,
+            pool.torch_threads,
+            pool.batch_size,
+            config.encode.io_threads,
+            config.encode.max_pixels,
+        )
+        progress = Progress("encode", "images", len(images), on_change=_status_writer(directory, "encoding"))
+        encoded = encode(images, plan.encoders, store, pool, job, progress)
+        times["encode"] = time.monotonic()
+
+        rejects = collect_rejects(plan, encoded.done)
+        directory.parquet("rejects.parquet", rejects)
+        _check_rejects(plan, rejects)
+
+        cells, matrices, accepted = build_cells(plan, store, encoded.done)
+        progress = Progress("reduce", "cells", len(cells), on_change=_status_writer(directory, "reducing"))
+        workers = max(1, int(resources.cpus))
+        scored = reduce(cells, matrices, plan.real.name, seed=config.seed, workers=workers, progress=progress)
+        times["reduce"] = time.monotonic()
+
+    rows = result_rows(plan, cells, scored, rejects, created_at=now())
+    results.write(directory.uri, rows, plan.storage)
+    directory.parquet("per_image.parquet", per_image_table(cells, scored, matrices, plan.real.name))
+    failures = [failure for cell in scored for failure in cell.failures]
+    if failures:
+        directory.text("errors.log", "\n\n".join(failures))
+    exit_code = 1 if failures else 0
+    times["done"] = time.monotonic()
+    directory.json(
+        "run.json",
+        {
+            "run_id": plan.run_id,
+            "chexray_version": __version__,
+            "created_at": now(),
+            "config": config.model_dump(mode="json", exclude={"storage": {"key", "secret", "token"}}),
+            "protocol": {"name": plan.protocol.name, "notes": plan.protocol.notes},
+            "sets": [_describe_set(manifest, rejects, accepted) for manifest in plan.sets],
+            "encoders": {
+                label: {**asdict(spec), "fingerprint": spec.fingerprint} for label, (_, spec) in plan.encoders.items()
+            },
+            "features": plan.store_uri,
+            "n_encoded_now": encoded.n_encoded,
+            "encode_cpu_s": round(encoded.cpu_s, 3),
+            "seconds": _seconds(times),
+            "resources": asdict(resources),
+            "pool": asdict(pool),
+            "versions": _versions(),
+            "notes": plan.notes,
+        },
+    )
+    directory.status(
+        "done", exit_code=exit_code, n_results=len(rows), n_rejected=len(rejects), n_failed_cells=len(failures)
+    )
+    frame = results.to_table(rows).to_pandas()
+    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), plan.notes, exit_code)
+
+
+def _check_rejects(plan: Plan, rejects: pa.Table) -> None:
+    """Raises RunFailed when a set lost more than `max_reject_fraction`, or all, of its images."""
+    limit = plan.config.encode.max_reject_fraction
+    for manifest in plan.sets:
+        mine = [row for row in rejects.to_pylist() if row["set"] == manifest.name]
+        n = len(manifest) + len(manifest.rejects)
+        if not mine or (len(mine) <= limit * n and len(mine) < n):
+            continue
+        first = mine[0]
+        again = sum(row["transient"] for row in mine)
+        hint = f"{again} of them may succeed when you run the same command again. " if again else ""
+        raise RunFailed(
+            f"{manifest.name}: {len(mine)} of {n} images were rejected, over encode.max_reject_fraction={limit:g}. "
+            f"First: {first['uri']}: {first['code']}: {first['detail']}. {hint}"
+            f"All are listed in {plan.run_uri}/rejects.parquet; mend them, or raise the limit."
+        )
+
+
+def _describe_set(manifest: Any, rejects: pa.Table, accepted: dict[str, int]) -> dict[str, Any]:
+    n_rejected = sum(name == manifest.name for name in rejects["set"].to_pylist())
+    return {
+        "name": manifest.name,
+        "origin": manifest.origin,
+        "fingerprint": manifest.fingerprint,
+        "n_rows": manifest.n_rows,
+        "n_evaluated": accepted[manifest.name],
+        "n_rejected": n_rejected,
+        "excluded": manifest.excluded,
+    }
+
+
+def _seconds(times: dict[str, float]) -> dict[str, float]:
+    names = list(times)
+    spans = {after: times[after] - times[before] for before, after in itertools.pairwise(names)}
+    return {name: round(value, 3) for name, value in spans.items()}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("ray", "torch", "transformers", "timm", "numpy", "scipy", "pillow", "pyarrow", "pydicom")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def _status_writer(directory: RunDirectory, state: str) -> Any:
+    last = [float("-inf")]
+
+    def write(progress: Any) -> None:
+        moment = time.monotonic()
+        if moment - last[0] >= STATUS_EVERY_S:
+            last[0] = moment
+            directory.status(state, done=progress.done, total=progress.total, rejected=progress.rejected)
+
+    return write
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """SIGTERM (a preempted pod, `kill`) stops a run as Ctrl-C does: cleanly, and resumable."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

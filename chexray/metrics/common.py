@@ -1,0 +1,136 @@
+"""What all metrics share: saying no in words, and what a perfect generator would score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from chexray.errors import MetricError
+from chexray.metrics.base import Output, Rows, Score
+from chexray.stats.resampling import split_half
+
+Values = dict[str, float]
+
+
+def refusal(
+    outputs: Sequence[Output],
+    real: Rows,
+    synthetic: Rows,
+    min_samples: int,
+    needs_real: bool = True,
+    *,
+    refuse_constant: bool = False,
+    refuse_zero_rows: bool = False,
+) -> list[Score] | None:
+    """One null Score per output with status "too_few" or "undefined" and the reason, or None when all is well.
+
+    Looks at both sides, at the synthetic one alone unless `needs_real`: fewer than `min_samples` images, NaN or
+    infinite features, all rows equal (`refuse_constant`: where the metric is then undefined), a row of zeros
+    (`refuse_zero_rows`: where rows are scaled to unit length). Raises MetricError when the two sides have features of
+    different widths.
+    """
+    if needs_real and len(real) and len(synthetic) and real.features.shape[1] != synthetic.features.shape[1]:
+        raise MetricError(
+            f"real features are {real.features.shape[1]} wide and synthetic ones {synthetic.features.shape[1]}: "
+            "both sides must come from one encoder and one output"
+        )
+    sides = [("real", real)] if needs_real else []
+    for side, rows in [*sides, ("synthetic", synthetic)]:
+        status, reason = _objection(side, rows, min_samples, refuse_constant, refuse_zero_rows)
+        if reason:
+            return nulls(outputs, status, reason)
+    return None
+
+
+def nulls(outputs: Sequence[Output], status: str, reason: str) -> list[Score]:
+    """A null Score per output."""
+    return [Score(output.name, None, output.better, status=status, reason=reason) for output in outputs]
+
+
+def _objection(side: str, rows: Rows, min_samples: int, constant: bool, zero: bool) -> tuple[str, str]:
+    n = len(rows)
+    if n < min_samples:
+        images = "image" if n == 1 else "images"
+        return "too_few", f"{n} {side} {images}, and at least {min_samples} are needed"
+    if n == 0:
+        return "", ""
+    # A finite sum proves all rows finite without an (n, d) mask; only a suspicious total is looked at row by row.
+    if not math.isfinite(float(rows.features.sum(dtype=np.float64))):
+        bad = ~np.isfinite(rows.features).all(axis=1)
+        if bad.any():
+            first = rows.ids[int(np.argmax(bad))]
+            return "undefined", f"NaN or infinite features in {int(bad.sum())} of {n} {side} images, first {first!s}"
+    if constant and (rows.features == rows.features[0]).all():
+        return "undefined", f"all {n} {side} images have the same features"
+    if zero:
+        empty = ~rows.features.any(axis=1)
+        if empty.any():
+            first = rows.ids[int(np.argmax(empty))]
+            return "undefined", f"features all zero in {int(empty.sum())} of {n} {side} images, first {first!s}"
+    return "", ""
+
+
+def inverse_n(a: int, b: int, n_real: int, n_synthetic: int) -> float:
+    """What brings a floor from sizes (a, b) to (n_real, n_synthetic) when the metric's bias is proportional to 1/n.
+
+    Holds for the Fréchet distance, also below n = d (814 at n=160 and 51 at n=3051, d=768), and for a biased MMD.
+    """
+    return (1 / n_real + 1 / n_synthetic) / (1 / a + 1 / b)
+
+
+def real_floor(
+    values: Callable[[Rows, Rows], Values],
+    real: Rows,
+    n_synthetic: int,
+    *,
+    seed: int,
+    repeats: int = 3,
+    scale: Callable[[int, int, int, int], float] | None = None,
+    min_samples: int = 2,
+) -> tuple[Values, str]:
+    """The metric between halves of the real set that share no patient: {output: value}, and the method's name.
+
+    values: the metric without its error, as {output: value}. Averaged over `repeats` seeded splits.
+    scale: `inverse_n` for metrics biased as 1/n: the halves hold fewer images than the sets that were compared, and
+    this brings their value to (n_real, n_synthetic). None for unbiased metrics, whose floor does not depend on n.
+    Nothing, ({}, ""), when a half would hold fewer than `min_samples` images.
+    """
+    found: list[Values] = []
+    for repeat in range(repeats):
+        a, b = split_half(len(real), real.subjects, np.random.default_rng([seed, repeat]))
+        if min(len(a), len(b)) < max(1, min_samples):
+            return {}, ""
+        factor = 1.0 if scale is None else scale(len(a), len(b), len(real), n_synthetic)
+        found.append({name: factor * value for name, value in values(real.take(a), real.take(b)).items()})
+    return _mean(found), "real_halves" if scale is None else "real_halves_scaled"
+
+
+def real_reference(
+    values: Callable[[Rows], Values],
+    real: Rows,
+    n_synthetic: int,
+    *,
+    seed: int,
+    repeats: int = 3,
+    min_samples: int = 2,
+) -> tuple[Values, str]:
+    """The floor of metrics that look at one set alone: the real set's own value at n_synthetic images.
+
+    Averaged over `repeats` seeded subsamples; all real images, method "all_real", where there are not more of them than
+    synthetic ones: their n is then smaller, which `n_real` beside the number shows.
+    """
+    if len(real) < max(1, min_samples):
+        return {}, ""
+    if len(real) <= n_synthetic:
+        return dict(values(real)), "all_real"
+    found = []
+    for repeat in range(repeats):
+        index = np.random.default_rng([seed, repeat]).choice(len(real), n_synthetic, replace=False)
+        found.append(values(real.take(np.sort(index))))
+    return _mean(found), "real_subsample"
+
+
+def _mean(found: list[Values]) -> Values:
+    return {name: sum(values[name] for values in found) / len(found) for name in found[0]}

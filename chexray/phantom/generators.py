@@ -1,0 +1,114 @@
+"""The phantom generators: the reference world, and two that imitate it, one closely and one badly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from chexray.phantom.canvas import clouds, place
+
+
+@dataclass(frozen=True)
+class Generator:
+    """How a generator departs from the reference world, whose fields are the defaults.
+
+    variety: share of the spread between patients and exposures that it reproduces.
+    patients: 0 for a new patient whenever the world has one, else the number it keeps returning to (mode collapse).
+    strength: how strongly findings show, 1 as in the world.
+    gain, gamma: contrast of the developed film. noise: quantum noise in grey levels. blur: in half-widths of the image.
+    wrong_ribs: how far the rib gaps are stretched. offset: a constant brightness error in grey levels.
+    """
+
+    variety: float = 1.0
+    patients: int = 0
+    strength: float = 1.0
+    gain: float = 1.0
+    gamma: float = 1.0
+    noise: float = 2.2
+    texture: float = 1.0
+    blur: float = 0.004
+    wrong_ribs: float = 0.0
+    offset: float = 0.0
+
+
+GENERATORS: dict[str, Generator] = {
+    "real": Generator(),
+    "good": Generator(variety=0.9, gain=0.97, gamma=1.04, noise=2.8, blur=0.006, strength=0.95),
+    "poor": Generator(variety=0.5, patients=24, strength=0.35, gain=0.85, gamma=1.2, noise=1.0, blur=0.028,
+                      wrong_ribs=0.45, offset=6.0),
+}  # fmt: skip
+"""Generators by name. A new one is a new entry."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How one study was taken: position on the detector, exposure, and what surrounds the patient."""
+
+    turn: float
+    zoom: float
+    shift: tuple[float, float]
+    gain: float
+    gamma: float
+    fog: float
+    grain: float
+    collimation: tuple[float, float]
+    marker: tuple[float, float]
+    wide: float
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator, view: str, variety: float) -> Exposure:
+        """Portable AP films are turned, shifted and exposed less evenly than PA films."""
+        z = variety * np.clip(rng.standard_normal(8), -2.2, 2.2)
+        loose = 1.6 if view == "AP" else 1.0
+        edges = rng.uniform(0.0, 0.12, 2) if rng.random() < 0.22 else np.zeros(2)
+        return cls(
+            turn=0.018 * loose * float(z[0]),
+            zoom=(1.03 if view == "AP" else 0.97) * (1 + 0.035 * float(z[1])),
+            shift=(0.025 * loose * float(z[2]), 0.02 + 0.03 * loose * float(z[3])),
+            gain=1 + 0.07 * float(z[4]),
+            gamma=float(np.exp(0.13 * z[5])) * (1.0 if view == "AP" else 1.1),
+            fog=(0.035 if view == "AP" else 0.015) * float(np.exp(0.4 * z[6])),
+            grain=float(np.exp(0.25 * z[7])),
+            collimation=(float(edges[0]), float(edges[1])),
+            marker=(0.84 + 0.05 * float(rng.uniform(-1, 1)), -0.80 + 0.10 * float(rng.uniform(-1, 1))),
+            wide=float(rng.uniform(0.8, 1.2)),
+        )
+
+
+def develop(opacity: np.ndarray, exposure: Exposure, generator: Generator, rng: np.random.Generator) -> np.ndarray:
+    """Radiopacity on the canvas to a film: saturating tone, placement, blur, noise, marker. (size, size) uint8."""
+    size = len(opacity)
+    grain = clouds(rng, 10, size) * np.float32(0.020 * generator.variety)
+    grain += clouds(rng, max(8, size // 4), size) * np.float32(0.016 * generator.texture)
+    grain += np.float32(1.0)
+    grain *= opacity
+    np.clip(grain, 0.0, 1.999, out=grain)
+    level = np.arange(1024) / 512
+    tone = (1 - np.exp(-1.75 * exposure.gain * generator.gain * level)) ** (exposure.gamma * generator.gamma)
+    tone = exposure.fog * 255 + generator.offset + (1 - exposure.fog) * 250 * tone
+    table = np.clip(np.rint(tone), 0, 255).astype(np.uint8)
+    film = Image.fromarray(table.take((grain * np.float32(512)).astype(np.int32)))
+    film = place(film, size, turn=exposure.turn, zoom=exposure.zoom, shift=exposure.shift)
+    if generator.blur * size >= 1.0:
+        film = film.filter(ImageFilter.BoxBlur(generator.blur * size / 2))
+    grey = rng.standard_normal((size, size), dtype=np.float32)
+    grey *= np.float32(generator.noise * exposure.grain)
+    grey += np.asarray(film)
+    _mark(grey, exposure)
+    return np.clip(np.rint(grey, out=grey), 0, 255).astype(np.uint8)
+
+
+def _mark(grey: np.ndarray, exposure: Exposure) -> None:
+    """The lead letter L at the patient's left, and the black border of the collimator."""
+    size = len(grey)
+    row, col = (round((v + 1) * size / 2) for v in reversed(exposure.marker))
+    tall, thick = max(3, size // 22), max(1, size // 90)
+    grey[row : row + tall, col : col + thick] = 250
+    grey[row + tall - thick : row + tall, col : col + tall * 2 // 3] = 250
+    for share, axis in zip(exposure.collimation, (0, 1), strict=True):
+        border = round(share * size / 2)
+        if border:
+            view = grey if axis == 0 else grey.T
+            view[:border] = view[-border:] = 4

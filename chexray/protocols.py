@@ -1,0 +1,93 @@
+"""Named presets: what a number must share with others to stand beside them. Every quirk lives here, with its reason.
+
+`standard` is right. `chexgenbench` repeats the published benchmark's preprocessing and parameters
+(Dutta et al., arXiv 2505.10496; its code at commit 9a201c1) so that a number may stand beside its tables.
+Neither touches the maths. What upstream does by accident (averaged shards, black images for unreadable files, rounded
+values, statistics of the wrong image) is not reproduced by either.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from chexray.errors import ConfigError
+
+_NONE: MappingProxyType[str, dict[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """encoder_options, metric_options: settings this protocol fixes, by registry name. A config that contradicts one is
+    refused, since the protocol's name would no longer be true.
+
+    deduplicate_real_prompts: keep the first real image of each distinct prompt.
+    inherit: how a synthetic image without labels gets them from real images of its prompt: only what they all share
+    ("agree"), or the first one's ("first").
+    """
+
+    name: str
+    summary: str
+    inherit: Literal["agree", "first"] = "agree"
+    deduplicate_real_prompts: bool = False
+    encoder_options: MappingProxyType[str, dict[str, Any]] = _NONE
+    metric_options: MappingProxyType[str, dict[str, Any]] = _NONE
+    notes: tuple[str, ...] = field(default=())
+
+
+PROTOCOLS = {
+    "standard": Protocol(
+        name="standard",
+        summary="native-resolution preprocessing, every image counts, exact KID with its error",
+    ),
+    "chexgenbench": Protocol(
+        name="chexgenbench",
+        summary="upstream's preprocessing, prompt de-duplication and KID subset size (arXiv 2505.10496)",
+        # fid.py:170 reduces the real set, but not the synthetic one, to distinct prompts.
+        deduplicate_real_prompts=True,
+        # fid.py:214 picks synthetic images by prompt text; labels come from the first row of that prompt.
+        inherit="first",
+        encoder_options=MappingProxyType(
+            {
+                # fid.py:235: Pillow squashes every image to 299 x 299, whatever its aspect.
+                "inception_v3": {"resize": "pil_bilinear"},
+                # fid.py:285: the 299 px image then goes through RadDINO's processor, which enlarges it to 518.
+                "rad_dino": {"route": "cgb299"},
+            }
+        ),
+        metric_options=MappingProxyType(
+            {
+                # fid.py:269 sets subset_size to the smaller set, so each "subset" is all of it.
+                "kid": {"subsets": 100, "subset_size": "min"},
+                # fid.py:276 feeds 2048 pooled features, not logits, to the Inception score.
+                "inception_score": {"source": "features"},
+            }
+        ),
+        notes=(
+            "chexgenbench repeats upstream's preprocessing and sampling so that numbers may stand beside the paper's; "
+            "its Inception score is of pooled features and means nothing elsewhere",
+        ),
+    ),
+}
+
+
+def protocol(name: str) -> Protocol:
+    """The preset called `name`. Raises ConfigError with the nearest name."""
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    near = difflib.get_close_matches(name, PROTOCOLS, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(PROTOCOLS)}."
+    raise ConfigError(f"unknown protocol {name!r}. {hint}")
+
+
+def merged(fixed: dict[str, Any], asked: dict[str, Any], *, what: str, protocol_name: str) -> dict[str, Any]:
+    """The protocol's settings with the config's; a contradiction is a ConfigError."""
+    for key, value in fixed.items():
+        if key in asked and asked[key] != value:
+            raise ConfigError(
+                f"protocol {protocol_name} fixes {what}.{key} to {value!r}, the config asks for {asked[key]!r}. "
+                "Drop the setting, or use protocol: standard."
+            )
+    return {**asked, **fixed}

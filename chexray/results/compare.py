@@ -1,0 +1,233 @@
+"""Runs side by side: which numbers may be compared at all, and which of them really differ.
+
+A winner is named only when its 95% interval overlaps no other. That is stricter than a test at 5%: two intervals can
+overlap a little although the difference is significant. Many comparisons are made at once, so stricter is right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from chexray.errors import ConfigError
+from chexray.results.published import is_random
+from chexray.results.rows import params_of, to_records
+from chexray.results.wording import fingerprint, set_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+
+BIASED_BY_N: dict[str, tuple[str, ...]] = {
+    "fid": ("n_real", "n_synthetic"),
+    "frd": ("n_real", "n_synthetic"),
+    "cmmd": ("n_real", "n_synthetic"),
+    "coverage": ("n_real", "n_synthetic"),
+    "precision": ("n_real",),
+    "density": ("n_real",),
+    "recall": ("n_synthetic",),
+    "inception_score": ("n_synthetic",),
+    "vendi": ("n_synthetic",),
+}
+"""Metrics whose expected value moves with the number of images, and the sides that move it.
+
+PRDC's balls shrink as the set they are drawn around grows: the real one for precision, density and coverage, the
+synthetic one for recall. KID and FID-infinity are free of this bias and are compared at any n.
+"""
+
+N_TOLERANCE = 0.01
+"""Relative difference in n that a biased metric forgives (some rejects): FID's bias then moves by as little."""
+
+N_STRONG = 2.0
+"""Ratio of n from which a difference is worth a note even for unbiased metrics."""
+
+REMARKS = frozenset({"bias_dominated"})
+REMARK_PREFIXES = ("floor", "note", "error_", "ci_")
+"""Params that say how a number came out or how its error was found. All others say what was computed."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`text` is one of: "better: NAME", "tie (intervals overlap)", "not comparable: ...", "unknown: ...", "only in NAME".
+
+    winner: NAME of "better: NAME", else "". notes: what to keep in mind while reading the numbers.
+    """
+
+    text: str
+    winner: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def method_params(row: Row) -> str:
+    """The params that two rows must share to be compared, as canonical JSON."""
+    kept = {
+        name: value
+        for name, value in params_of(row).items()
+        if name not in REMARKS and not name.startswith(REMARK_PREFIXES)
+    }
+    return json.dumps(kept, sort_keys=True)
+
+
+def decide(rows: Mapping[str, Row]) -> Verdict:
+    """Which of several rows of one metric and subset is better, by name. Order does not matter."""
+    notes = _notes(rows)
+    different = _differences(rows.values())
+    if different:
+        return Verdict(f"not comparable: different {', '.join(different)}", notes=notes)
+    metric, better = next((row["metric"], row["better"]) for row in rows.values())
+    nulls = [name for name, row in rows.items() if row["value"] is None]
+    if nulls:
+        return Verdict(f"unknown: no value in {', '.join(nulls)}", notes=notes)
+    sizes = [side for side in BIASED_BY_N.get(metric, ()) if _ratio(rows, side) > 1 + N_TOLERANCE]
+    if sizes:
+        return Verdict(f"not comparable: n differs ({_sizes(rows, sizes)}), and {metric} depends on n", notes=notes)
+    if any(row["ci_low"] is None or row["ci_high"] is None for row in rows.values()):
+        return Verdict("unknown: no interval", notes=notes)
+    if not better:
+        return Verdict("unknown: neither direction is better", notes=notes)
+    sign = 1 if better == "higher" else -1
+    best = max(rows, key=lambda name: sign * rows[name]["value"])
+    others = [row for name, row in rows.items() if name != best]
+    top = rows[best]
+    # Against all others, not only the second: the third may have the widest interval.
+    apart = all(
+        top["ci_low"] > row["ci_high"] if better == "higher" else top["ci_high"] < row["ci_low"] for row in others
+    )
+    return Verdict(f"better: {best}", best, notes) if apart else Verdict("tie (intervals overlap)", notes=notes)
+
+
+def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Runs side by side: one row for each number of theirs, aligned on what was measured and how.
+
+    frames: run name -> its results. A run with several synthetic sets gives a column group for each, NAME/SET.
+    Columns: metric, subset, encoder, protocol, params (those that matter), better, verdict, note, and for each run
+    NAME.value, .ci_low, .ci_high, .n_real, .n_synthetic, .reason (missing where it has no such number).
+    Raises ConfigError when there are not at least two things to compare.
+    """
+    import pandas as pd
+
+    runs = _split(frames)
+    if len(runs) < 2:
+        raise ConfigError(f"compare needs at least two runs or sets, found {len(runs)}: {', '.join(runs) or 'none'}.")
+    cells: dict[Hashable, list[tuple[str, Row]]] = {}
+    for name, rows in runs.items():
+        for row in rows:
+            cells.setdefault((row["metric"], row["subset"]), []).append((name, row))
+    lines = [_line(group, verdict, runs) for found in cells.values() for group, verdict in _aligned(found)]
+    columns = ["metric", "subset", "encoder", "protocol", "params", "better", "verdict", "note"]
+    shown = ("value", "ci_low", "ci_high", "n_real", "n_synthetic", "reason")
+    table = pd.DataFrame(lines, columns=[*columns, *(f"{name}.{field}" for name in runs for field in shown)])
+    for name in runs:
+        for side in ("n_real", "n_synthetic"):
+            table[f"{name}.{side}"] = table[f"{name}.{side}"].astype("Int64")
+    return table
+
+
+def _split(frames: Mapping[str, pd.DataFrame]) -> dict[str, list[Row]]:
+    """Frames by run name, those with several synthetic sets cut into NAME/SET."""
+    runs: dict[str, list[Row]] = {}
+    for name, frame in frames.items():
+        by_set: dict[str, list[Row]] = {}
+        for row in to_records(frame):
+            by_set.setdefault(row["synthetic_set"], []).append(row)
+        short = [set_name(identity) for identity in by_set]
+        for identity, rows in by_set.items():
+            label = set_name(identity) if short.count(set_name(identity)) == 1 else identity
+            runs[name if len(by_set) == 1 else f"{name}/{label}"] = rows
+    return runs
+
+
+def _method(row: Row) -> tuple[str, ...]:
+    names = ("encoder", "protocol", "encoder_revision", "weights_sha256")
+    return (*(row[name] for name in names), method_params(row))
+
+
+def _aligned(found: list[tuple[str, Row]]) -> Iterable[tuple[dict[str, Row], Verdict]]:
+    """Groups of rows of one metric and subset, at most one a run: first those computed alike, then what is left.
+
+    What is left is put beside what it resembles most, so that the verdict can say why it does not compare.
+    """
+    left = list(found)
+    for depth in (5, 2, 1, 0):  # all of _method; encoder and protocol; encoder; nothing
+        alike: dict[Hashable, dict[str, list[Row]]] = {}
+        for name, row in left:
+            alike.setdefault(_method(row)[:depth], {}).setdefault(name, []).append(row)
+        left = []
+        for by_run in alike.values():
+            for rows in zip_longest(*by_run.values()):
+                group = {name: row for name, row in zip(by_run, rows, strict=True) if row is not None}
+                if len(group) > 1:
+                    yield group, decide(group)
+                else:
+                    left += group.items()
+    for name, row in left:
+        others = [other for other_name, other in found if other_name != name]
+        nearest = max(others, key=lambda other: _shared(row, other), default=None)
+        different = [] if nearest is None else _differences([row, nearest])
+        text = f"not comparable: different {', '.join(different)}" if different else f"only in {name}"
+        yield {name: row}, Verdict(text)
+
+
+def _shared(a: Row, b: Row) -> int:
+    return sum(x == y for x, y in zip(_method(a), _method(b), strict=True))
+
+
+def _differences(rows: Iterable[Row]) -> list[str]:
+    """What keeps rows from being compared, in words; empty when nothing does."""
+    rows = list(rows)
+    aspects = {
+        "protocol": {row["protocol"] for row in rows},
+        "encoder": {row["encoder"] for row in rows},
+        "encoder revision": {row["encoder_revision"] for row in rows},
+        "weights": {row["weights_sha256"] for row in rows},
+        "real set": {fingerprint(row["real_set"]) for row in rows},
+        "params": {method_params(row) for row in rows},
+    }
+    if len(aspects["encoder"]) > 1:  # another encoder has other weights and another revision: say it once
+        aspects.pop("encoder revision")
+        aspects.pop("weights")
+    return [what for what, values in aspects.items() if len(values) > 1]
+
+
+def _ratio(rows: Mapping[str, Row], side: str) -> float:
+    counts = [row[side] for row in rows.values()]
+    return max(counts) / max(1, min(counts))
+
+
+def _sizes(rows: Mapping[str, Row], sides: Iterable[str]) -> str:
+    return "; ".join(f"{side} {' against '.join(f'{row[side]:,}' for row in rows.values())}" for side in sides)
+
+
+def _notes(rows: Mapping[str, Row]) -> tuple[str, ...]:
+    notes = []
+    if any(is_random(row) for row in rows.values()):
+        notes.append("random weights")
+    if any(params_of(row).get("bias_dominated") for row in rows.values()):
+        notes.append("mostly bias at this n")
+    strong = [side for side in ("n_real", "n_synthetic") if _ratio(rows, side) >= N_STRONG]
+    if strong:
+        notes.append(f"n differs: {_sizes(rows, strong)}")
+    versions = sorted({row["chexray_version"] for row in rows.values()})
+    if len(versions) > 1:
+        notes.append(f"computed by chexray {' and '.join(versions)}")
+    return tuple(notes)
+
+
+def _line(group: Mapping[str, Row], verdict: Verdict, runs: Iterable[str]) -> dict[str, Any]:
+    rows = list(group.values())
+
+    def text(of: Any) -> str:
+        return " | ".join(dict.fromkeys(str(of(row)) for row in rows))
+
+    line: dict[str, Any] = {name: text(lambda row, name=name: row[name]) for name in ("metric", "subset", "encoder")}
+    line |= {"protocol": text(lambda row: row["protocol"]), "params": text(method_params), "better": rows[0]["better"]}
+    line |= {"verdict": verdict.text, "note": "; ".join(verdict.notes)}
+    for name in runs:
+        row = group.get(name, {})
+        for field in ("value", "ci_low", "ci_high", "n_real", "n_synthetic", "reason"):
+            line[f"{name}.{field}"] = row.get(field)
+    return line

@@ -1,0 +1,123 @@
+"""What the CheXGenBench paper published, and when one of our numbers may stand beside it.
+
+Dutta et al., arXiv 2505.10496, read from the figures of its repository at commit 9a201c1; the two UniX rows from
+arXiv 2601.11522. The values have no error bars, and some cells cannot be right: those carry the reason in `suspect`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+PROTOCOL = "chexgenbench"
+ENCODER = "rad_dino"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published cell. `value` is None where the paper has the cell and nobody outside can read it.
+
+    confidence: "A" read from the authors' figure, "B" quoted by another source, "C" inferred, "X" not available.
+    suspect: why the cell may be wrong; empty when nothing speaks against it. ranked: False where it may not be anyone's
+    best. in_paper: False for rows of other papers that ran the same protocol.
+    """
+
+    value: float | None
+    model: str
+    confidence: str
+    source: str
+    suspect: str
+    metric: str
+    encoder: str
+    subset: str
+    better: str
+    ranked: bool
+    in_paper: bool
+    table: str
+
+
+def best(metric: str, encoder: str, subset: str = "all", *, others: bool = False) -> Published | None:
+    """The paper's best value of a metric, or None when it published none.
+
+    Cells whose columns look shuffled or whose measure is an artefact are passed over; a best cell may still carry a
+    `suspect` remark. others: let rows of other papers compete too. subset: "all" or a finding ("finding:Edema").
+    """
+    wanted = (metric, encoder, subset.removeprefix("finding:"))
+    cells = [
+        cell
+        for cell in rows()
+        if (cell.metric, cell.encoder, cell.subset) == wanted and cell.ranked and (cell.in_paper or others)
+    ]
+    known = [(cell.value, cell) for cell in cells if cell.value is not None]
+    if not known:
+        return None
+    pick = max if known[0][1].better == "higher" else min
+    return pick(known, key=lambda pair: pair[0])[1]
+
+
+def comparable(row: Mapping[str, Any]) -> str | None:
+    """Why a results row may not stand beside the published tables, or None when it may.
+
+    It may under the protocol chexgenbench, from RadDINO features, with weights that were trained. That the real images
+    are the paper's is not known from a row: show its n beside `test_set_size()`.
+    """
+    if row["protocol"] != PROTOCOL:
+        return f"protocol is {row['protocol'] or 'not named'}, the paper's is {PROTOCOL}"
+    if row["encoder"] != ENCODER:
+        return f"encoder is {row['encoder'] or 'none'}, the paper's is {ENCODER}"
+    if is_random(row):
+        return "weights are random"
+    return None
+
+
+def is_random(row: Mapping[str, Any]) -> bool:
+    """Whether the row's network was filled at random, as `weights: random:SEED` asks."""
+    return str(row["weights"]).startswith("random:")
+
+
+def test_set_size() -> int:
+    """Real test images behind the published values (second-hand: confidence B)."""
+    return int(_document()["test_set"]["n"])
+
+
+@cache
+def rows() -> tuple[Published, ...]:
+    """Every published cell, nulls included, table by table."""
+    document = _document()
+    return tuple(
+        _cell(document, table, column, model, value)
+        for table in document["tables"]
+        for model, values in table["models"].items()
+        for column, value in zip(table["columns"], values, strict=True)
+    )
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return json.loads(resources.files("chexray.results").joinpath("published.json").read_text(encoding="utf-8"))
+
+
+def _cell(document: dict[str, Any], table: dict[str, Any], column: dict[str, str], model: str, value: Any) -> Published:
+    doubts = [
+        doubt
+        for doubt in document["suspect"]
+        if doubt["table"] == table["name"]
+        and model in doubt.get("models", [model])
+        and column["metric"] in doubt.get("metrics", [column["metric"]])
+        and column["subset"] in doubt.get("subsets", [column["subset"]])
+    ]
+    return Published(
+        value=value,
+        model=model,
+        confidence=table["confidence"],
+        source=table["source"],
+        suspect="; ".join(doubt["why"] for doubt in doubts),
+        ranked=all(doubt["ranked"] for doubt in doubts),
+        in_paper=table["in_paper"],
+        table=table["name"],
+        **column,
+    )

@@ -1,0 +1,221 @@
+"""A file or folder anywhere, a local path or s3://, behind one small set of verbs with bounded retries.
+
+Everything chexray reads or writes goes through `Storage`, so that a half-written file is never seen, a busy bucket is
+waited for, and every failure is a StorageError that names the object and the next move but no credential.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+from chexray.errors import StorageError
+from chexray.storage.local import LocalFiles
+from chexray.storage.uris import FileStat, StorageFailure, absolute, basename, inside, is_remote, join, parent
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from chexray.storage.s3 import Buckets
+
+__all__ = [
+    "FileStat",
+    "Storage",
+    "StorageFailure",
+    "absolute",
+    "basename",
+    "inside",
+    "is_remote",
+    "join",
+    "parent",
+]
+
+T = TypeVar("T")
+
+BACKOFF_S = 0.5
+"""First wait between attempts; it doubles up to BACKOFF_MAX_S, so the default 4 retries wait 7.5 s at most."""
+BACKOFF_MAX_S = 8.0
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How files are reached. Picklable, safe to use from many threads, and cheap to make.
+
+    Credentials come from the environment or `profile` unless given here; no message, repr or log shows them.
+    retries: attempts after the first, for failures that may pass (503, resets, truncation, timeouts).
+    timeout_s: the wait for one answer. sleep: what waits between attempts; tests pass one that does not.
+    """
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    anon: bool = False
+    key: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    retries: int = 4
+    timeout_s: float = 30.0
+    sleep: Callable[[float], Any] = field(default=time.sleep, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.endpoint_url and "@" in urlsplit(self.endpoint_url).netloc:
+            raise StorageFailure("endpoint_url holds a user or password. Set AWS_ACCESS_KEY_ID and so on instead.")
+
+    def read(self, uri: str) -> bytes:
+        """The whole content of a file. Raises StorageError; its `transient` says whether later may help."""
+        return self._attempt(uri, lambda: self._files(uri).read(uri))
+
+    def read_range(self, uri: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start` on; fewer at the end of the file."""
+        return self._attempt(uri, lambda: self._files(uri).read(uri, start, length)) if length > 0 else b""
+
+    def open(self, uri: str) -> BinaryIO:
+        """A seekable file for readers that need parts of it, such as Parquet; S3 is read in ranges."""
+        if not is_remote(uri):
+            return self._attempt(uri, lambda: LocalFiles().open(uri))
+        found = self.stat([uri])[0]
+        if found is None:
+            raise StorageFailure(f"{uri}: no such object", code="not_found")
+        return io.BufferedReader(_Ranges(self, found), buffer_size=1 << 16)
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Puts `data` at `uri`, whole or not at all, over what was there. Folders are created.
+
+        Locally a temporary file is synced and renamed; on S3 it is one PUT.
+        """
+        self._attempt(uri, lambda: self._files(uri).write(uri, data))
+
+    def exists(self, uri: str) -> bool:
+        """True when `uri` is a file (a folder is not)."""
+        return self.stat([uri])[0] is not None
+
+    def delete(self, uri: str) -> None:
+        """Removes a file; one that is missing is fine."""
+        try:
+            self._attempt(uri, lambda: self._files(uri).delete(uri))
+        except StorageFailure as error:
+            if error.code != "not_found":
+                raise
+
+    def list(self, uri: str) -> list[FileStat]:
+        """Every file below a folder, sorted by uri; [] when nothing is there. Never cached.
+
+        Temporary files of writers that were killed are left out. A bucket that does not exist is an error.
+        """
+        return sorted(self._attempt(uri, lambda: self._files(uri).list(uri)), key=lambda entry: entry.uri)
+
+    def stat(self, uris: Sequence[str]) -> list[FileStat | None]:
+        """Size and version of many files at once, None for those that are missing, in the order given.
+
+        Raises StorageError when it cannot be known (denied, unreachable).
+        """
+        names = list(dict.fromkeys(uris))
+        known: dict[str, FileStat | None] = {}
+        for group in ([n for n in names if not is_remote(n)], [n for n in names if is_remote(n)]):
+            if group:
+                known.update(self._files(group[0]).stat(group, self._attempt))
+        return [known[uri] for uri in uris]
+
+    def is_dir(self, uri: str) -> bool:
+        """True for a folder; on S3, for a prefix with at least one object below it."""
+        return self._attempt(uri, lambda: self._files(uri).is_dir(uri))
+
+    def check_writable(self, uri: str) -> None:
+        """Writes, reads back and deletes a small file in the folder `uri`, so that a run fails before it starts."""
+        probe = join(uri, f".chexray-probe-{uuid.uuid4().hex}")
+        try:
+            self.write(probe, b"chexray")
+            if self.read(probe) != b"chexray":
+                raise StorageFailure(f"{probe}: other bytes came back than were written", code="corrupt")
+            self.delete(probe)
+        except StorageError as error:
+            need = "s3:PutObject, s3:GetObject and s3:DeleteObject" if is_remote(uri) else "permission to write"
+            raise StorageFailure(
+                f"cannot write below {uri}: {error} A run needs {need} there, or another output.",
+                code=getattr(error, "code", "failed"),
+                transient=error.transient,
+            ) from error
+
+    def read_parquet(self, uri: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A Parquet file as a table, fetching only `columns` when they are named."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with self.open(uri) as source:
+            try:
+                file = pq.ParquetFile(source)
+                # Arrow leaves unknown names out without a word.
+                missing = [name for name in columns or () if name not in file.schema_arrow.names]
+                if missing:
+                    names = ", ".join(file.schema_arrow.names)
+                    raise StorageFailure(f"{uri} has no column {missing[0]!r}. Its columns: {names}.")
+                return file.read(columns=None if columns is None else list(columns))
+            except pa.ArrowException as error:
+                raise StorageFailure(f"{uri} is not a readable Parquet file: {error}", code="corrupt") from error
+
+    def write_parquet(self, uri: str, table: pa.Table) -> None:
+        """Writes a table as one Parquet file (zstd), whole or not at all."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self.write(uri, sink.getvalue().to_pybytes())
+
+    def _files(self, uri: str) -> LocalFiles | Buckets:
+        """What performs one attempt at each verb where `uri` lies. s3fs is imported on the first S3 URI."""
+        if not is_remote(uri):
+            return LocalFiles()
+        from chexray.storage.s3 import buckets
+
+        return buckets(self)
+
+    def _attempt(self, uri: str, action: Callable[[], T]) -> T:
+        """`action()`, tried again after growing waits while its failure may pass."""
+        for attempt in range(self.retries + 1):
+            try:
+                return action()
+            except StorageError:
+                raise
+            except Exception as error:
+                failure = self._files(uri).explain(uri, error)
+                if not failure.transient or attempt == self.retries:
+                    raise failure from error
+            # Threads that failed together should not come back together, so the wait varies with the object.
+            spread = 0.5 + 0.5 * zlib.crc32(f"{uri}:{attempt}".encode()) / 2**32
+            self.sleep(min(BACKOFF_S * 2**attempt, BACKOFF_MAX_S) * spread)
+        raise AssertionError("the last attempt returns or raises")
+
+
+class _Ranges(io.RawIOBase):
+    """A remote file as a seekable stream; each read is one ranged GET with the retries of its storage."""
+
+    def __init__(self, storage: Storage, found: FileStat):
+        self.storage, self.found, self.position = storage, found, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.found.size}[whence]
+        self.position = start + offset
+        return self.position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self.found.size - self.position)
+        data = self.storage.read_range(self.found.uri, self.position, wanted)
+        buffer[: len(data)] = data
+        self.position += len(data)
+        return len(data)

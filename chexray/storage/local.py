@@ -1,0 +1,133 @@
+"""Files of this machine: the verbs of `Storage`, one attempt each."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat as mode
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import BinaryIO
+
+from chexray.storage.uris import FileStat, StorageFailure, join, local_path
+
+STAT_THREADS = 16
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+"""Names of files being written; a killed writer leaves one behind, and listings skip it."""
+TRANSIENT = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR}
+"""What a network file system answers while its server restarts."""
+
+
+class LocalFiles:
+    """The local file system. Stateless."""
+
+    def open(self, uri: str) -> BinaryIO:
+        return open(local_path(uri), "rb")
+
+    def read(self, uri: str, start: int = 0, length: int | None = None) -> bytes:
+        with self.open(uri) as file:
+            file.seek(start)
+            return file.read() if length is None else file.read(length)
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Temporary file beside the target, sync, rename: readers see the old content or the new."""
+        path = local_path(uri)
+        folder, name = os.path.split(path)
+        os.makedirs(folder or ".", exist_ok=True)
+        temporary = os.path.join(folder, f".{name[:100]}.{uuid.uuid4().hex}.tmp")
+        try:
+            with _create(temporary) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        _sync_folder(folder or ".")
+
+    def delete(self, uri: str) -> None:
+        os.unlink(local_path(uri))
+
+    def is_dir(self, uri: str) -> bool:
+        return os.path.isdir(local_path(uri))
+
+    def list(self, uri: str) -> list[FileStat]:
+        """All files below, symbolic links followed, each folder once."""
+        root = local_path(uri)
+        found: list[FileStat] = []
+        seen: set[tuple[int, int]] = set()
+
+        def walk(folder: str, name: str) -> None:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    try:
+                        status = entry.stat()
+                    except FileNotFoundError:  # deleted meanwhile, or a link to nowhere
+                        continue
+                    if mode.S_ISDIR(status.st_mode):
+                        if (status.st_dev, status.st_ino) not in seen:
+                            seen.add((status.st_dev, status.st_ino))
+                            walk(entry.path, join(name, entry.name))
+                    elif mode.S_ISREG(status.st_mode) and not TEMPORARY.fullmatch(entry.name):
+                        found.append(_file_stat(join(name, entry.name), status))
+
+        with suppress(FileNotFoundError, NotADirectoryError):
+            walk(root, root)
+        return found
+
+    def stat(self, uris: Sequence[str], attempt: Callable) -> dict[str, FileStat | None]:
+        """Threads pay on network file systems; slices, since a future for each file costs more than a local stat."""
+
+        def one(uri: str) -> FileStat | None:
+            try:
+                status = os.stat(local_path(uri))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return _file_stat(uri, status) if mode.S_ISREG(status.st_mode) else None
+
+        slices = [uris[start : start + 256] for start in range(0, len(uris), 256)]
+        with ThreadPoolExecutor(STAT_THREADS) as pool:
+            parts = list(pool.map(lambda part: [attempt(uri, lambda uri=uri: one(uri)) for uri in part], slices))
+        return dict(zip(uris, (entry for part in parts for entry in part), strict=True))
+
+    def explain(self, uri: str, error: Exception) -> StorageFailure:
+        """The failure in words. Errors that are no I/O errors are defects and pass through."""
+        if not isinstance(error, OSError):
+            raise error
+        number, reason = error.errno, (error.strerror or type(error).__name__).lower()
+        if number in (errno.ENOENT, errno.ENOTDIR):
+            return StorageFailure(f"{uri}: no such file", code="not_found")
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return StorageFailure(f"{uri}: {reason}. Check its owner and mode.", code="denied")
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            return StorageFailure(
+                f"{uri}: disk full ({reason}). Free space there, or write to another place.", code="disk_full"
+            )
+        if number == errno.EISDIR:
+            return StorageFailure(f"{uri} is a folder, not a file", code="is_folder")
+        transient = number in TRANSIENT or isinstance(error, TimeoutError | ConnectionError)
+        return StorageFailure(f"{uri}: {reason}", code="unavailable" if transient else "failed", transient=transient)
+
+
+def _file_stat(uri: str, status: os.stat_result) -> FileStat:
+    return FileStat(uri, status.st_size, str(status.st_mtime_ns))
+
+
+def _create(path: str) -> BinaryIO:
+    # Not tempfile: its mode 0600 would hide results from the other users of a shared folder.
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")
+
+
+def _sync_folder(folder: str) -> None:
+    """Makes the rename itself durable; some network file systems refuse, and then it is their promise to keep."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

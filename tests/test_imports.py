@@ -1,0 +1,93 @@
+"""The direction of dependency of DESIGN.md, held by reading imports; and what `import chexray` may cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "chexray"
+LEAVES = {"errors", "findings", "registry", "storage"}
+ALLOWED = {
+    "errors": set(),
+    "findings": set(),
+    "registry": {"errors"},
+    "storage": {"errors"},
+    "config": {"errors"},
+    "protocols": {"errors"},
+    "rundir": {"storage"},
+    "phantom": {"findings", "errors"},
+    "stats": {"stats", "errors"},
+    "metrics": {"metrics", "stats", "errors"},
+    "encoders": {"encoders", *LEAVES},
+    "data": {"data", "phantom", *LEAVES},
+    "results": {"results", *LEAVES},
+    "engine": {"engine", "config", "data", "encoders", "metrics", *LEAVES},
+    "plan": {"config", "protocols", "data", "encoders", "metrics", *LEAVES},
+    "cells": {"__init__", "plan", "engine", "data", "metrics"},
+    "evaluation": {"__init__", "config", "plan", "cells", "engine", "results", "rundir", "errors"},
+    "cli": {"__init__", "config", "plan", "protocols", "evaluation", "engine", "results", *LEAVES},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names this file imports, anywhere in it, except under TYPE_CHECKING."""
+    found = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_follow_the_design(path: Path) -> None:
+    own = part(path)
+    for name in imported(path):
+        head, *rest = name.split(".")
+        if head in ("ray", "_ray"):
+            assert own == "engine", f"{path} imports ray; only chexray/engine may"
+        if head == "chexray" and own != "__init__":
+            other = rest[0] if rest else "__init__"
+            assert other in ALLOWED[own], f"{path} imports chexray.{'.'.join(rest)}, against the design"
+
+
+def test_engine_never_names_a_metric_or_an_encoder() -> None:
+    names = {path.stem for kind in ("metrics", "encoders") for path in (PACKAGE / kind).glob("*.py")}
+    names -= {"__init__", "base", "common"}
+    for path in (PACKAGE / "engine").glob("*.py"):
+        text = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not names & {value for value in text if isinstance(value, str)}, path
+
+
+def test_import_and_help_load_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys, chexray, chexray.cli\n"
+        "from typer.testing import CliRunner\n"
+        "assert CliRunner().invoke(chexray.cli.app, ['--help']).exit_code == 0\n"
+        "assert CliRunner().invoke(chexray.cli.app, ['ls', 'encoders']).exit_code == 0\n"
+        "print([name for name in ('torch', 'ray', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
