@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from chexray.storage import Storage, join, write_parquet
+from chexray.storage import Storage, join
 
 
 def now() -> str:
@@ -51,4 +51,4 @@ class RunDirectory:
         self.storage.write(join(self.uri, name), text.encode())
 
     def parquet(self, name: str, table: pa.Table) -> None:
-        write_parquet(join(self.uri, name), table, self.storage)
+        self.storage.write_parquet(join(self.uri, name), table)

@@ -15,3 +15,37 @@ def shared() -> Path:
     if not (folder / "oracles").is_dir():
         pytest.skip(f"no parity data at {folder} (set CHEXRAY_SHARED)")
     return folder
+
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """One quiet local Ray for all tests that need one; `evaluate` joins it because it is already connected."""
+    from chexray.config import RayConfig
+    from chexray.engine.cluster import cluster
+
+    with cluster(RayConfig(num_cpus=2, object_store_gb=0.5)) as resources:
+        yield resources
+
+
+@pytest.fixture
+def write_images(tmp_path: Path):
+    """Writes n small deterministic greyscale PNGs to a folder and returns it."""
+    import numpy as np
+    from PIL import Image
+
+    def write(name: str, n: int, *, seed: int = 0, size: int = 24, offset: float = 0.0) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        ramp = np.linspace(0, 1, size)
+        for i in range(n):
+            rng = np.random.default_rng([seed, i])
+            blob = rng.normal(size=(4, 4)).repeat(size // 4, 0).repeat(size // 4, 1)
+            image = 110 + offset + 40 * ramp[:, None] + 12 * blob + 4 * rng.normal(size=(size, size))
+            Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(folder / f"{i:04d}.png")
+        return folder
+
+    return write

@@ -1,4 +1,4 @@
-"""A set of images as one Arrow table, checked before anything runs; what cannot be an image row is a reject with a reason.
+"""A set of images as one Arrow table, checked before anything runs; what cannot be used is a reject with a reason.
 
 Every row given ends in exactly one of three places: `table`, `rejects` (something is wrong with it) or `excluded`
 (left out on purpose, counted by reason).
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from chexray.data.labels import LABELS_TYPE, to_codes
 from chexray.data.sources import Source
+from chexray.data.values import codes
 from chexray.errors import ManifestError
 from chexray.storage import Storage
 
@@ -105,7 +106,7 @@ def build(
 
     Images that do not exist become rejects; when more than half are missing the root is wrong, and that is an error.
     on_duplicate: "error", or "first" to keep the first row of each sample_id.
-    limit: keep that many rows, those whose sample_id hashes lowest, so that a sorted table is not cut to its first class.
+    limit: keep that many rows, those whose sample_id hashes lowest: a table sorted by class keeps them all.
     Raises ManifestError for an empty set, null or duplicate sample_ids, and missing images as above.
     """
     if on_duplicate not in ("error", "first"):
@@ -114,7 +115,7 @@ def build(
     if not n_rows:
         raise ManifestError(f"{origin} set {name!r} has no rows. Give it at least one image.")
     given = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    notes = [f"{name}: {note}" for note in given.get("notes", [])]
+    notes = list(given.get("notes", []))
     where = given.get("path") or f"{origin} set {name!r}"
     table = _with_columns(table)
     table = _unique(where, origin, table, on_duplicate)
@@ -124,9 +125,9 @@ def build(
         excluded["limit"] = len(table) - limit
         table = table.take(_lowest_hashes(table["sample_id"].to_pylist(), limit))
     table, rejects = _look_up(name, where, origin, table, storage)
-    n_shared = len(table) - pc.count_distinct(table["image_key"]).as_py()
+    n_shared = len(table) - len(table["image_key"].unique())
     if n_shared:
-        notes.append(f"{name}: {n_shared} rows name an image that another row names too; each row counts")
+        notes.append(f"{n_shared} rows name an image that another row names too; each row counts")
     return Manifest(name, origin, table, rejects, n_rows, excluded, tuple(notes), given.get("roles", {}))
 
 
@@ -136,7 +137,7 @@ def image_key(uri: str, size: int, version: str) -> str:
 
 
 def _with_columns(table: pa.Table) -> pa.Table:
-    """The table with exactly the reserved columns first, in order and type, then the others; sorted order is not set."""
+    """The table with the reserved columns first, in their order and type, then the others; not sorted yet."""
     columns: dict[str, pa.Array | pa.ChunkedArray] = {}
     for name, kind in COLUMNS.items():
         if name == "row":
@@ -158,11 +159,10 @@ def _unique(where: str, origin: str, table: pa.Table, on_duplicate: str) -> pa.T
             f"{where}: {ids.null_count} of {len(ids)} rows have no sample_id, first data row {row}. "
             f"Fill it, or name another column in {origin}.columns.sample_id."
         )
-    order = pc.sort_indices(table, sort_keys=[("sample_id", "ascending"), ("row", "ascending")])
-    table = table.take(order).combine_chunks()
+    table = table.sort_by([("sample_id", "ascending"), ("row", "ascending")]).combine_chunks()
     ids = table["sample_id"]
-    repeated = np.zeros(len(ids), dtype=bool)
-    repeated[1:] = pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False) if len(ids) > 1 else False
+    same = codes(ids)
+    repeated = np.append(False, same[1:] == same[:-1])
     if not repeated.any():
         return table
     if on_duplicate == "error":
@@ -171,15 +171,15 @@ def _unique(where: str, origin: str, table: pa.Table, on_duplicate: str) -> pa.T
         second = np.flatnonzero(repeated)[np.argmin(rows[repeated])]
         raise ManifestError(
             f"{where}: {int(repeated.sum())} of {len(ids)} sample_ids repeat, first "
-            f"{ids[second].as_py()!r} (data rows {rows[second - 1] + 1} and {rows[second] + 1}). Name a unique column in "
-            f"{origin}.columns.sample_id, or keep the first of each with {origin}.on_duplicate: first."
+            f"{ids[second].as_py()!r} (data rows {rows[second - 1] + 1} and {rows[second] + 1}). Name a unique column "
+            f"in {origin}.columns.sample_id, or keep the first of each with {origin}.on_duplicate: first."
         )
     return table.filter(pa.array(~repeated))
 
 
 def _lowest_hashes(ids: list[str], limit: int) -> np.ndarray:
     """Positions, ascending, of the `limit` ids with the lowest hash."""
-    hashes = np.array([int.from_bytes(hashlib.blake2b(i.encode(), digest_size=8).digest(), "big") for i in ids], np.uint64)
+    hashes = np.array([hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids])
     return np.sort(np.argsort(hashes, kind="stable")[:limit])
 
 
@@ -202,7 +202,8 @@ def _look_up(name: str, where: str, origin: str, table: pa.Table, storage: Stora
     keys = [None if s is None else image_key(str(uri), s.size, s.version) for uri, s in zip(uris, found, strict=True)]
     table = table.set_column(table.column_names.index("image_key"), "image_key", pa.array(keys, pa.string()))
     lost = table.filter(pa.array(missing))
-    no_path = lost["uri"].is_null()
+    reasons = [("no_path", "the row names no image"), ("not_found", "there is no such file")]
+    why = [reasons[uri is not None] for uri in lost["uri"].to_pylist()]
     rejects = pa.table(
         {
             "set": pa.array([name] * n_missing, pa.string()),
@@ -210,8 +211,8 @@ def _look_up(name: str, where: str, origin: str, table: pa.Table, storage: Stora
             "uri": lost["uri"],
             "image_key": lost["image_key"],
             "stage": pa.array(["manifest"] * n_missing, pa.string()),
-            "code": pc.if_else(no_path, "no_path", "not_found"),
-            "detail": pc.if_else(no_path, "the row names no image", "there is no such file"),
+            "code": pa.array([code for code, _ in why], pa.string()),
+            "detail": pa.array([detail for _, detail in why], pa.string()),
             "transient": pa.array([False] * n_missing),
         },
         schema=REJECT_SCHEMA,
@@ -225,9 +226,14 @@ def _digest_column(digest: Any, column: pa.ChunkedArray) -> None:
         digest.update(to_codes(column).tobytes())
         return
     try:
-        texts = column.cast(pa.string()).combine_chunks()
+        texts = column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        texts = pa.array([None if value is None else repr(value) for value in column.to_pylist()], pa.string())
-    lengths = pc.fill_null(pc.binary_length(texts), -1)
-    digest.update(lengths.to_numpy(zero_copy_only=False).astype("<i4").tobytes())
-    digest.update("".join(texts.drop_null().to_pylist()).encode())
+        texts = pa.chunked_array([pa.array([v if v is None else repr(v) for v in column.to_pylist()], pa.string())])
+    digest.update(texts.is_valid().to_numpy().tobytes())
+    chunks = [chunk for chunk in texts.fill_null("").chunks if len(chunk)]
+    offsets = [np.frombuffer(c.buffers()[1], np.int32)[c.offset : c.offset + len(c) + 1] for c in chunks]
+    for offset in offsets:
+        digest.update(np.diff(offset).tobytes())
+    for chunk, offset in zip(chunks, offsets, strict=True):
+        if offset[-1] > offset[0]:
+            digest.update(memoryview(chunk.buffers()[2])[offset[0] : offset[-1]])

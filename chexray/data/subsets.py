@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from chexray.data import labels as label_policies
 from chexray.data.manifest import RESERVED, Manifest
@@ -78,7 +78,7 @@ def members(manifest: Manifest, subset: Subset, label_policy: str = "u_zeros") -
     if column.null_count == len(column):
         return f"{who} has no value in column {subset.column!r}"
     if subset.bins is None:
-        return pc.fill_null(pc.equal(as_text(column), str(subset.value)), False).to_numpy(zero_copy_only=False)
+        return np.array([text == subset.value for text in as_text(column).to_pylist()], dtype=bool)
     numbers = as_numbers(column)
     if numbers is None:
         return f"column {subset.column!r} of {who} is not numeric"
@@ -92,9 +92,9 @@ def inherit_by_prompt(synthetic: Manifest, real: Manifest, *, mode: str = "agree
     """The synthetic set with labels and columns it lacks taken from the real images of the same prompt.
 
     mode "agree": a value counts only when all real images of the prompt share it; what they differ in is null, finding
-    by finding, and is counted in the notes. mode "first": the first such row of the real table, as upstream CheXGenBench
-    (fid.py:214) does. Labels fill the rows that have none; other columns come only when the synthetic table has no such
-    column. Prompts, ids and paths are never taken. Without prompts on either side the set is returned as it is.
+    by finding, and is counted in the notes. mode "first": the first such row of the real table, as in upstream
+    CheXGenBench (fid.py:214). Labels fill the rows that have none; other columns come only when the synthetic table has
+    no such column. Prompts, ids and paths are never taken. Without prompts on either side nothing changes.
     """
     if mode not in ("agree", "first"):
         raise ConfigError(f"inherit: {mode!r} is not one of agree, first.")
@@ -113,7 +113,7 @@ def inherit_by_prompt(synthetic: Manifest, real: Manifest, *, mode: str = "agree
         n_labelled = int(lacking.sum()) - column.null_count
         n_ambiguous = int((ambiguous & lacking).sum())
         tail = f", {n_ambiguous} of them ambiguous in some finding" if n_ambiguous else ""
-        notes.append(f"{synthetic.name}: labels of {n_labelled} images come from {real.name} by prompt ({mode}){tail}")
+        notes.append(f"labels of {n_labelled} images come from {real.name} by prompt ({mode}){tail}")
     own = set(real.roles.values())
     for name in real.table.column_names:
         if name in RESERVED or name in own or is_identifier(name) or name in table.column_names:
@@ -122,15 +122,15 @@ def inherit_by_prompt(synthetic: Manifest, real: Manifest, *, mode: str = "agree
         table = table.append_column(real.table.schema.field(name), column)
         taken.append(f"{name} ({n_ambiguous} ambiguous)" if n_ambiguous else name)
     if taken:
-        notes.append(f"{synthetic.name}: {', '.join(taken)} come from {real.name} by prompt ({mode})")
+        notes.append(f"{', '.join(taken)} come from {real.name} by prompt ({mode})")
     return replace(synthetic, table=table, notes=(*synthetic.notes, *notes)) if notes else synthetic
 
 
 def deduplicate_prompts(manifest: Manifest) -> Manifest:
     """The set reduced to the first image of each distinct prompt, in the order of the table.
 
-    What upstream CheXGenBench does to the real set (fid.py:170); images without a prompt count as one prompt, as they do
-    there. The rows left out are counted in `excluded["duplicate_prompt"]`.
+    What upstream CheXGenBench does to the real set (fid.py:170); images without a prompt count as one prompt, as they
+    do there. The rows left out are counted in `excluded["duplicate_prompt"]`.
     """
     if not len(manifest) or manifest.table["prompt"].null_count == len(manifest):
         return manifest
@@ -143,8 +143,7 @@ def deduplicate_prompts(manifest: Manifest) -> Manifest:
     if not dropped:
         return manifest
     excluded = {**manifest.excluded, "duplicate_prompt": manifest.excluded.get("duplicate_prompt", 0) + dropped}
-    note = f"{manifest.name}: {dropped} images left out because an earlier one has the same prompt"
-    return replace(manifest, table=manifest.table.take(keep), excluded=excluded, notes=(*manifest.notes, note))
+    return replace(manifest, table=manifest.table.take(keep), excluded=excluded)
 
 
 def _expand_one(item: str | dict[str, Any], sets: Sequence[Manifest]) -> list[Subset]:
@@ -161,13 +160,16 @@ def _expand_one(item: str | dict[str, Any], sets: Sequence[Manifest]) -> list[Su
         return _values(item, sets)
     base, colon, _ = item.partition(":")
     if colon:
-        known = base in _columns(sets)
-        options = _values(base, sets, limited=False) if known else _expand_one("findings" if base == "finding" else base, sets)
+        if base in _columns(sets):
+            options = _values(base, sets, limited=False)
+        else:
+            options = _expand_one("findings" if base == "finding" else base, sets)
         chosen = [subset for subset in options if subset.name == item]
         if chosen:
             return chosen
         raise ConfigError(f"subsets: there is no {item!r}. {nearest(item, [subset.name for subset in options])}")
-    raise ConfigError(f"subsets: unknown subset or column {item!r}. {nearest(item, ['all', 'findings', *_columns(sets)])}")
+    hint = nearest(item, ["all", "findings", *_columns(sets)])
+    raise ConfigError(f"subsets: unknown subset or column {item!r}. {hint}")
 
 
 def _columns(sets: Sequence[Manifest]) -> list[str]:
@@ -178,7 +180,9 @@ def _columns(sets: Sequence[Manifest]) -> list[str]:
 def _values(name: str, sets: Sequence[Manifest], *, limited: bool = True) -> list[Subset]:
     """One subset for each value of a column in any of the sets, numbers in their order."""
     columns = [each.table[name] for each in sets if name in each.table.column_names]
-    texts = {text for column in columns for text in pc.unique(as_text(column)).to_pylist()} - {None, ""}
+    if limited and is_identifier(name):
+        raise ConfigError(f"subsets: column {name!r} holds identifiers, not groups. Choose another column.")
+    texts = {text for column in columns for text in as_text(column).unique().to_pylist()} - {None, ""}
     numeric = all(as_numbers(column) is not None for column in columns)
     if limited and numeric and len(texts) > MAX_NUMBERS:
         numbers = np.concatenate([values for values in map(as_numbers, columns) if values is not None])
@@ -204,13 +208,13 @@ def _bins(name: str, edges: Any, sets: Sequence[Manifest]) -> list[Subset]:
     if name not in known:
         raise ConfigError(f"subsets: unknown column {name!r}. {nearest(name, known)}")
     numbers = isinstance(edges, list | tuple) and all(isinstance(e, int | float) and np.isfinite(e) for e in edges)
-    if not numbers or any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
+    if not numbers or any(a >= b for a, b in pairwise(edges)):
         raise ConfigError(f"subsets: bins of {name!r} are {edges!r}, expected ascending numbers such as [40, 60, 80].")
     for each in sets:
         if name in each.table.column_names and as_numbers(each.table[name]) is None:
             raise ConfigError(f"subsets: column {name!r} of {each.name} is not numeric. Leave out its bins.")
     first, last = edges[0], edges[-1]
-    inner = [Subset(f"{name}:{a:g}-{b:g}", name, bins=(a, b)) for a, b in zip(edges, edges[1:], strict=False)]
+    inner = [Subset(f"{name}:{a:g}-{b:g}", name, bins=(a, b)) for a, b in pairwise(edges)]
     return [
         Subset(f"{name}:<{first:g}", name, bins=(None, first)),
         *inner,
@@ -231,20 +235,19 @@ class _Groups:
 
     @classmethod
     def of(cls, real: Manifest, prompts: pa.ChunkedArray) -> _Groups:
-        real_prompts = real.table["prompt"].combine_chunks()
-        distinct = real_prompts.drop_null().unique()
-        codes = pc.fill_null(pc.index_in(real_prompts, distinct), -1).to_numpy(zero_copy_only=False)
+        real_prompts = real.table["prompt"].to_pylist()
+        # A null prompt is nobody's: it must not be matched with another null.
+        number = {prompt: index for index, prompt in enumerate(dict.fromkeys(p for p in real_prompts if p is not None))}
+        codes = np.array([number.get(prompt, -1) for prompt in real_prompts])
         order = np.lexsort((real.table["row"].to_numpy(), codes))
         order = order[codes[order] >= 0]
-        start = np.searchsorted(codes[order], np.arange(len(distinct)))
-        # A null prompt is nobody's: index_in must not match it with another null.
-        group = pc.index_in(prompts.combine_chunks(), distinct)
-        return cls(order, start, pc.fill_null(group, -1).to_numpy(zero_copy_only=False))
+        start = np.searchsorted(codes[order], np.arange(len(number)))
+        return cls(order, start, np.array([number.get(prompt, -1) for prompt in prompts.to_pylist()]))
 
     def _shared(self, codes: np.ndarray) -> np.ndarray:
         """(groups, ...) bool: all rows of the group have the same code."""
         ordered = codes[self.order]
-        return np.minimum.reduceat(ordered, self.start) == np.maximum.reduceat(ordered, self.start)
+        return np.equal(np.minimum.reduceat(ordered, self.start), np.maximum.reduceat(ordered, self.start))
 
     def take(self, column: pa.ChunkedArray, mode: str) -> tuple[pa.ChunkedArray, int]:
         """The column for the synthetic rows, and how many of them are null because real rows differ."""
@@ -257,10 +260,10 @@ class _Groups:
     def take_codes(self, codes: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
         """(n, 14) label codes for the synthetic rows, and which of them are ambiguous in some finding."""
         first = codes[self.order[self.start]]
-        ambiguous = np.zeros(len(first), dtype=bool)
+        ambiguous: np.ndarray = np.zeros(len(first), dtype=bool)
         if mode == "agree":
             shared = self._shared(codes)
-            ambiguous = ~shared.all(axis=1)
+            ambiguous = np.asarray(~shared.all(axis=1))
             first = np.where(shared, first, np.int8(label_policies.NOT_MENTIONED))
             first[~shared.any(axis=1)] = label_policies.UNLABELLED
         out = np.full((len(self.group), len(FINDINGS)), label_policies.UNLABELLED, dtype=np.int8)

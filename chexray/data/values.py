@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 _NO_CAST = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
 
@@ -42,10 +41,10 @@ def as_numbers(column: pa.ChunkedArray) -> np.ndarray | None:
 def codes(column: pa.ChunkedArray) -> np.ndarray:
     """Equal int32 for equal values, in order of appearance; null is a value of its own. Lists and structs included."""
     try:
-        encoded = pc.dictionary_encode(column, null_encoding="encode")
+        encoded = column.dictionary_encode("encode")
     except _NO_CAST:
         texts = pa.chunked_array([pa.array([repr(value) for value in column.to_pylist()], pa.string())])
-        encoded = pc.dictionary_encode(texts)
+        encoded = texts.dictionary_encode()
     return encoded.combine_chunks().indices.to_numpy()
 
 

@@ -1,10 +1,10 @@
 """Named resizes of greyscale images: a resize is part of an encoder's definition and is never inherited from a library.
 
-The five that FID implementations use differ by up to 9 % of the feature norm on radiographs, so each has its name:
+Those that FID implementations use differ by up to 9 % of the feature norm (parity oracle, formula-filled Inception):
 
 | name | as in | result |
 |---|---|---|
-| `bicubic_antialias` | clean-fid "clean" (Parmar et al. 2022): Pillow in float, clipped to 0..255, not rounded | float32 |
+| `bicubic_antialias` | clean-fid "clean" (Parmar et al. 2022): Pillow on floats, clipped, not rounded | float32 |
 | `bilinear_antialias` | torchmetrics' default, `F.interpolate(..., antialias=True)` | float32 |
 | `tf1_bilinear` | TensorFlow 1 and torch-fidelity: no half-pixel shift, no antialiasing | float32 |
 | `pil_bicubic` | Pillow on bytes, rounded | uint8 |

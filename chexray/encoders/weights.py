@@ -210,19 +210,23 @@ def _from_url(url: str, wanted: str, storage: Any, expected: str) -> Path:
         raise WeightsError("a URL with a query must name one file, not a folder")
     base = url.rstrip("/")
     for extra in HUB_FILES[:-1]:
-        with contextlib.suppress(FileNotFoundError, StorageError):  # either may be absent; encoders say if one is not
+        try:
             _fetch(f"{base}/{extra}", folder / extra, storage, "")
+        except (FileNotFoundError, StorageError) as error:  # may be absent, but a busy bucket must not look like that
+            if isinstance(error, StorageError) and getattr(error, "code", "") != "not_found":
+                raise
+            (folder / extra).unlink(missing_ok=True)
     file = wanted if wanted.endswith(_FILE_SUFFIXES) else MODEL_FILE
     return _fetch(f"{base}/{file}", folder / file, storage, expected)
 
 
 def _fetch(url: str, target: Path, storage: Any, expected: str) -> Path:
     note = target.with_name(target.name + ".json")
+    sha256 = hash_file(target) if target.is_file() else ""
+    if expected and sha256 == expected:
+        return target
     state = _remote_state(url, storage)
-    if target.is_file():
-        sha256 = hash_file(target)
-        if sha256 == expected:
-            return target
+    if sha256:
         known = json.loads(note.read_text()) if note.is_file() else {}
         if state and known == {"state": state, "sha256": sha256}:
             return target

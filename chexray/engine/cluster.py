@@ -117,6 +117,7 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
 
 def _quiet_data(verbose: bool) -> None:
     import logging
+    import warnings
 
     import ray.data
 
@@ -124,6 +125,9 @@ def _quiet_data(verbose: bool) -> None:
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
     if not verbose:
+        # The bounded retries of engine/encode.py have no other spelling in Ray 2.60.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        warnings.filterwarnings("ignore", module="ray")
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         logging.getLogger("ray").setLevel(logging.CRITICAL)
 

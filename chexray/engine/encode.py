@@ -121,6 +121,7 @@ def _run(chunks: list[pa.Table], job: Job, pool: Pool, store: FeatureStore) -> I
 
 def _stream(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
     data = ray.data.from_arrow(chunks)
+    actors = min(pool.actors, len(chunks))
     if pool.layout == "split":
         # Other resources than the actors', so that Ray does not fuse the stages: a fused GPU waits for Pillow.
         data = data.map_batches(
@@ -135,7 +136,7 @@ def _stream(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
         fn_constructor_args=(job,),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=pool.actors, max_size=pool.actors, max_tasks_in_flight_per_actor=2),
+        compute=ray.data.ActorPoolStrategy(min_size=actors, max_size=actors, max_tasks_in_flight_per_actor=2),
         num_cpus=pool.cpus_per_actor,
         num_gpus=pool.gpus_per_actor or None,
         max_task_retries=MAX_TASK_RETRIES,

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from chexray.encoders.base import EncoderSpec
 from chexray.errors import StorageError
-from chexray.storage import Storage, basename, join, read_parquet, write_parquet
+from chexray.storage import Storage, basename, join
 
 STORED_REJECTS = pa.schema(
     [
@@ -82,10 +82,9 @@ class FeatureStore:
                 raise ValueError(f"{spec.name}.{output}: shape {block.shape}, spec says {(len(keys), width)}")
             columns[output] = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), width)
         if rejects:
-            write_parquet(
-                join(folder, f"rejects-{chunk}.parquet"), pa.Table.from_pylist(rejects, STORED_REJECTS), self.storage
-            )
-        write_parquet(join(folder, f"part-{chunk}.parquet"), pa.table(columns), self.storage)
+            table = pa.Table.from_pylist(rejects, STORED_REJECTS)
+            self.storage.write_parquet(join(folder, f"rejects-{chunk}.parquet"), table)
+        self.storage.write_parquet(join(folder, f"part-{chunk}.parquet"), pa.table(columns))
 
     def done(self, spec: EncoderSpec) -> Done:
         """What is committed for this encoder. A rejects file without its part was never committed and is ignored."""
@@ -126,11 +125,11 @@ class FeatureStore:
 
     def _read(self, uri: str, columns: list[str] | None) -> pa.Table:
         try:
-            return read_parquet(uri, self.storage, columns=columns)
-        except (pa.ArrowInvalid, KeyError) as error:
-            raise StorageError(
-                f"{uri}: is not a feature part ({str(error).splitlines()[0]}). Delete it; it will be encoded again."
-            ) from None
+            return self.storage.read_parquet(uri, columns)
+        except StorageError as error:
+            if error.transient:
+                raise
+            raise StorageError(f"{error} Delete this part of the feature store; it will be encoded again.") from None
 
 
 def pending(keys: Iterable[str], done: Done) -> list[str]:

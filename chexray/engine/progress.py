@@ -37,24 +37,25 @@ class Progress:
     done: int = 0
     rejected: int = 0
     _first: tuple[float, int] | None = None
+    _last: float = 0.0
     _shown: float = float("-inf")
 
     def advance(self, done: int, rejected: int = 0) -> None:
-        now = self.clock()
+        self._last = self.clock()
         self.done += done
         self.rejected += rejected
         if self._first is None:
-            self._first = (now, self.done)
-        self._show(now)
+            self._first = (self._last, self.done)
+        self._show()
         if self.on_change:
             self.on_change(self)
 
     @property
     def rate(self) -> float | None:
-        """Units a second since the first was done; None until there is a span to divide by."""
+        """Units a second between the first and the last update; None until there is a span to divide by."""
         if self._first is None or self.done <= self._first[1]:
             return None
-        span = self.clock() - self._first[0]
+        span = self._last - self._first[0]
         return (self.done - self._first[1]) / span if span > 0 else None
 
     def line(self) -> str:
@@ -68,14 +69,14 @@ class Progress:
             parts.append(f"{self.rejected:,} rejected")
         return ", ".join(parts)
 
-    def _show(self, now: float, *, last: bool = False) -> None:
+    def _show(self, *, last: bool = False) -> None:
         terminal = self.stream.isatty()
-        if not last and now - self._shown < (REDRAW_EVERY_S if terminal else PLAIN_EVERY_S):
+        if not last and self._last - self._shown < (REDRAW_EVERY_S if terminal else PLAIN_EVERY_S):
             return
-        self._shown = now
+        self._shown = self._last
         self.stream.write(f"\r\x1b[2K{self.line()}" + ("\n" if last else "") if terminal else f"{self.line()}\n")
         self.stream.flush()
 
     def close(self) -> None:
         """Writes the last state of the line."""
-        self._show(self.clock(), last=True)
+        self._show(last=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Output, Rows, Score
-from chexray.stats.resampling import split_half
+from chexray.stats.resampling import normal_interval, split_half
 
 Values = dict[str, float]
 
@@ -70,6 +72,57 @@ def _objection(side: str, rows: Rows, min_samples: int, constant: bool, zero: bo
             first = rows.ids[int(np.argmax(empty))]
             return "undefined", f"features all zero in {int(empty.sum())} of {n} {side} images, first {first!s}"
     return "", ""
+
+
+@dataclass(frozen=True)
+class Error:
+    """A standard error and how it was found, or None and why there is none."""
+
+    value: float | None = None
+    method: str = ""
+    reason: str = ""
+
+    @classmethod
+    def of(cls, value: float, method: str) -> Error:
+        """NaN is what the estimators of `stats.resampling` return for a single patient."""
+        if math.isfinite(value):
+            return cls(value, method)
+        return cls(reason="all images of a side are of one patient: there is nothing to estimate an error from")
+
+
+def measured(
+    output: Output,
+    value: float,
+    error: Error,
+    floor: float | None = None,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    **params: Any,
+) -> Score:
+    """The Score of a number with its normal 95 % interval, clipped to [low, high]; None among `params` is left out.
+
+    A missing error is told in params["std_error_reason"]; a value that is not finite becomes a null.
+    """
+    if not math.isfinite(value):
+        return nulls([output], "undefined", f"{output.name} is {value}: the features are too large for float64")[0]
+    std_error, (ci_low, ci_high) = error.value, (None, None)
+    if std_error is not None:
+        ci_low, ci_high = normal_interval(value, std_error, low=low, high=high)
+    kept = {name: param for name, param in params.items() if param is not None}
+    if error.reason:
+        kept["std_error_reason"] = error.reason
+    return Score(
+        output.name,
+        value,
+        output.better,
+        std_error=std_error,
+        ci_low=ci_low,
+        ci_high=ci_high,
+        std_error_method=error.method,
+        real_floor=floor,
+        params=kept,
+    )
 
 
 def inverse_n(a: int, b: int, n_real: int, n_synthetic: int) -> float:

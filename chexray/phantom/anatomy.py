@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from chexray.phantom.canvas import Line, axes, bell, edge, ellipse, spline, strokes
+from chexray.phantom.canvas import Line, axes, bell, edge, ellipse, strokes
 
 RIGHT, LEFT = -1, 1
 SIDES = (RIGHT, LEFT)
@@ -95,13 +95,19 @@ class Body:
 
 
 @dataclass
-class Frame:
-    """Shapes that findings are placed by, at one resolution. Arrays are float32 and broadcast to (size, size)."""
+class Cage:
+    """The thorax at one resolution. Arrays are float32 and broadcast to (size, size)."""
 
     size: int
     body: Body
     across: np.ndarray
     """|x| over the half-width of the thorax at that height: 1 at the inner chest wall."""
+
+
+@dataclass
+class Frame(Cage):
+    """The thorax and what lies in it: the shapes that findings are placed by."""
+
     floor: np.ndarray
     """(1, size) height of the diaphragm."""
     belly: np.ndarray
@@ -118,8 +124,15 @@ def lung_width(y: np.ndarray, apex: float, width: float) -> np.ndarray:
     return (0.31 + (width - 0.31) * np.power(1.0 - (1.0 - t) ** 2.3, 0.60)).astype(np.float32)
 
 
+def cage_of(body: Body, size: int) -> Cage:
+    """The outline of the thorax."""
+    x, y = axes(size)
+    wall = lung_width(y, body.apex, body.lung_width) + np.float32(0.012)
+    return Cage(size, body, np.abs(x) * (np.float32(1.0) / wall))
+
+
 def frame_of(body: Body, size: int) -> Frame:
-    """The outlines of lungs and thorax."""
+    """The outlines of lungs, diaphragm and spine."""
     x, y = axes(size)
     lateral = np.abs(x)
     outer = lung_width(y, body.apex, body.lung_width)
@@ -130,9 +143,8 @@ def frame_of(body: Body, size: int) -> Frame:
     lung *= edge(lateral - inner, 0.06)
     lung *= edge(y - np.float32(body.apex), 0.03)
     lung *= np.float32(1.0) - belly
-    across = lateral / (outer + np.float32(0.012))
     spine = np.float32(body.spine_bend) * np.sin(np.float32(2.2) * y + np.float32(0.4))
-    return Frame(size, body, across, floor, belly, lung, spine)
+    return Frame(size, body, cage_of(body, size).across, floor, belly, lung, spine)
 
 
 def _dome(x: np.ndarray, body: Body, side: int) -> np.ndarray:
@@ -179,11 +191,13 @@ def heart_and_mediastinum(frame: Frame) -> np.ndarray:
     body, size = frame.body, frame.size
     x, y = axes(size)
     off = np.abs(x - frame.spine)
-    h, wide = body.heart, body.mediastinum
+    h, wide = min(body.heart, 1.6), body.mediastinum
     cy = 0.5 * (body.dome[RIGHT] + body.dome[LEFT]) - 0.155 * h
     heart = ellipse(size, 0.145 * h, cy, 0.36 * h, 0.235 * h, body.heart_tilt, soft=0.045)
     heart = np.maximum(heart, ellipse(size, -0.055, cy - 0.06, 0.15 * h, 0.255 * h, -0.15, soft=0.045))
-    heart *= np.float32(1.0) - np.float32(0.75) * frame.belly
+    above = np.float32(1.0) - np.float32(0.8) * frame.belly
+    heart *= above
+    heart *= edge(np.float32(0.985) - frame.across, 0.05)
     upper = ((0.10 + 0.05 * np.clip(y + 0.2, 0.0, 0.6)) * wide).astype(np.float32)
     column = edge(upper - off, 0.06)
     for cx, cy, rx, ry in (
@@ -193,11 +207,12 @@ def heart_and_mediastinum(frame: Frame) -> np.ndarray:
     ):
         column = np.maximum(column, ellipse(size, cx, cy, rx, ry, soft=0.04))
     column *= np.float32(0.62) + np.float32(0.38) * edge(y + np.float32(0.55), 0.5)
+    column *= above
     shade = np.maximum(np.float32(0.50) * heart, np.float32(0.40) * column)
     shade += np.float32(0.16) * heart * column
     windpipe = edge(np.float32(0.034) - np.abs(x - np.float32(0.012)), 0.03) * edge(np.float32(-0.17) - y, 0.06)
     shade -= np.float32(0.20) * windpipe
-    discs = np.float32(0.72) + np.float32(0.28) * np.tanh(np.float32(3.0) * np.cos(y * np.float32(44.0)) + np.float32(1.5))
+    discs = (0.72 + 0.28 * np.tanh(3.0 * np.cos(44.0 * y) + 1.5)).astype(np.float32)
     bone = edge(np.float32(0.085) - off, 0.03) * discs
     bone += np.float32(0.4) * edge(np.float32(0.014) - np.abs(np.float32(0.073) - off), 0.02)
     shade += np.float32(0.13) * bone
@@ -208,12 +223,12 @@ def vessels(frame: Frame) -> np.ndarray:
     """Hila and the pulmonary vessels, a tree grown from each hilum; congestion thickens it."""
     body, size = frame.body, frame.size
     rng = np.random.Generator(np.random.PCG64(body.vessel_seed))
-    side = np.repeat(np.array(SIDES), 10)
-    angle = np.tile(np.linspace(-1.25, 1.35, 10), 2)
+    side = np.repeat(np.array(SIDES), 8)
+    angle = np.tile(np.linspace(-1.25, 1.35, 8), 2)
     start = np.stack([side * 0.17, np.where(side == LEFT, -0.07, -0.01)], axis=1)
-    width = 0.026 * (1 + 0.5 * body.congestion)
+    width = 0.025 * (1 + 0.25 * body.congestion)
     lines: list[Line] = []
-    for _ in range(4):
+    for _ in range(4):  # generations of branches
         turn = rng.normal(0, 0.22, (len(side), 2))
         length = rng.uniform(0.09, 0.17, len(side))
         path = [start]
@@ -225,81 +240,14 @@ def vessels(frame: Frame) -> np.ndarray:
         spread = rng.uniform(0.18, 0.42, len(side))
         angle = np.concatenate([(angle + spread)[keep], (angle - spread)[keep]])
         start, side, width = np.tile(path[-1][keep], (2, 1)), np.tile(side[keep], 2), width * 0.66
-        if len(side) > 44:  # prune: the periphery is bare
-            chosen = rng.permutation(len(side))[:44]
+        if len(side) > 36:  # prune: the periphery is bare
+            chosen = rng.permutation(len(side))[:36]
             angle, start, side = angle[chosen], start[chosen], side[chosen]
-    shade = strokes(size, lines, soft=0.012)
-    shade *= np.float32(0.24 * body.vessels * (1 + 0.5 * body.congestion))
+    shade = strokes(size, lines)
+    shade *= np.float32(0.22 * body.vessels * (1 + 0.3 * body.congestion))
     return shade
 
 
 def hila(frame: Frame) -> np.ndarray:
     """The soft density of the lung roots."""
     return np.float32(0.13) * (bell(frame.size, -0.20, 0.0, 0.07, 0.12) + bell(frame.size, 0.20, -0.05, 0.07, 0.11))
-
-
-def _rib_profile(half: float, steps: int = 256) -> np.ndarray:
-    """Radiopacity across one rib gap: a tube with bright cortex, its lower border the brighter. (steps,) float32."""
-    t = np.abs((np.arange(steps) + 0.5) / steps - 0.5)
-    below = np.arange(steps) >= steps // 2
-    inside = 1 / (1 + np.exp((t - half) / 0.018))
-    cortex = np.exp(-(((t - half + 0.03) / 0.03) ** 2))
-    return (0.55 * inside + cortex * np.where(below, 0.55, 0.35)).astype(np.float32)
-
-
-POSTERIOR, ANTERIOR = _rib_profile(0.20), _rib_profile(0.235)
-
-
-def ribs(frame: Frame, *, wrong: float = 0.0, step: np.ndarray | None = None) -> np.ndarray:
-    """All ribs at once: the rib number is a smooth function of place, and a profile repeats with it.
-
-    `step` is added to the rib number (a fracture's displacement); `wrong` stretches the gaps, as a poor generator does.
-    """
-    body = frame.body
-    x, y = axes(frame.size)
-    u = frame.across
-    bow = u * u
-    back = bow * (np.float32(0.26 + body.rib_droop) + np.float32(0.16) * bow)
-    back -= np.float32(0.17 * (1 - wrong)) * u
-    np.subtract(y, back, out=back)
-    front = y + np.float32(0.62) * u
-    front -= np.float32(0.30) * bow
-    gap = body.rib_gap * (1 + wrong)
-    shade = np.zeros_like(u)
-    fade_back = np.float32(0.17 * body.rib_contrast) * edge(u - np.float32(0.16), 0.2)
-    fade_front = np.float32(0.12 * body.rib_contrast) * edge(u - np.float32(0.62), 0.45)
-    for number, scale, offset, profile, fade in (
-        (back, gap, 0.0, POSTERIOR, fade_back),
-        (front, gap * 1.12, 0.3, ANTERIOR, fade_front),
-    ):
-        number *= np.float32(256 / scale)
-        number += np.float32(256 * (body.rib_phase + offset + 8)) + np.where(x < 0, np.float32(24), np.float32(0))
-        if step is not None:
-            number += np.float32(256) * step
-        fade *= profile.take(number.astype(np.int32) & 255)
-        shade += fade
-    shade *= edge(np.float32(1.035) - u, 0.04)
-    low = np.float32(0.25) + np.float32(0.75) * edge(np.float32(body.dome[RIGHT] + 0.16) - y, 0.3)
-    shade *= low * edge(y - np.float32(body.apex - 0.03), 0.06)
-    return shade
-
-
-def shoulder_girdle(frame: Frame) -> np.ndarray:
-    """Clavicles, scapulae and humeri."""
-    body, size = frame.body, frame.size
-    lines: list[Line] = []
-    top, blade = body.shoulder, body.scapula
-    for side in SIDES:
-        end = top + 0.09
-        bone = spline((side * 0.09, body.clavicle + 0.02), (side * 0.26, body.clavicle - 0.035),
-                      (side * 0.52, 0.35 * body.clavicle + 0.65 * end + 0.02), (side * 0.80, end))  # fmt: skip
-        lines.append((bone, 0.056, 0.6))
-        lines += [(bone + (0.0, drop), 0.013, weight) for drop, weight in ((-0.025, 0.8), (0.025, 1.0))]
-        scapula = spline((side * (blade + 0.12), top + 0.16), (side * blade, top + 0.36), (side * (blade + 0.05), -0.04),
-                         (side * (blade + 0.12), 0.06), (side * (blade + 0.19), -0.12), (side * 0.93, top + 0.26), steps=6)  # fmt: skip
-        lines.append((scapula, 0.016, 0.42))
-        head = (side * 0.99, top + 0.24)
-        lines += [((head, (side * 1.10, top + 0.75)), 0.15, 0.38), ((head, (side * 1.0, top + 0.25)), 0.21, 0.48)]
-    shade = strokes(size, lines, soft=0.012)
-    shade *= np.float32(0.25)
-    return shade

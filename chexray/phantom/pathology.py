@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chexray.phantom.anatomy import LEFT, RIGHT, SIDES, Body, Frame, lung_width
+from chexray.phantom.anatomy import LEFT, RIGHT, SIDES, Body, Cage, Frame, lung_width
 from chexray.phantom.canvas import Line, axes, bell, clouds, edge, spline
 
 ZONES = {"upper": -0.42, "mid": -0.08, "lower": 0.24}
@@ -72,7 +72,7 @@ def consolidation(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.ndar
     """A dense lobar patch with a ragged edge."""
     cx, cy = _in_lung(frame, sign, rng)
     size = 0.15 + 0.09 * sign.severity
-    ragged = 1.25 - np.sqrt(_radius(frame, cx, cy, size * 1.15, size)) + 0.22 * clouds(rng, 14, frame.size)
+    ragged = 1.25 - np.sqrt(_radius(frame, cx, cy, size * 1.15, size)) + 0.38 * clouds(rng, 12, frame.size)
     return np.float32(0.42 + 0.18 * sign.severity) * edge(ragged, 0.55) * frame.lung
 
 
@@ -96,9 +96,9 @@ def pneumonia(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.ndarray:
 
 def edema(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.ndarray:
     """Bilateral perihilar haze, the bat's wing, sparing the periphery."""
-    wing = sum(bell(frame.size, side * 0.32, 0.02, 0.17, 0.26, 0.15 * side) for side in SIDES)
+    wing = sum(bell(frame.size, side * 0.33, 0.02, 0.19, 0.29, 0.15 * side) for side in SIDES)
     wing = wing * (np.float32(0.9) + np.float32(0.28) * clouds(rng, 26, frame.size))
-    return np.float32(0.26 + 0.22 * sign.severity) * wing * frame.lung
+    return np.float32(0.30 + 0.20 * sign.severity) * wing * frame.lung
 
 
 def lung_opacity(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.ndarray:
@@ -125,23 +125,22 @@ def pleural_effusion(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.n
         u = np.clip(frame.across, 0.0, 1.1)
         level = np.float32(frame.body.dome[side] + 0.10 - height * 0.55) - np.float32(0.55 * height) * (u * u * u)
         fluid = edge(y - level, 0.07) * edge(np.float32(1.0) - frame.across, 0.05)
-        shade += fluid * (x * side > 0) * (np.float32(1.0) - np.float32(0.8) * frame.belly)
+        shade += fluid * (x * side > 0) * (np.float32(1.0) - frame.belly)
     return np.float32(0.72) * shade
 
 
-def _collapsed_edge(frame: Frame, sign: Sign, y: np.ndarray) -> np.ndarray:
+def _collapsed_edge(body: Body, sign: Sign, y: np.ndarray) -> np.ndarray:
     """Half-width of the collapsed lung at height y; the air is between it and the chest wall."""
-    body = frame.body
     drop, shrink = 0.13 + 0.16 * sign.severity, 0.09 + 0.13 * sign.severity
     down = np.clip((body.dome[RIGHT] + 0.05 - y) / (body.dome[RIGHT] - body.apex), 0.0, 1.0)
     return lung_width(y, body.apex + drop, body.lung_width) - (shrink * np.sqrt(down)).astype(np.float32)
 
 
 def pneumothorax(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.ndarray:
-    """(size, size) mask of the air around a collapsed lung; `signs_opacity` darkens it and wipes out its vessels."""
+    """(size, size) mask of the air around a collapsed lung; the caller darkens it and wipes out its vessels."""
     x, y = axes(frame.size)
     side = sign.sides[0]
-    gone = edge(np.abs(x) - _collapsed_edge(frame, sign, y), 0.02)
+    gone = edge(np.abs(x) - _collapsed_edge(frame.body, sign, y), 0.02)
     gone = np.maximum(gone, edge(np.float32(frame.body.apex + 0.13 + 0.16 * sign.severity) - y, 0.02))
     return gone * frame.lung * (x * side > 0)
 
@@ -150,7 +149,8 @@ def pleural_other(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.ndar
     """Pleural thickening: a wavy band along the chest wall and the apex."""
     x, y = axes(frame.size)
     thick = (0.10 + 0.08 * sign.severity) * (1 + 0.25 * np.sin(y * rng.uniform(7, 12) + rng.uniform(0, 6)))
-    band = edge(frame.across - (np.float32(1.0) - thick.astype(np.float32)), 0.06) * edge(np.float32(1.0) - frame.across, 0.05)
+    depth = np.float32(1.0) - frame.across
+    band = edge(thick.astype(np.float32) - depth, 0.06) * edge(depth, 0.05)
     centre = rng.uniform(-0.2, 0.1)
     span = edge(np.float32(0.36) - np.abs(y - np.float32(centre)), 0.25)
     return np.float32(0.42) * band * span * (x * sign.sides[0] > 0) * (np.float32(1.0) - frame.belly)
@@ -167,24 +167,24 @@ OPACITY: dict[str, Callable[[Frame, Sign, np.random.Generator], np.ndarray]] = {
 }
 
 
-def rib_step(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.ndarray:
+def rib_step(cage: Cage, sign: Sign, rng: np.random.Generator) -> np.ndarray:
     """What a fracture adds to the rib number: two or three neighbouring ribs slip outside the break."""
-    x, y = axes(frame.size)
+    x, y = axes(cage.size)
     place = float(rng.uniform(0.66, 0.80))
     cy = float(rng.uniform(-0.30, 0.02))
     window = edge(np.float32(0.26) - np.abs(y - np.float32(cy)), 0.12)
-    slip = edge(frame.across - np.float32(place), 0.025) * window
+    slip = edge(cage.across - np.float32(place), 0.025) * window
     return np.float32(0.34 + 0.14 * sign.severity) * slip * (x * sign.sides[0] > 0)
 
 
-def lines_of(frame: Frame, sign: Sign) -> list[Line]:
+def lines_of(body: Body, sign: Sign) -> list[Line]:
     """Fine lines that the sign draws at full resolution, weights relative to metal."""
-    rng, body, side = sign.stream, frame.body, sign.sides[0]
+    rng, side = sign.stream, sign.sides[0]
     if sign.finding == "Support Devices":
         return device_lines(body, sign.device, side, rng)
     if sign.finding == "Pneumothorax":
         y = np.linspace(body.apex + 0.15 + 0.16 * sign.severity, body.dome[RIGHT] - 0.05, 24)
-        return [(np.stack([side * _collapsed_edge(frame, sign, y), y], axis=1), 0.014, 0.34)]
+        return [(np.stack([side * _collapsed_edge(body, sign, y), y], axis=1), 0.014, 0.34)]
     if sign.finding == "Atelectasis":
         low = body.dome[side] - 0.09
         bands = range(1 + int(2.6 * sign.severity))
@@ -218,7 +218,8 @@ def device_lines(body: Body, device: str, side: int, rng: np.random.Generator) -
         lines += [(spline((cx - side * 0.06, cy - 0.05), (side * 0.30, -0.58), (-0.02, -0.42), (-0.09, -0.05),
                           (-0.03, 0.20), (0.17 + wobble, tip)), 0.018, 0.9) for tip in (0.32, 0.10)]  # fmt: skip
     elif device == "central venous catheter":
-        lines = [(spline((side * 0.24, -1.0), (side * 0.17, -0.72), (-0.03, -0.45), (-0.085, -0.15 + wobble)), 0.022, 0.75)]
+        course = spline((side * 0.24, -1.0), (side * 0.17, -0.72), (-0.03, -0.45), (-0.085, -0.15 + wobble))
+        lines = [(course, 0.022, 0.75)]
     elif device == "endotracheal tube":
         lines = [(((x + wobble / 2, -1.1), (x + wobble / 2, -0.34)), 0.013, 0.75) for x in (-0.013, 0.035)]
         lines.append((((0.011 + wobble / 2, -0.36), (0.011 + wobble / 2, -0.33)), 0.05, 0.6))
@@ -234,4 +235,3 @@ def device_lines(body: Body, device: str, side: int, rng: np.random.Generator) -
             lines.append((spline((sx, sy), (lead * 0.50, -0.05), (lead * 0.72, 0.35), (lead * 0.55, 1.1)), 0.011, 0.55))
             lines.append((((sx - 0.022, sy), (sx + 0.022, sy)), 0.045, 0.8))
     return lines
-

@@ -104,8 +104,8 @@ DENIED = {
 }
 
 
-def prompt_of(body: Body, labels: Labels, signs: Mapping[str, Sign], number: int) -> str:
-    """One sentence on patient and findings, one on what is denied. `number` keeps prompts of a set apart."""
+def prompt_of(body: Body, labels: Labels, signs: Mapping[str, Sign], study: str) -> str:
+    """One sentence on patient and findings, one on what is denied. `study` keeps prompts apart."""
     person = "woman" if body.sex == "F" else "man"
     article = "an" if str(body.age).startswith("8") or body.age in (11, 18) else "a"
     certain = [phrase(sign) for finding, sign in signs.items() if labels[finding] == 1]
@@ -117,4 +117,4 @@ def prompt_of(body: Body, labels: Labels, signs: Mapping[str, Sign], number: int
     text += ", ".join([*certain, *doubtful]) + "."
     if denied and labels["No Finding"] != 1:
         text += f" No {' or '.join(denied)}."
-    return f"{text} Study {number}."
+    return f"{text} Study {study}."

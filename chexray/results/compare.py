@@ -45,14 +45,14 @@ N_TOLERANCE = 0.01
 N_STRONG = 2.0
 """Ratio of n from which a difference is worth a note even for unbiased metrics."""
 
-REMARKS = frozenset({"bias_dominated"})
-REMARK_PREFIXES = ("floor", "note", "error_", "ci_")
-"""Params that say how a number came out or how its error was found. All others say what was computed."""
+REMARKS = frozenset({"bias_dominated", "metric_key"})
+REMARK_PREFIXES = ("floor", "note", "std_error", "ci_")
+"""Params that say how a number came out, how its error was found, or what a config calls it. Others: what it is."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`text` is one of: "better: NAME", "tie (intervals overlap)", "not comparable: ...", "unknown: ...", "only in NAME".
+    """`text`: "better: NAME", "tie (intervals overlap)", "not comparable: ...", "unknown: ..." or "only in NAME".
 
     winner: NAME of "better: NAME", else "". notes: what to keep in mind while reading the numbers.
     """
@@ -185,7 +185,8 @@ def _differences(rows: Iterable[Row]) -> list[str]:
         "encoder revision": {row["encoder_revision"] for row in rows},
         "weights": {row["weights_sha256"] for row in rows},
         "real set": {fingerprint(row["real_set"]) for row in rows},
-        "params": {method_params(row) for row in rows},
+        # A null carries no params: what would have been computed is not the reason why it is missing.
+        "params": {method_params(row) for row in rows if row["value"] is not None},
     }
     if len(aspects["encoder"]) > 1:  # another encoder has other weights and another revision: say it once
         aspects.pop("encoder revision")
@@ -231,3 +232,10 @@ def _line(group: Mapping[str, Row], verdict: Verdict, runs: Iterable[str]) -> di
         for field in ("value", "ci_low", "ci_high", "n_real", "n_synthetic", "reason"):
             line[f"{name}.{field}"] = row.get(field)
     return line
+
+
+def render_compare(comparison: pd.DataFrame, *, width: int | None = None, console: Any = None) -> Any:
+    """What `compare` returned, as a rich renderable; see `chexray.results.compare_table`."""
+    from chexray.results import compare_table
+
+    return compare_table.ComparisonView(comparison, width=width, console=console)

@@ -47,7 +47,9 @@ def read_results(path_or_uri: str | Path, storage: Reads | None = None) -> pd.Da
         table = to_table(_PARSERS[name.rsplit(".", 1)[-1].lower()](data))
     except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException, csv.Error, RecursionError) as error:
         what = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{name}: not a chexray results file: {what}. Give a run folder or its results.parquet.") from None
+        raise ConfigError(
+            f"{name}: not a chexray results file: {what}. Give a run folder or its results.parquet."
+        ) from None
     return table.to_pandas()
 
 
@@ -86,7 +88,9 @@ def _from_csv(data: bytes) -> list[dict[str, Any]]:
     reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
     header = next(reader, [])
     lines = [line for line in reader if line]
-    return _known([{name: _cell(name, text) for name, text in zip(header, line, strict=True)} for line in lines], header)
+    return _known(
+        [{name: _cell(name, text) for name, text in zip(header, line, strict=True)} for line in lines], header
+    )
 
 
 def _known(rows: list[dict[str, Any]], header: list[str] | None = None) -> list[dict[str, Any]]:

@@ -37,7 +37,11 @@ _FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("better", _TEXT, "lower, higher, or empty where neither direction is better."),
     ("real_floor", _FLOAT, "What a perfect generator would get: other real images in place of synthetic ones, same n."),
     ("encoder", _TEXT, "Registry name of the encoder whose features were read; empty for metrics without one."),
-    ("encoder_revision", _TEXT, "Revision of the encoder: its weights' version and preprocessing, as the encoder says."),
+    (
+        "encoder_revision",
+        _TEXT,
+        "Revision of the encoder: its weights' version and preprocessing, as the encoder says.",
+    ),
     ("weights", _TEXT, "Weights as asked for: a hub id, a path, random:SEED, or empty for weight-free encoders."),
     ("weights_sha256", _TEXT, "What these weights held, in hex."),
     ("subset", _TEXT, "all, a finding (finding:Edema), or the value of a column (sex:F)."),
@@ -101,7 +105,7 @@ def to_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def write(directory: str, rows: Iterable[Mapping[str, Any]], storage: _Writes) -> None:
-    """Writes results.csv, results.json and results.parquet under `directory`. Raises as `to_table` does, before writing.
+    """Writes results.csv, results.json and results.parquet under `directory`. Raises as `to_table` does, first.
 
     Parquet goes last: it is what readers prefer, so its presence means that all three are there.
     """

@@ -132,46 +132,29 @@ class Mmd:
     influence_y: np.ndarray | None
 
 
-def unbiased_mmd(sums: KernelSums) -> Mmd:
-    """The U-statistic: pairs of an image with itself are left out. May be negative; 0 in the mean when the sets agree."""
+def mmd(sums: KernelSums, *, biased: bool) -> Mmd:
+    """The squared MMD as a U-statistic, or as a V-statistic when `biased`.
+
+    Unbiased: pairs of an image with itself are left out; may be negative, and is 0 in the mean when the sets agree.
+    Biased: they count, as 0, so the kernel's diagonal must be 0 (Gaussian); never negative but for rounding, and too
+    large by a multiple of 1/n + 1/m. Needs two rows a side, of which the biased one makes do with one.
+    """
+    same = 0 if biased else 1
     n, m = len(sums.xx), len(sums.yy)
-    xx, yy, xy = math.fsum(sums.xx), math.fsum(sums.yy), math.fsum(sums.xy)
+    xx, yy, xy = (math.fsum(part) for part in (sums.xx, sums.yy, sums.xy))
+    within_x, within_y = xx / (n * (n - same)), yy / (m * (m - same))
 
-    def leave_out(own: np.ndarray, total: float, cross: np.ndarray, n: int, m: int, rest: float) -> np.ndarray | None:
-        if n < 3:
+    def influence(own: np.ndarray, total: float, cross: np.ndarray, n: int, m: int, rest: float) -> np.ndarray | None:
+        if n < 2 + same:
             return None
-        without = (total - 2 * own) / ((n - 1) * (n - 2)) + rest - 2 * (xy - cross) / ((n - 1) * m)
-        return _influence(without, n)
+        without = (total - 2 * own) / ((n - 1) * (n - 1 - same)) + rest - 2 * (xy - cross) / ((n - 1) * m)
+        return (n - 1) * (without.mean() - without)
 
-    rest_x, rest_y = xx / (n * (n - 1)), yy / (m * (m - 1))
     return Mmd(
-        rest_x + rest_y - 2 * xy / (n * m),
-        leave_out(sums.xx, xx, sums.xy, n, m, rest_y),
-        leave_out(sums.yy, yy, sums.yx, m, n, rest_x),
+        within_x + within_y - 2 * xy / (n * m),
+        influence(sums.xx, xx, sums.xy, n, m, within_y),
+        influence(sums.yy, yy, sums.yx, m, n, within_x),
     )
-
-
-def biased_mmd(sums: KernelSums) -> Mmd:
-    """The V-statistic, of a kernel whose diagonal is 0. Never negative but for rounding; biased upwards as 1/n + 1/m."""
-    n, m = len(sums.xx), len(sums.yy)
-    xx, yy, xy = math.fsum(sums.xx), math.fsum(sums.yy), math.fsum(sums.xy)
-
-    def leave_out(own: np.ndarray, total: float, cross: np.ndarray, n: int, m: int, rest: float) -> np.ndarray | None:
-        if n < 2:
-            return None
-        without = (total - 2 * own) / (n - 1) ** 2 + rest - 2 * (xy - cross) / ((n - 1) * m)
-        return _influence(without, n)
-
-    rest_x, rest_y = xx / n**2, yy / m**2
-    return Mmd(
-        rest_x + rest_y - 2 * xy / (n * m),
-        leave_out(sums.xx, xx, sums.xy, n, m, rest_y),
-        leave_out(sums.yy, yy, sums.yx, m, n, rest_x),
-    )
-
-
-def _influence(without: np.ndarray, n: int) -> np.ndarray:
-    return (n - 1) * (without.mean() - without)
 
 
 def permutation_p_value(
@@ -235,4 +218,4 @@ def subset_mmd(
 
 def _subset(item: tuple[np.ndarray, np.ndarray, Kernel], x: np.ndarray, y: np.ndarray) -> Mmd:
     i, j, kernel = item
-    return unbiased_mmd(kernel_sums(x[i], y[j], kernel))
+    return mmd(kernel_sums(x[i], y[j], kernel), biased=False)

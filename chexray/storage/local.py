@@ -57,27 +57,28 @@ class LocalFiles:
         return os.path.isdir(local_path(uri))
 
     def list(self, uri: str) -> list[FileStat]:
-        """All files below, symbolic links followed, each folder once."""
+        """All files below. Symbolic links are followed, but for those to a folder they lie in."""
         root = local_path(uri)
         found: list[FileStat] = []
-        seen: set[tuple[int, int]] = set()
 
-        def walk(folder: str, name: str) -> None:
-            with os.scandir(folder) as entries:
-                for entry in entries:
+        def walk(folder: str, name: str, above: frozenset[tuple[int, int]]) -> None:
+            try:
+                status, entries = os.stat(folder), os.scandir(folder)
+            except (FileNotFoundError, NotADirectoryError):  # never there, or deleted meanwhile
+                return
+            here = (status.st_dev, status.st_ino)
+            with entries:
+                for entry in [] if here in above else entries:
                     try:
                         status = entry.stat()
                     except FileNotFoundError:  # deleted meanwhile, or a link to nowhere
                         continue
                     if mode.S_ISDIR(status.st_mode):
-                        if (status.st_dev, status.st_ino) not in seen:
-                            seen.add((status.st_dev, status.st_ino))
-                            walk(entry.path, join(name, entry.name))
+                        walk(entry.path, join(name, entry.name), above | {here})
                     elif mode.S_ISREG(status.st_mode) and not TEMPORARY.fullmatch(entry.name):
                         found.append(_file_stat(join(name, entry.name), status))
 
-        with suppress(FileNotFoundError, NotADirectoryError):
-            walk(root, root)
+        walk(root, uri, frozenset())
         return found
 
     def stat(self, uris: Sequence[str], attempt: Callable) -> dict[str, FileStat | None]:

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import botocore.exceptions as boto
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 THREADS = 16
 FEW_KEYS = 8
-"""Up to so many keys are asked for one by one; more are looked up in listings of 1000 keys a page."""
+"""Up to so many keys are asked for one by one; more are looked up in listings."""
+PAGE_KEYS = 1000
+"""Keys in one page of a listing; S3 gives no more."""
 CONNECT_TIMEOUT_S = 5.0
 NO_CREDENTIALS = (
     boto.NoCredentialsError,
@@ -84,6 +86,7 @@ class Buckets:
                 if self.endpoint:
                     # bucket.host names do not resolve for servers inside a cluster or at an IP address.
                     config["s3"] = {"addressing_style": "path"}
+                session: dict[str, Any] = {"profile": s.profile} if s.profile else {}
                 self._filesystem = s3fs.S3FileSystem(
                     anon=s.anon,
                     key=s.key,
@@ -94,7 +97,7 @@ class Buckets:
                     config_kwargs=config,
                     use_listings_cache=False,
                     skip_instance_cache=True,
-                    **({"profile": s.profile} if s.profile else {}),
+                    **session,
                 )
             return self._filesystem
 
@@ -108,11 +111,14 @@ class Buckets:
             client = await filesystem.get_s3(bucket)
             answer = await getattr(client, verb)(Bucket=bucket, **arguments)
             if "Body" in answer:
-                async with answer["Body"] as body:
+                body = answer["Body"]
+                try:
                     answer["Body"] = await body.read()
+                finally:
+                    body.close()
             return answer
 
-        return sync(filesystem.loop, request)
+        return cast(dict[str, Any], sync(filesystem.loop, request))
 
     def read(self, uri: str, start: int = 0, length: int | None = None) -> bytes:
         part = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
@@ -125,25 +131,24 @@ class Buckets:
         self._call("delete_object", uri, Key=address(uri)[1])
 
     def is_dir(self, uri: str) -> bool:
-        return next(self._pages(uri, below(uri), MaxKeys=1))["KeyCount"] > 0
+        page = self._call("list_objects_v2", uri, Prefix=below(uri), MaxKeys=1)
+        return bool(page.get("Contents"))
 
     def list(self, uri: str) -> list[FileStat]:
-        return [entry for page in self._pages(uri, below(uri)) for entry in _entries(uri, page)]
-
-    def _pages(self, uri: str, prefix: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        found: list[FileStat] = []
         more: dict[str, Any] = {}
         while True:
-            page = self._call("list_objects_v2", uri, Prefix=prefix, **arguments, **more)
-            yield page
+            page = self._call("list_objects_v2", uri, Prefix=below(uri), MaxKeys=PAGE_KEYS, **more)
+            found += _entries(uri, page)
             if not page.get("IsTruncated"):
-                return
+                return found
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def stat(self, uris: Sequence[str], attempt: Callable) -> dict[str, FileStat | None]:
         """HEADs for a few keys; otherwise listings that start just before the next key still unknown.
 
         Every page answers for all wanted keys in its range, so the requests are at most one a key and at most one
-        per 1000 objects of the bucket, whatever the folders look like: a folder for each study costs no HEAD each.
+        per PAGE_KEYS objects of the bucket, whatever the folders look like: a folder for each study costs no HEAD each.
         """
         if len(uris) <= FEW_KEYS:
             return self._heads(uris, attempt)
@@ -174,15 +179,13 @@ class Buckets:
     def _scan(self, run: list[str], attempt: Callable) -> dict[str, FileStat | None]:
         """The stats of sorted uris of one bucket, from as few pages as cover them."""
         keys = [address(uri)[1] for uri in run]
-        prefix = os.path.commonprefix(keys)
+        prefix = os.path.commonprefix(keys)  # noqa: RUF071 - an S3 prefix is made of characters, not of folders
         known: dict[str, FileStat | None] = {}
         after = _just_before(keys[0])
         while len(known) < len(run):
             try:
-                page = attempt(
-                    run[0],
-                    lambda after=after: self._call("list_objects_v2", run[0], Prefix=prefix, StartAfter=after),
-                )
+                span = {"Prefix": prefix, "StartAfter": after, "MaxKeys": PAGE_KEYS}
+                page = attempt(run[0], lambda part=span: self._call("list_objects_v2", run[0], **part))
             except StorageFailure as error:
                 if error.code != "denied":
                     raise

@@ -17,8 +17,8 @@ class Source(Protocol):
     def read(self, origin: str, storage: Storage) -> pa.Table:
         """One row an image: sample_id and uri (absolute or s3://, or `file.parquet#column=image&row=17`), strings.
 
-        Optional: subject_id and prompt (strings), labels (fixed-size list of 14 int8: 1, 0, -1, null). Then every further
-        column of the input, unchanged. origin: "real" or "synthetic"; it decides which columns are looked for.
+        Optional: subject_id and prompt (strings), labels (fixed-size list of 14 int8: 1, 0, -1, null). Then every
+        further column of the input, unchanged. origin: "real" or "synthetic"; it decides which columns are looked for.
         Raises ManifestError: what, where, found against expected, what to do.
         """
         ...
@@ -38,8 +38,8 @@ def infer(path: str, storage: Storage) -> str:
             raise ManifestError(f"{path}: no Parquet file matches. Check the pattern, or name one file or folder.")
         if storage.is_dir(where):
             names = [basename(entry.uri).lower() for entry in storage.list(where)]
-            is_parquet = any(name.endswith(".parquet") for name in names)
-            return "parquet_images" if is_parquet and not any(name.endswith(IMAGE_SUFFIXES) for name in names) else "folder"
+            has_parquet, has_files = (any(n.endswith(s) for n in names) for s in (".parquet", IMAGE_SUFFIXES))
+            return "parquet_images" if has_parquet and not has_files else "folder"
         if not storage.exists(where):
             raise ManifestError(f"{path}: there is no such file or folder. Correct the path, or create the file.")
         kind = suffix(where)
@@ -49,5 +49,6 @@ def infer(path: str, storage: Storage) -> str:
         raise ManifestError(f"{path}: cannot be read as a set ({error})") from error
     if kind in TABLE_SUFFIXES:
         return "table"
-    hint = "Name the folder that holds it" if where.lower().endswith(IMAGE_SUFFIXES) else "Set `source` to say what it is"
+    is_image = where.lower().endswith(IMAGE_SUFFIXES)
+    hint = "Name the folder that holds it" if is_image else "Set `source` to say what it is"
     raise ManifestError(f"{path}: expected a folder of images or a table ({', '.join(TABLE_SUFFIXES)}). {hint}.")

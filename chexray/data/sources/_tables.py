@@ -1,4 +1,4 @@
-"""A table file (CSV, TSV, Parquet, JSON lines, each also gzipped) to Arrow, with ids and paths kept as they are written."""
+"""A table file (CSV, TSV, Parquet, JSON lines; also gzipped) to Arrow, with ids and paths kept as written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_table(path: str, storage: Storage, is_text: Callable[[str], bool]) -> p
     """
     kind = suffix(path)
     if kind not in TABLE_SUFFIXES:
-        raise ManifestError(f"{path}: expected a table named {', '.join('*' + s for s in TABLE_SUFFIXES)} (or .gz of one).")
+        raise ManifestError(f"{path}: expected a table ({', '.join(TABLE_SUFFIXES)}, or .gz of one). Convert it.")
     try:
         data = storage.read(path)
     except StorageError as error:
@@ -78,7 +78,7 @@ def _csv(path: str, data: bytes, delimiter: str, is_text: Callable[[str], bool])
         text = io.StringIO(data[: 1 << 20].decode("utf-8-sig", errors="ignore"), newline="")
         names = next(csv.reader(text, delimiter=delimiter))
     except (csv.Error, StopIteration) as error:
-        raise ManifestError(f"{path}: the header cannot be read ({error}). Expected one line of column names.") from None
+        raise ManifestError(f"{path}: the header cannot be read ({error}). Give it one line of names.") from None
     bad: list[pa_csv.InvalidRow] = []
 
     def stop(row: pa_csv.InvalidRow) -> str:

@@ -1,0 +1,159 @@
+"""Sets given as Parquet files that hold the encoded images themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chexray.data.images import embedded_uri
+from chexray.data.sources import _columns
+from chexray.data.sources._tables import plain
+from chexray.data.values import as_text, nearest
+from chexray.errors import ManifestError, StorageError
+from chexray.storage import Storage, absolute, basename
+
+IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "png", "jpeg", "jpg")
+
+
+@dataclass(frozen=True)
+class ParquetImages:
+    """Parquet with embedded PNG, JPEG or DICOM bytes: a binary column, or a {bytes, path} struct as `datasets` writes.
+
+    path: a file, a folder, or a pattern with * and ?. image_column: recognised when not given.
+    columns: roles of the other columns, as for a table. Only columns other than the images are read here.
+    sample_id is a column of ids or file names where there is one, otherwise file and row.
+    """
+
+    path: str
+    image_column: str | None = None
+    columns: dict[str, str | None] | None = None
+
+    def read(self, origin: str, storage: Storage) -> pa.Table:
+        """The rows of all files, in the order of their names, as a source's table."""
+        where = absolute(self.path)
+        try:
+            files = find_files(where, storage)
+            if not files:
+                raise ManifestError(f"{self.path}: no Parquet file is there. Correct {origin}.path.")
+            parts = [self._part(file, origin, storage) for file in files]
+        except StorageError as error:
+            raise ManifestError(f"{self.path}: cannot be read ({error})") from error
+        try:
+            table = pa.concat_tables(parts, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise ManifestError(
+                f"{self.path}: its {len(files)} files differ in columns ({str(error)[:120]}). Give all one schema."
+            ) from None
+        if not len(table):
+            raise ManifestError(f"{self.path}: the Parquet files have no rows. Expected one row an image.")
+        uri, place, inner = (table[name].combine_chunks() for name in (_URI, _PLACE, _INNER))
+        table = table.drop_columns([_URI, _PLACE, _INNER])
+        # The image column itself is not a path, and must not be looked for.
+        roles = _columns.detect(table.column_names, origin, {"image": None, **(self.columns or {})}, self.path)
+        ids = roles.sample_id or next((name for name in table.column_names if _names_a_file(name)), None)
+        if ids is not None:
+            sample_id = as_text(table[ids])
+        else:
+            unique = inner.null_count == 0 and len(inner.unique()) == len(inner)
+            sample_id = inner if unique else place
+        roles = _columns.Roles(ids, None, roles.subject_id, roles.prompt, roles.labels, roles.findings)
+        return _columns.standardise(table, roles, sample_id=sample_id, uri=uri, where=self.path)
+
+    def _part(self, file: str, origin: str, storage: Storage) -> pa.Table:
+        """The columns of one file beside its images, with each image's address."""
+        with storage.open(file) as stream:
+            parquet = _open(file, stream)
+            schema = parquet.schema_arrow
+            image = self.image_column or image_column(schema)
+            if image is None or image not in schema.names:
+                raise ManifestError(_no_images(file, image, schema, origin))
+            if not _is_bytes(schema.field(image).type):
+                raise ManifestError(
+                    f"{file}: column {image!r} is {str(schema.field(image).type)[:60]}, expected binary or "
+                    "{bytes, path}. Name another in " + f"{origin}.image_column."
+                )
+            wanted = [name for name in schema.names if name != image]
+            is_struct = pa.types.is_struct(schema.field(image).type)
+            has_path = is_struct and schema.field(image).type.get_field_index("path") >= 0
+            try:
+                table = parquet.read(columns=[*wanted, f"{image}.path"] if has_path else wanted)
+            except (pa.ArrowException, OSError) as error:
+                raise ManifestError(f"{file}: cannot be read ({str(error)[:120]}). Write it again.") from None
+            n = parquet.metadata.num_rows
+        inner = pa.nulls(n, pa.string())
+        if has_path:
+            paths = pa.array([cell and cell["path"] for cell in table[image].to_pylist()], pa.string())
+            inner = _columns.blank_to_null(paths)
+            table = table.drop_columns([image])
+        columns = {name: plain(table[name]) for name in table.column_names}
+        columns[_URI] = pa.array([embedded_uri(file, image, row) for row in range(n)], pa.string())
+        columns[_PLACE] = pa.array([f"{basename(file)}:{row}" for row in range(n)], pa.string())
+        columns[_INNER] = inner
+        return pa.table(columns)
+
+
+# Names no table has: columns that travel with each part until all are joined.
+_URI, _PLACE, _INNER = "\0uri", "\0place", "\0inner"
+
+
+def is_glob(path: str) -> bool:
+    """Whether a path is a pattern."""
+    return "*" in path or "?" in path
+
+
+def find_files(where: str, storage: Storage) -> list[str]:
+    """The Parquet files a path stands for, sorted; [] when there are none."""
+    if is_glob(where):
+        fixed = where[: min(where.find(sign) for sign in "*?" if sign in where)]
+        depth = where.count("/")
+        found = [entry.uri for entry in storage.list(fixed[: fixed.rfind("/")] or "/")]
+        # A star stands for a part of one name, as in a shell; ** for any folders.
+        return [f for f in found if fnmatchcase(f, where) and ("**" in where or f.count("/") == depth)]
+    if storage.is_dir(where):
+        return [entry.uri for entry in storage.list(where) if entry.uri.lower().endswith(".parquet")]
+    return [where] if storage.exists(where) else []
+
+
+def image_column(schema: pa.Schema) -> str | None:
+    """The column of a schema that holds encoded images: a known name first, then the only one with bytes."""
+    holders = [name for name in schema.names if _is_bytes(schema.field(name).type)]
+    known = [name for wanted in IMAGE_COLUMNS for name in holders if name.lower() == wanted]
+    return known[0] if known else holders[0] if len(holders) == 1 else None
+
+
+def has_images(path: str, storage: Storage) -> bool:
+    """Whether a Parquet file holds encoded images; reads its footer only."""
+    with storage.open(path) as stream:
+        return image_column(_open(path, stream).schema_arrow) is not None
+
+
+def _open(file: str, stream: object) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(stream)
+    except (pa.ArrowException, OSError) as error:
+        raise ManifestError(f"{file}: is not a readable Parquet file ({str(error)[:120]}). Write it again.") from None
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _is_bytes(kind.field(index).type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _names_a_file(name: str) -> bool:
+    return name.lower() in ("image_filename", "filename", "file_name", "image_path", "path", "img_savename")
+
+
+def _no_images(file: str, image: str | None, schema: pa.Schema, origin: str) -> str:
+    found = f"Columns: {', '.join(schema.names)}."
+    if image is not None:
+        near = nearest(image, schema.names)
+        return f"{file}: has no column {image!r}, named in {origin}.image_column. {near} {found}"
+    return (
+        f"{file}: no column, or more than one, holds image bytes. {found} "
+        f"Name it in {origin}.image_column, or set {origin}.source: table when images are separate files."
+    )

@@ -1,0 +1,192 @@
+"""Any vision network of a short list of transformers architectures, by hub id or local folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from chexray.encoders.base import EncoderSpec
+from chexray.encoders.checkpoints import safetensors_shapes
+from chexray.encoders.image_processor import Preprocessing, from_transformers
+from chexray.encoders.network import NetworkEncoder, normalise, read_json, short_hash
+from chexray.encoders.options import Option
+from chexray.encoders.rad_dino import with_revision
+from chexray.encoders.weights import MODEL_FILE, ResolvedWeights
+from chexray.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture, run by one named class of transformers and no other.
+
+    tokens: how many tokens come before the patches; None where the network has a feature map or no extra token.
+    pooler_is_optional: the class can be built without its pooler, which many checkpoints do not hold.
+    fixed_size: the network takes images of its config's image_size only.
+    """
+
+    model: str
+    poolings: tuple[str, ...]
+    tokens: int = 0
+    pooler_is_optional: bool = False
+    fixed_size: bool = True
+
+
+_ViT = ("cls", "mean", "pooler")
+FAMILIES: dict[str, Family] = {
+    "dinov2": Family("Dinov2Model", ("cls", "mean"), 1, fixed_size=False),
+    "dinov2_with_registers": Family("Dinov2WithRegistersModel", ("cls", "mean"), 1, fixed_size=False),
+    "vit": Family("ViTModel", _ViT, 1, pooler_is_optional=True),
+    "deit": Family("DeiTModel", _ViT, 2, pooler_is_optional=True),
+    "beit": Family("BeitModel", _ViT, 1, pooler_is_optional=True),
+    "data2vec-vision": Family("Data2VecVisionModel", _ViT, 1, pooler_is_optional=True),
+    "clip": Family("CLIPVisionModel", ("pooler", "cls", "mean"), 1),
+    "clip_vision_model": Family("CLIPVisionModel", ("pooler", "cls", "mean"), 1),
+    "siglip": Family("SiglipVisionModel", ("pooler", "mean")),
+    "siglip_vision_model": Family("SiglipVisionModel", ("pooler", "mean")),
+    "swin": Family("SwinModel", ("pooler", "mean"), fixed_size=False),
+    "swinv2": Family("Swinv2Model", ("pooler", "mean"), fixed_size=False),
+    "convnext": Family("ConvNextModel", ("pooler", "mean"), fixed_size=False),
+    "convnextv2": Family("ConvNextV2Model", ("pooler", "mean"), fixed_size=False),
+}
+"""model_type -> how it is run. The first pooling is the default. A network that is not here is refused, never guessed:
+AutoModel would run whatever code a repository brings along."""
+
+
+class HfVision(NetworkEncoder):
+    """A transformers vision network (DINOv2, ViT, CLIP, SigLIP, Swin, ConvNeXT ...) by hub id or local folder.
+
+    weights: "owner/name@revision" (or revision: COMMIT), or a folder or URL with config.json, preprocessor_config.json
+    and model.safetensors; pickled weights and repository code are never used. Preprocessing is the folder's own, on
+    Pillow. pooling: `cls` (class token), `pooler` (the network's own pooled output) or `mean` (of the patches); the
+    default depends on the architecture. features: as wide as the network.
+    """
+
+    name: ClassVar[str] = "hf_vision"
+    allowed: ClassVar[dict[str, Option]] = {
+        "pooling": Option(None, str, ("cls", "pooler", "mean")),
+        "revision": Option(None, str),
+    }
+
+    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
+        super().__init__(weights=weights, precision=precision, storage=storage, **options)
+        if not weights:
+            raise ConfigError("hf_vision needs weights: a hub id such as facebook/dinov2-base, or a local folder.")
+        if weights.startswith("random:"):
+            raise ConfigError("hf_vision takes no random weights. Use rad_dino or timm_vision for a random network.")
+        self._revision = self.options.pop("revision")
+        self._preprocessing: Preprocessing | None = None
+        self._vision: dict[str, Any] = {}
+        self._family: Family | None = None
+
+    def _sources(self) -> dict[str, Any]:
+        return {
+            "reference": with_revision(self.name, str(self.weights), self._revision),
+            "wanted": MODEL_FILE,
+            "where": "the model's hub repository, with config.json and preprocessor_config.json",
+        }
+
+    def _describe(self, found: ResolvedWeights) -> EncoderSpec:
+        assert found.path is not None
+        folder = found.path.parent
+        if found.path.name != MODEL_FILE:
+            raise WeightsError(f"hf_vision reads {MODEL_FILE} beside its config.json; found {found.path}.")
+        config = read_json(folder / "config.json", needed_by=self.name)
+        self._family = family = _family(config, str(folder))
+        self._vision = vision = _vision_config(config)
+        safetensors_shapes(found.path)  # a damaged file is found here, not on the workers
+        pooling = self.options["pooling"] = self.options["pooling"] or family.poolings[0]
+        if pooling not in family.poolings:
+            choices = ", ".join(family.poolings)
+            raise ConfigError(f"hf_vision: a {config['model_type']} network has no pooling {pooling!r}: use {choices}.")
+        where = folder / "preprocessor_config.json"
+        self._preprocessing = from_transformers(read_json(where, needed_by=self.name), str(where))
+        shape = self._preprocessing.shape
+        if family.fixed_size and shape != (vision["image_size"],) * 2:
+            raise WeightsError(
+                f"{where} makes {shape[0]}x{shape[1]} images, the network takes {vision['image_size']}: the files do "
+                "not belong together."
+            )
+        return EncoderSpec(
+            name=self.name,
+            weights=found.reference,
+            weights_sha256=found.sha256,
+            revision=found.revision,
+            preprocessing=self._preprocessing.describe(),
+            precision=self.precision,
+            outputs={"features": vision["hidden_size"]},
+            input_shape=shape,
+            input_dtype="uint8",
+            code_version=self.code_version,
+            options={**self.options, "model": family.model, "config_sha256": short_hash(config)},
+        )
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """(height, width) uint8 to the network's own input size, uint8."""
+        self.resolve()
+        assert self._preprocessing is not None
+        return self._preprocessing.prepare(image)
+
+    def _network(self, found: ResolvedWeights) -> nn.Module:
+        import transformers
+
+        assert found.path is not None
+        assert self._family is not None
+        transformers.utils.logging.disable_progress_bar()
+        pooling = self.options["pooling"]
+        extra = {"add_pooling_layer": pooling == "pooler"} if self._family.pooler_is_optional else {}
+        try:
+            model, report = getattr(transformers, self._family.model).from_pretrained(
+                found.path.parent, local_files_only=True, use_safetensors=True, output_loading_info=True, **extra
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise WeightsError(f"{found.path} does not fit {self._family.model} of its config.json: {first}") from error
+        # A missing tensor would be left at random by transformers, with no more than a warning.
+        missing = sorted(key for key in report["missing_keys"] if not key.endswith(("mask_token", "position_ids")))
+        if missing:
+            hint = " Use pooling: cls or mean." if all("pooler" in key for key in missing) else ""
+            raise WeightsError(
+                f"{found.path} lacks {len(missing)} tensors of {self._family.model}, first {missing[0]}.{hint}"
+            )
+        return model
+
+    def _outputs(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+        assert self._family is not None
+        assert self._preprocessing is not None
+        how, pooling = self._preprocessing, self.options["pooling"]
+        output = module(pixel_values=normalise(batch, how.divisor, how.mean, how.std))
+        if pooling == "pooler":
+            return {"features": output.pooler_output}
+        hidden = output.last_hidden_state
+        if hidden.ndim == 4:  # ConvNeXT: (n, channels, height, width)
+            return {"features": hidden.mean((2, 3))}
+        before = self._family.tokens + self._vision.get("num_register_tokens", 0)
+        return {"features": hidden[:, 0] if pooling == "cls" else hidden[:, before:].mean(1)}
+
+
+def _family(config: dict[str, Any], folder: str) -> Family:
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        code = " Its repository brings code, which is never run." if "auto_map" in config else ""
+        raise WeightsError(
+            f"{folder}/config.json describes a {kind!r} model.{code} Supported: {', '.join(sorted(FAMILIES))}."
+        )
+    return FAMILIES[kind]
+
+
+def _vision_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of the image tower, with the fields a config may leave at transformers' default."""
+    defaults = {"hidden_size": 768, "image_size": 224}
+    if config["model_type"] == "dinov2_with_registers":
+        defaults["num_register_tokens"] = 4
+    vision = {**defaults, **config.get("vision_config", config)}
+    if "hidden_sizes" in vision:
+        vision["hidden_size"] = vision["hidden_sizes"][-1]
+    elif "embed_dim" in vision and "depths" in vision:
+        vision["hidden_size"] = vision["embed_dim"] * 2 ** (len(vision["depths"]) - 1)
+    return vision

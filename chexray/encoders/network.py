@@ -1,0 +1,160 @@
+"""What all encoders with a torch network share: finding weights once, loading once, encoding batches.
+
+Numbers: `fp32` turns TF32 off, so that a GPU computes what the parity tests compute on a CPU; `bf16` is autocast, and
+features are stored as float32 either way. cuDNN is held to deterministic algorithms, so a rerun gives the same bits on
+the same machine. No layer mixes the images of a batch: all networks are in eval mode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from chexray.encoders.base import EncoderSpec
+from chexray.encoders.options import Option, read_options, read_precision
+from chexray.encoders.weights import ResolvedWeights, on_this_machine, resolve
+from chexray.errors import ConfigError, ResourceError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+class NetworkEncoder:
+    """Base of encoders with a torch network; a subclass says which weights, which network and which outputs."""
+
+    name: ClassVar[str]
+    code_version: ClassVar[int] = 1
+    allowed: ClassVar[dict[str, Option]] = {}
+
+    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
+        self.weights = weights
+        self.precision = read_precision(self.name, precision)
+        self.storage = storage
+        self.options = read_options(self.name, self.allowed, options)
+        self._spec: EncoderSpec | None = None
+        self._found: ResolvedWeights | None = None
+        self._module: nn.Module | None = None
+        self._device: torch.device | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The encoder without its network: workers load their own."""
+        return {**self.__dict__, "_module": None, "_device": None}
+
+    # What a subclass provides.
+
+    def _sources(self) -> dict[str, Any]:
+        """The keyword arguments of `resolve`, `reference` among them."""
+        raise NotImplementedError
+
+    def _describe(self, found: ResolvedWeights) -> EncoderSpec:
+        """The spec, after checking on the driver that the weights fit; keeps what `prepare` needs."""
+        raise NotImplementedError
+
+    def _network(self, found: ResolvedWeights) -> nn.Module:
+        """The network with its weights, on the CPU in float32."""
+        raise NotImplementedError
+
+    def _outputs(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+        """{output: (n, width)} for a stack of prepared images on the device."""
+        raise NotImplementedError
+
+    # What the engine calls.
+
+    def resolve(self) -> EncoderSpec:
+        """The spec, once the weights are found, hashed and checked against the architecture."""
+        if self._spec is None:
+            self._found = resolve(storage=self.storage, **self._sources())
+            self._spec = self._describe(self._found)
+        return self._spec
+
+    def load(self, device: str) -> None:
+        """Builds the network on `device` and sets the arithmetic of this process."""
+        import torch
+
+        self.resolve()
+        assert self._found is not None
+        target = torch.device(device)
+        if target.type == "cuda" and not torch.cuda.is_available():
+            raise ResourceError(
+                f"{self.name}: asked to run on {device!r}, but no GPU is visible here. Use device: cpu."
+            )
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        how = self._sources()
+        self._found = on_this_machine(self._found, storage=self.storage, **{k: how[k] for k in how if k != "reference"})
+        self._module = self._network(self._found).float().eval().requires_grad_(False).to(target)
+        self._device = target
+
+    def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """{output: (n, width) float32} for n prepared images; an empty batch gives empty arrays."""
+        import torch
+
+        if self._module is None or self._device is None:
+            raise RuntimeError(f"{self.name}: call load(device) before encode")
+        spec = self.resolve()
+        if batch.shape[1:] != spec.input_shape or batch.dtype != np.dtype(spec.input_dtype):
+            raise ValueError(
+                f"{self.name} encodes {spec.input_dtype} images of shape {spec.input_shape}; "
+                f"found {batch.dtype} {batch.shape[1:]}"
+            )
+        if len(batch) == 0:
+            return {name: np.empty((0, width), np.float32) for name, width in spec.outputs.items()}
+        # A copy, because batches from an object store are read-only views of shared memory.
+        images = torch.from_numpy(np.array(batch, order="C", copy=True)).to(self._device)
+        autocast = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        with torch.inference_mode(), autocast:
+            outputs = self._outputs(self._module, images)
+        return {name: np.ascontiguousarray(value.float().cpu().numpy()) for name, value in outputs.items()}
+
+    def _refuse_architecture(self) -> None:
+        """`architecture` only means something when a seed, and no file, decides what the network is."""
+        if self.options.get("architecture") and not str(self.weights).startswith("random:"):
+            raise ConfigError(f"{self.name}: architecture goes with weights: random:SEED; a file says what it is.")
+
+
+def normalise(grey: Tensor, divisor: float, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(n, height, width) greys to (n, 3, height, width) float32: (grey / divisor - mean) / std for each channel."""
+    import torch
+
+    shift = torch.tensor(mean, device=grey.device).view(1, -1, 1, 1)
+    scale = torch.tensor(std, device=grey.device).view(1, -1, 1, 1)
+    return ((grey.float() / divisor)[:, None] - shift) / scale
+
+
+def fill_network(module: nn.Module, seed: int) -> nn.Module:
+    """The network with every parameter drawn by `random_fill`; buffers such as batch statistics stay as built."""
+    import torch
+
+    from chexray.encoders.random_fill import fill
+
+    values = fill({name: tuple(value.shape) for name, value in module.named_parameters()}, seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(torch.from_numpy(values[name]))
+    return module
+
+
+def read_json(path: Path, *, needed_by: str) -> dict[str, Any]:
+    """A JSON object beside the weights. Raises WeightsError when it is missing or not an object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"{needed_by} needs {path.name} beside the weights; {path} does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not readable JSON ({error}). Fetch it again.") from error
+    if not isinstance(value, Mapping):
+        raise WeightsError(f"{path} holds a {type(value).__name__}, not an object. Fetch it again.")
+    return dict(value)
+
+
+def short_hash(value: Any) -> str:
+    """16 hex digits of a JSON value: puts a network's config into the fingerprint of its features."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,75 @@
+"""Weight-free encoder: the image on a coarse grid. For demos, tests and as the floor any learned encoder must beat."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from chexray.encoders.base import EncoderSpec
+from chexray.encoders.options import Option, read_options, read_precision
+from chexray.encoders.resize import grey
+from chexray.errors import ConfigError
+
+
+class Pixels:
+    """Area-averaged greys on a coarse grid; no weights, no download, no torch.
+
+    features: side * side values in [0, 1], row by row from the top left. Each is the mean of the image over its cell;
+    a pixel on a border counts by the share that lies inside. An image smaller than the grid repeats its pixels.
+    The aspect ratio is not kept. `precision` is accepted and has no meaning: the arithmetic is float64.
+    """
+
+    name: ClassVar[str] = "pixels"
+    code_version: ClassVar[int] = 1
+    allowed: ClassVar[dict[str, Option]] = {"side": Option(16, int)}
+
+    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
+        if weights is not None:
+            raise ConfigError(f"pixels has no weights; found weights: {weights!r}. Remove the line.")
+        read_precision(self.name, precision)
+        self.side: int = read_options(self.name, self.allowed, options)["side"]
+        if not 1 <= self.side <= 256:
+            raise ConfigError(f"pixels: side is {self.side}; expected 1 to 256 cells.")
+
+    def resolve(self) -> EncoderSpec:
+        """The spec; there is nothing to find."""
+        return EncoderSpec(
+            name=self.name,
+            weights="none",
+            weights_sha256="",
+            revision="",
+            preprocessing=f"area-{self.side}",
+            precision="fp32",
+            outputs={"features": self.side**2},
+            input_shape=(self.side, self.side),
+            input_dtype="float32",
+            code_version=self.code_version,
+            options={"side": self.side},
+        )
+
+    def load(self, device: str) -> None:
+        """Nothing to load, on any device."""
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """(height, width) uint8 to the (side, side) float32 cell means in [0, 1]."""
+        rows = _cell_means(grey(image), self.side)
+        return (_cell_means(rows.T, self.side).T / 255).astype(np.float32)
+
+    def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """The cells of each image in one row."""
+        return {"features": np.array(batch, np.float32, order="C", copy=True).reshape(len(batch), self.side**2)}
+
+
+def _cell_means(values: np.ndarray, cells: int) -> np.ndarray:
+    """(cells, width) float64: means over equal stretches of the first axis, by differences of its running integral.
+
+    Sums of bytes are exact in float64, so the result depends neither on a BLAS nor on the number of threads.
+    """
+    length = len(values)
+    edges = np.arange(cells + 1) * length / cells
+    whole = np.minimum(edges.astype(np.int64), length - 1)
+    integral = np.zeros((length + 1, values.shape[1]))
+    np.cumsum(values, axis=0, dtype=np.float64, out=integral[1:])
+    at_edges = integral[whole] + (edges - whole)[:, None] * values[whole]
+    return np.diff(at_edges, axis=0) * (cells / length)

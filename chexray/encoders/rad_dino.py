@@ -1,0 +1,210 @@
+"""RAD-DINO (Pérez-García et al. 2025): a DINOv2 ViT-B/14 trained on chest radiographs only."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from chexray.encoders.base import EncoderSpec
+from chexray.encoders.checkpoints import check_keys, safetensors_shapes
+from chexray.encoders.image_processor import Preprocessing, from_transformers
+from chexray.encoders.network import NetworkEncoder, normalise, read_json, short_hash
+from chexray.encoders.options import Option
+from chexray.encoders.random_fill import fill
+from chexray.encoders.weights import MODEL_FILE, ResolvedWeights
+from chexray.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+HUB_ID = "microsoft/rad-dino"
+MEAN, STD = (0.5307,) * 3, (0.2583,) * 3
+VIT_B_14 = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 518, "patch_size": 14}
+
+CGB299 = ("squash", 299, 299, "bilinear")
+"""CheXGenBench squashes every image to 299 x 299 for all encoders (fid.py:235) before RAD-DINO's own processor."""
+
+
+class RadDino(NetworkEncoder):
+    """RAD-DINO, a ViT-B/14 trained on chest radiographs: 768 features.
+
+    pooling: `cls` (default), the class token after the final layer norm, as published; `patch_mean`, the mean of the
+    patch tokens. route: `native` (default), shorter side to 518 and centre crop; `cgb299`, squashed to 299 x 299 first,
+    as CheXGenBench does: 10 % away from native, so the two do not compare.
+    weights: "microsoft/rad-dino" (default, pin it with revision: COMMIT or @COMMIT), a folder with config.json and
+    model.safetensors of any DINOv2 model with a class token, or random:SEED; only the last takes
+    architecture: {hidden_size, num_hidden_layers, num_attention_heads, image_size, patch_size}.
+    The folder's preprocessor_config.json is obeyed, with a warning where it differs from the published one.
+    """
+
+    name: ClassVar[str] = "rad_dino"
+    allowed: ClassVar[dict[str, Option]] = {
+        "route": Option("native", str, ("native", "cgb299")),
+        "pooling": Option("cls", str, ("cls", "patch_mean")),
+        "revision": Option(None, str),
+        "architecture": Option(None, dict),
+    }
+
+    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
+        super().__init__(weights=weights, precision=precision, storage=storage, **options)
+        self._refuse_architecture()
+        self._config = _architecture(self.options.pop("architecture") or {})
+        self._revision = self.options.pop("revision")
+        self._preprocessing: Preprocessing | None = None
+
+    def _sources(self) -> dict[str, Any]:
+        return {
+            "reference": with_revision(self.name, self.weights or HUB_ID, self._revision),
+            "wanted": MODEL_FILE,
+            "where": f"the hub repository {HUB_ID}, with config.json and preprocessor_config.json",
+            "architecture": self._config,
+        }
+
+    def _describe(self, found: ResolvedWeights) -> EncoderSpec:
+        extra: dict[str, Any] = {"architecture": self._config}
+        where = "RAD-DINO"
+        published = None
+        if found.path is not None:
+            self._config = self._checked_config(found.path)
+            extra = {"config_sha256": short_hash(self._config)}
+            where = str(found.path.parent / "preprocessor_config.json")
+            published = _own_preprocessing(found.path.parent / "preprocessor_config.json")
+        side = self._config["image_size"]
+        native = Preprocessing((("cover", side, "bicubic"), ("crop", side, side)), MEAN, STD)
+        if published is not None and published != native:
+            warnings.warn(
+                f"{where} asks for {published.describe()}, RAD-DINO was published with {native.describe()}: "
+                "yours is used.",
+                stacklevel=3,
+            )
+            native = published
+        steps = (CGB299, *native.steps) if self.options["route"] == "cgb299" else native.steps
+        self._preprocessing = Preprocessing(steps, native.mean, native.std, native.divisor)
+        return EncoderSpec(
+            name=self.name,
+            weights=found.reference,
+            weights_sha256=found.sha256,
+            revision=found.revision,
+            preprocessing=f"{self.options['route']}/{self._preprocessing.describe()}",
+            precision=self.precision,
+            outputs={"features": self._config["hidden_size"]},
+            input_shape=self._preprocessing.shape,
+            input_dtype="uint8",
+            code_version=self.code_version,
+            options={**self.options, **extra},
+        )
+
+    def _checked_config(self, path: Path) -> dict[str, Any]:
+        """The folder's config.json, once the tensors beside it are those it describes. Reads headers only."""
+        if path.name != MODEL_FILE:
+            raise WeightsError(
+                f"rad_dino cannot use {path.name}: backbone_compatible.safetensors and dino_head.safetensors have "
+                f"DINOv2's own key names, and pickles are not read. Use {MODEL_FILE} of {HUB_ID}, beside its config.json."
+            )
+        config = read_json(path.parent / "config.json", needed_by="rad_dino")
+        if config.get("model_type") != "dinov2" or config.get("use_swiglu_ffn"):
+            kind = "a SwiGLU DINOv2" if config.get("use_swiglu_ffn") else f"a {config.get('model_type')!r}"
+            raise WeightsError(f"{path.parent}/config.json describes {kind} model, not RAD-DINO. Use hf_vision for it.")
+        found = safetensors_shapes(path)
+        if any(key.startswith(("blocks.", "patch_embed.", "backbone.blocks.")) for key in found):
+            raise WeightsError(f"{path} has DINOv2's own key names (blocks.0 ...). Use {MODEL_FILE} of {HUB_ID}.")
+        config = {**_DEFAULTS, **config}
+        check_keys(found, dinov2_shapes(config), ("embeddings.mask_token",), what="the DINOv2 of its config.json")
+        return config
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """(height, width) uint8 to (518, 518) uint8: bit-equal to transformers' Pillow processor before scaling."""
+        self.resolve()
+        assert self._preprocessing is not None
+        return self._preprocessing.prepare(image)
+
+    def _network(self, found: ResolvedWeights) -> nn.Module:
+        import torch
+        from transformers import Dinov2Config, Dinov2Model
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        config = Dinov2Config(**{key: self._config[key] for key in self._config if key not in _NOT_SETTINGS})
+        if found.path is None:
+            # Through the published key names, so that a seed gives one network whatever transformers calls its layers.
+            filled = fill(dinov2_shapes(self._config), found.seed or 0)
+            state = {name: torch.from_numpy(value) for name, value in filled.items()}
+            return Dinov2Model.from_pretrained(None, config=config, state_dict=state)
+        return Dinov2Model.from_pretrained(
+            found.path.parent, config=config, local_files_only=True, use_safetensors=True
+        )
+
+    def _outputs(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+        assert self._preprocessing is not None
+        how = self._preprocessing
+        output = module(pixel_values=normalise(batch, how.divisor, how.mean, how.std))
+        if self.options["pooling"] == "cls":
+            return {"features": output.pooler_output}
+        return {"features": output.last_hidden_state[:, 1:].mean(1)}
+
+
+_DEFAULTS: dict[str, Any] = {**VIT_B_14, "mlp_ratio": 4, "num_channels": 3, "qkv_bias": True}
+_NOT_SETTINGS = ("architectures", "auto_map", "transformers_version", "torch_dtype", "dtype", "model_type")
+
+
+def with_revision(encoder: str, reference: str, revision: str | None) -> str:
+    """The hub id with `revision` pinned to it. Raises ConfigError when it is pinned twice or is no hub id."""
+    if revision is None:
+        return reference
+    if "@" in reference or "://" in reference or reference.startswith(("random:", "/", ".", "~")):
+        raise ConfigError(f"{encoder}: revision goes with a hub id without '@'; found weights: {reference!r}.")
+    return f"{reference}@{revision}"
+
+
+def dinov2_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of a DINOv2 checkpoint in the names it is published with (those of transformers 4)."""
+    width, patch = config["hidden_size"], config["patch_size"]
+    inner = int(width * config["mlp_ratio"])
+    tokens = (config["image_size"] // patch) ** 2 + 1
+
+    def linear(name: str, out: int, into: int, *, bias: bool = True) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": (out, into), **({f"{name}.bias": (out,)} if bias else {})}
+
+    def norm(name: str) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.cls_token": (1, 1, width),
+        "embeddings.mask_token": (1, width),
+        "embeddings.position_embeddings": (1, tokens, width),
+        "embeddings.patch_embeddings.projection.weight": (width, config["num_channels"], patch, patch),
+        "embeddings.patch_embeddings.projection.bias": (width,),
+        **norm("layernorm"),
+    }
+    for index in range(config["num_hidden_layers"]):
+        layer = f"encoder.layer.{index}"
+        shapes |= norm(f"{layer}.norm1") | norm(f"{layer}.norm2")
+        for part in ("query", "key", "value"):
+            shapes |= linear(f"{layer}.attention.attention.{part}", width, width, bias=config["qkv_bias"])
+        shapes |= linear(f"{layer}.attention.output.dense", width, width)
+        shapes |= linear(f"{layer}.mlp.fc1", inner, width) | linear(f"{layer}.mlp.fc2", width, inner)
+        shapes |= {f"{layer}.layer_scale{half}.lambda1": (width,) for half in (1, 2)}
+    return shapes
+
+
+def _architecture(given: dict[str, Any]) -> dict[str, Any]:
+    for key, value in given.items():
+        if key not in VIT_B_14 or not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(
+                f"rad_dino: architecture has {key}: {value!r}; expected a whole number above 0 for one of "
+                f"{', '.join(VIT_B_14)}."
+            )
+    config = {**_DEFAULTS, **given}
+    for whole, part in (("hidden_size", "num_attention_heads"), ("image_size", "patch_size")):
+        if config[whole] % config[part]:
+            raise ConfigError(
+                f"rad_dino: architecture {whole} {config[whole]} is not a multiple of {part} {config[part]}."
+            )
+    return config
+
+
+def _own_preprocessing(path: Path) -> Preprocessing | None:
+    return from_transformers(read_json(path, needed_by="rad_dino"), str(path)) if path.exists() else None

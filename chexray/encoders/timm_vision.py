@@ -1,0 +1,144 @@
+"""Any network of timm by name, with weights from a file, a hub repository or a seed."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from chexray.encoders.base import EncoderSpec
+from chexray.encoders.checkpoints import check_keys, safe_load, safetensors_shapes
+from chexray.encoders.image_processor import Preprocessing
+from chexray.encoders.network import NetworkEncoder, fill_network, normalise
+from chexray.encoders.options import Option
+from chexray.encoders.resize import FILTERS
+from chexray.encoders.weights import MODEL_FILE, ResolvedWeights
+from chexray.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class TimmVision(NetworkEncoder):
+    """A timm network (ResNet, DenseNet, EfficientNet, ViT ...) by name: its pooled features before the classifier.
+
+    model: a name timm knows, such as resnet50. weights: a state_dict file (safetensors, or .pth through the restricted
+    unpickler), a hub id such as timm/resnet50.a1_in1k, a URL, or random:SEED; by default the hub repository timm names
+    for the model. Size, filter, crop and mean are timm's data config for the model, done on Pillow; what the
+    config.json beside the weights says goes first. Classifier tensors in the file are ignored.
+    """
+
+    name: ClassVar[str] = "timm_vision"
+    allowed: ClassVar[dict[str, Option]] = {"model": Option(None, str)}
+
+    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
+        super().__init__(weights=weights, precision=precision, storage=storage, **options)
+        if not self.options["model"]:
+            raise ConfigError("timm_vision needs model: a name timm knows, such as resnet50.")
+        if ":" in self.options["model"]:  # "hf-hub:..." would make timm fetch and choose by itself
+            raise ConfigError(
+                f"timm_vision: model is {self.options['model']!r}; name the network here, put the id in weights."
+            )
+        self._preprocessing: Preprocessing | None = None
+
+    def _sources(self) -> dict[str, Any]:
+        network = self._empty()
+        cfg = getattr(network, "pretrained_cfg", {})
+        hub_id = cfg.get("hf_hub_id") or ""
+        reference = (self.weights or hub_id).removeprefix("hf-hub:").removeprefix("hf_hub:")
+        if not reference:
+            raise ConfigError(
+                f"timm names no weights for {self.options['model']}. Set weights to a file or random:SEED."
+            )
+        return {
+            "reference": reference,
+            "wanted": MODEL_FILE,
+            "where": f"the hub repository {hub_id or 'of the model'}",
+            "architecture": {name: list(value.shape) for name, value in network.state_dict().items()},
+        }
+
+    def _empty(self) -> nn.Module:
+        """The network without its classifier and without memory: shapes only."""
+        import torch
+
+        with torch.device("meta"):
+            return self._create()
+
+    def _create(self) -> nn.Module:
+        import timm
+
+        name = self.options["model"]
+        if not timm.is_model(name):
+            near = difflib.get_close_matches(name, timm.list_models(), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"timm {timm.__version__} has no model {name!r}.{hint}")
+        return timm.create_model(name, pretrained=False, num_classes=0)
+
+    def _describe(self, found: ResolvedWeights) -> EncoderSpec:
+        import torch
+        from timm.data.config import resolve_data_config
+
+        network = self._empty().eval()
+        cfg = dict(getattr(network, "pretrained_cfg", {}))
+        if found.path is not None:
+            state = safetensors_shapes(found.path) if found.path.suffix == ".safetensors" else safe_load(found.path)
+            expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+            check_keys(state, expected, _optional(cfg), what=f"timm's {self.options['model']}")
+            beside = found.path.parent / "config.json"
+            if beside.is_file():
+                cfg |= json.loads(beside.read_text(encoding="utf-8")).get("pretrained_cfg", {})
+        self._preprocessing = from_timm(resolve_data_config({}, pretrained_cfg=cfg), self.options["model"])
+        shape = self._preprocessing.shape
+        with torch.inference_mode():
+            width = network(torch.zeros(1, 3, *shape, device="meta")).shape[1]
+        return EncoderSpec(
+            name=self.name,
+            weights=found.reference,
+            weights_sha256=found.sha256,
+            revision=found.revision,
+            preprocessing=self._preprocessing.describe(),
+            precision=self.precision,
+            outputs={"features": width},
+            input_shape=shape,
+            input_dtype="uint8",
+            code_version=self.code_version,
+            options=dict(self.options),
+        )
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """(height, width) uint8 to the network's own input size, uint8."""
+        self.resolve()
+        assert self._preprocessing is not None
+        return self._preprocessing.prepare(image)
+
+    def _network(self, found: ResolvedWeights) -> nn.Module:
+        network = self._create()
+        if found.path is None:
+            return fill_network(network, found.seed or 0)
+        network.load_state_dict(safe_load(found.path), strict=False)  # keys were checked, but for the classifier
+        return network
+
+    def _outputs(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+        assert self._preprocessing is not None
+        how = self._preprocessing
+        return {"features": module(normalise(batch, how.divisor, how.mean, how.std))}
+
+
+def _optional(cfg: dict[str, Any]) -> tuple[str, ...]:
+    names = cfg.get("classifier") or ()
+    return ("*num_batches_tracked", *(f"{name}.*" for name in ((names,) if isinstance(names, str) else names)))
+
+
+def from_timm(data: dict[str, Any], model: str) -> Preprocessing:
+    """timm's evaluation transform: the image at size / crop_pct, then its centre; squashed where a model says so."""
+    channels, height, width = data["input_size"]
+    resample, crop_mode = data["interpolation"], data.get("crop_mode") or "center"
+    if channels != 3 or height != width or resample not in FILTERS or crop_mode not in ("center", "squash"):
+        raise WeightsError(f"timm's data config of {model} is not supported: {data}. Use another model.")
+    side = math.floor(height / data["crop_pct"])
+    first = ("squash", side, side, resample) if crop_mode == "squash" else ("cover", side, resample)
+    mean, std = (tuple(float(value) for value in data[key]) for key in ("mean", "std"))
+    return Preprocessing((first, ("crop_even", height, width)), mean, std)

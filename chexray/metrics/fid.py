@@ -1,0 +1,163 @@
+"""Fréchet distance of features (Heusel et al. 2017)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from chexray.errors import MetricError
+from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
+from chexray.metrics.common import Error, Values, inverse_n, measured, real_floor, refusal
+from chexray.stats.frechet import (
+    Gaussian,
+    Influence,
+    LeaveOut,
+    distance_seconds,
+    frechet_distance,
+    gaussian_distance,
+    influence,
+)
+from chexray.stats.moments import Moments, merge_all, moments_of_shard, shards
+from chexray.stats.resampling import clustered_std_error, jackknife_groups, jackknife_std_error
+
+ERRORS = ("auto", "influence", "jackknife", "none")
+
+INFLUENCE_FROM = 2
+"""Influence from n = 2 d on: there it agrees with the jackknife, and both are 1.0 to 1.6 times the true error."""
+
+MAPPED_FROM_S = 2.0
+"""Smaller jackknives run in place: sending them to a cluster would cost more than they do."""
+
+
+@dataclass(frozen=True)
+class FID(ScoreFromImages):
+    """Fréchet distance of real and synthetic features. Lower is better; 0 when their means and covariances agree.
+
+    In squared feature units, biased upwards by about 1/n: compare at equal n, and read it beside its floor.
+    params["bias_dominated"] is true where the smaller set has fewer than 2 d images: most of the value is then bias.
+
+    error: "influence" sums the first-order terms of each image per patient; "jackknife" leaves out each of `groups`
+    blocks of whole patients, on both sides; "auto" takes the first from n = 2 d on and the second below; "none".
+    The error is of the distance at this n, not of the distance between the populations. Monte Carlo at d = 24 to 96 on
+    Gaussians, mixtures and heavy tails: 0.95 to 1.65 times the true error, 91 to 100 % of the 95 % intervals hold the
+    mean. A jackknife of more than about `max_error_seconds` CPU-seconds is not run, and the result says so.
+
+    Per image: "fid_influence", psi with mean 0: without image i the distance would be about psi_i / n smaller.
+    """
+
+    error: str = "auto"
+    groups: int = 20
+    max_error_seconds: float = 60.0
+
+    reads: ClassVar[str] = "features"
+    outputs: ClassVar[tuple[Output, ...]] = (Output("fid", better="lower"),)
+    needs_real: ClassVar[bool] = True
+    min_samples: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if self.error not in ERRORS:
+            raise MetricError(f"fid.error is {self.error!r}, expected one of {', '.join(ERRORS)}")
+        if self.groups < 2:
+            raise MetricError(f"fid.groups is {self.groups}, expected at least 2 blocks to leave out")
+
+    def summarise(self, rows: Rows) -> Moments:
+        return Moments.of(rows.features)
+
+    def compute(self, real: Moments, synthetic: Moments) -> Values:
+        return {"fid": frechet_distance(real, synthetic)}
+
+    def score_images(
+        self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
+    ) -> tuple[list[Score], Images]:
+        """The distance, its error and floor; see the class."""
+        refused = refusal(self.outputs, real, synthetic, self.min_samples)
+        if refused:
+            return refused, {}
+        a, b = fit_gaussian(real, mapper), fit_gaussian(synthetic, mapper)
+        smaller, width = min(a.n, b.n), len(a.mean)
+        first_order = None
+        if self.error in ("auto", "influence") and smaller >= INFLUENCE_FROM * width and a.moments and b.moments:
+            first_order = influence(a.moments, b.moments)
+        value = first_order.distance if first_order else gaussian_distance(a, b)
+        images = {"fid_influence": first_order.of_b(synthetic.features)} if first_order else {}
+        error = self._error(real, synthetic, (a, b), (first_order, images), seed, mapper)
+        floors, method = {}, None
+        if floor:
+            floors, method = real_floor(_value, real, len(synthetic), seed=seed, scale=inverse_n)
+        score = measured(
+            self.outputs[0],
+            value,
+            error,
+            floors.get("fid"),
+            low=0.0,
+            bias_dominated=True if smaller < INFLUENCE_FROM * width else None,
+            floor_method=method or None,
+            note="both sides have the same moments" if value <= 1e-9 * (a.trace + b.trace) else None,
+        )
+        return [score], images
+
+    def _error(
+        self,
+        real: Rows,
+        synthetic: Rows,
+        sides: tuple[Gaussian, Gaussian],
+        first_order: tuple[Influence | None, Images],
+        seed: int,
+        mapper: Mapper,
+    ) -> Error:
+        if self.error == "none":
+            return Error()
+        psi, images = first_order
+        if psi is not None:
+            return Error.of(
+                math.hypot(
+                    clustered_std_error(psi.of_a(real.features), real.subjects),
+                    clustered_std_error(images["fid_influence"], synthetic.subjects),
+                ),
+                "influence",
+            )
+        if self.error == "influence":
+            return Error(reason="the influence needs at least 2 images a feature and covariances of full rank")
+        return self._jackknife(real, synthetic, sides, seed, mapper)
+
+    def _jackknife(
+        self, real: Rows, synthetic: Rows, sides: tuple[Gaussian, Gaussian], seed: int, mapper: Mapper
+    ) -> Error:
+        """Each side's blocks left out against the whole other side: the sides are independent, so variances add."""
+        a, b = sides
+        seconds = 2 * self.groups * distance_seconds(a.n, b.n, len(a.mean), shared=True)
+        if seconds > self.max_error_seconds:
+            return Error(
+                reason=f"a jackknife of {self.groups} groups would take about {seconds:.0f} CPU-seconds, "
+                f"more than max_error_seconds: {self.max_error_seconds:g}"
+            )
+        run = mapper if seconds > MAPPED_FROM_S else serial
+        rng = np.random.default_rng(seed)
+        parts = []
+        for rows, side, other in ((real, a, b), (synthetic, b, a)):
+            blocks = jackknife_groups(len(rows), rows.subjects, self.groups, rng)
+            if len(rows) - max(map(len, blocks)) < self.min_samples:
+                return Error(reason="too few images or patients to leave some of them out")
+            whole = LeaveOut(rows.features, side, other)
+            parts.append(jackknife_std_error(np.array(list(run(_left_out, blocks, whole)))))
+        return Error.of(math.hypot(*parts), "jackknife")
+
+
+def fit_gaussian(rows: Rows, mapper: Mapper = serial) -> Gaussian:
+    """Moments of fixed shards merged in a fixed tree; for n <= d the centred rows, which are smaller and exacter."""
+    if len(rows) <= rows.features.shape[1]:
+        return Gaussian.of_rows(rows.features)
+    pieces = shards(len(rows))
+    run = mapper if len(pieces) > 1 else serial
+    return Gaussian.of_moments(merge_all(run(moments_of_shard, pieces, rows.features)))
+
+
+def _value(real: Rows, synthetic: Rows) -> Values:
+    return {"fid": gaussian_distance(fit_gaussian(real), fit_gaussian(synthetic))}
+
+
+def _left_out(block: np.ndarray, whole: LeaveOut) -> float:
+    return whole.without(block)

@@ -1,0 +1,144 @@
+"""Fréchet distance extrapolated to infinitely many images (Chong and Forsyth 2020, both sides shrinking)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from chexray.errors import MetricError
+from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
+from chexray.metrics.common import Error, Values, measured, real_floor, refusal
+from chexray.metrics.fid import ERRORS, INFLUENCE_FROM, MAPPED_FROM_S
+from chexray.stats.frechet import distance_seconds, influence
+from chexray.stats.frechet_infinity import Design, Shuffled, intercept, prefix_distances, prefix_without_groups
+from chexray.stats.moments import Moments
+from chexray.stats.resampling import clustered_std_error, jackknife_std_error
+
+INFLUENCE_FROM_INFINITY = 12
+"""Below n = 12 d the first-order error of the intercept falls short (0.80 to 0.98 of the truth at 6 d)."""
+
+
+FEWEST_GROUPS = 8
+"""An error from fewer replicates would be worth little: 1/sqrt(14) = 27 % of itself at 8."""
+
+
+@dataclass(frozen=True)
+class FIDInfinity(ScoreFromImages):
+    """FID with its bias extrapolated away: the intercept at 1/n = 0. Lower is better; may fall below 0 by chance.
+
+    Both sets shrink together over prefixes of one seeded shuffle that keeps patients together. About 1.3 to 1.9 times
+    the error of FID buys the bias; below n = 2 d part of the bias stays, and params["bias_dominated"] says so.
+
+    error: "jackknife" leaves out each of up to `groups` blocks of patients from both sides and all prefixes;
+    "influence" weighs the first-order terms of FID by what each image counts in the intercept; "auto" takes the second
+    from n = 12 d on. Monte Carlo, d = 24: 0.9 to 1.7 times the true error from n = 1.5 d on, up to 2.2 times below
+    n = d; at least 90 % of 95 % intervals hold the mean.
+    """
+
+    blocks: int = 6
+    first_block: int = 2
+    error: str = "auto"
+    groups: int = 20
+    max_error_seconds: float = 120.0
+
+    reads: ClassVar[str] = "features"
+    outputs: ClassVar[tuple[Output, ...]] = (Output("fid_infinity", better="lower"),)
+    needs_real: ClassVar[bool] = True
+    min_samples: ClassVar[int] = 30
+
+    def __post_init__(self) -> None:
+        if self.error not in ERRORS:
+            raise MetricError(f"fid_infinity.error is {self.error!r}, expected one of {', '.join(ERRORS)}")
+        if not 1 <= self.first_block < self.blocks <= self.min_samples // 2:
+            raise MetricError(
+                f"fid_infinity fits prefixes of {self.first_block} to {self.blocks} blocks: "
+                f"expected 1 <= first_block < blocks <= {self.min_samples // 2}"
+            )
+        if self.groups < 2:
+            raise MetricError(f"fid_infinity.groups is {self.groups}, expected at least 2 blocks to leave out")
+
+    @property
+    def design(self) -> Design:
+        return Design(self.blocks, self.first_block)
+
+    def score_images(
+        self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
+    ) -> tuple[list[Score], Images]:
+        """The intercept, its error and floor; see the class."""
+        refused = refusal(self.outputs, real, synthetic, self.min_samples)
+        if refused:
+            return refused, {}
+        a, b = self._shuffled(real, seed), self._shuffled(synthetic, seed + 1)
+        x, y = real.features[a.order], synthetic.features[b.order]
+        value = float(intercept(prefix_distances(x, y, self.design), self.design))
+        error = self._error((real, a, x), (synthetic, b, y), mapper)
+        floors, method = {}, None
+        if floor:
+            floors, method = real_floor(
+                lambda r, s: self._value(r, s, seed), real, len(synthetic), seed=seed, min_samples=self.min_samples
+            )
+        score = measured(
+            self.outputs[0],
+            value,
+            error,
+            floors.get("fid_infinity"),
+            bias_dominated=True if min(len(x), len(y)) < INFLUENCE_FROM * x.shape[1] else None,
+            floor_method=method or None,
+        )
+        return [score], {}
+
+    def _shuffled(self, rows: Rows, seed: int) -> Shuffled:
+        return Shuffled.of(len(rows), rows.subjects, np.random.default_rng(seed))
+
+    def _value(self, real: Rows, synthetic: Rows, seed: int) -> Values:
+        x = real.features[self._shuffled(real, seed).order]
+        y = synthetic.features[self._shuffled(synthetic, seed + 1).order]
+        return {"fid_infinity": float(intercept(prefix_distances(x, y, self.design), self.design))}
+
+    def _error(
+        self, real: tuple[Rows, Shuffled, np.ndarray], synthetic: tuple[Rows, Shuffled, np.ndarray], mapper: Mapper
+    ) -> Error:
+        if self.error == "none":
+            return Error()
+        smaller, width = min(len(real[0]), len(synthetic[0])), real[2].shape[1]
+        if self.error == "influence" or (self.error == "auto" and smaller >= INFLUENCE_FROM_INFINITY * width):
+            found = self._influence(real, synthetic)
+            if found.value is not None or self.error == "influence":
+                return found
+        return self._jackknife(real, synthetic, mapper)
+
+    def _influence(
+        self, real: tuple[Rows, Shuffled, np.ndarray], synthetic: tuple[Rows, Shuffled, np.ndarray]
+    ) -> Error:
+        psi = influence(Moments.of(real[2]), Moments.of(synthetic[2]))
+        if psi is None:
+            return Error(reason="the influence needs more images than features and covariances of full rank")
+        parts = []
+        for (rows, shuffle, x), terms in ((real, psi.of_a), (synthetic, psi.of_b)):
+            subjects = None if rows.subjects is None else rows.subjects[shuffle.order]
+            parts.append(clustered_std_error(self.design.image_weights(len(x)) * terms(x), subjects))
+        return Error.of(math.hypot(*parts), "influence")
+
+    def _jackknife(
+        self, real: tuple[Rows, Shuffled, np.ndarray], synthetic: tuple[Rows, Shuffled, np.ndarray], mapper: Mapper
+    ) -> Error:
+        (_, a, x), (_, b, y) = real, synthetic
+        sizes = [(int(n), int(m)) for n, m in zip(*map(self.design.stops, (len(x), len(y))), strict=True)]
+        # Every prefix must lose somebody to every group.
+        groups = min(self.groups, int(a.rank[sizes[0][0] - 1]), int(b.rank[sizes[0][1] - 1]))
+        if groups < min(self.groups, FEWEST_GROUPS):
+            return Error(reason=f"fewer than {FEWEST_GROUPS} patients in the smallest prefix to leave out in turn")
+        seconds = groups * sum(distance_seconds(n, m, x.shape[1]) for n, m in sizes)
+        if seconds > self.max_error_seconds:
+            return Error(
+                reason=f"a jackknife of {groups} groups would take about {seconds:.0f} CPU-seconds, "
+                f"more than max_error_seconds: {self.max_error_seconds:g}"
+            )
+        run = mapper if seconds > MAPPED_FROM_S else serial
+        prefixes = range(len(self.design.fractions))
+        shared = (x, y, a.rank % groups, b.rank % groups, groups, self.design)
+        replicates = run(prefix_without_groups, prefixes, *shared)
+        return Error.of(jackknife_std_error(intercept(list(replicates), self.design)), "jackknife")

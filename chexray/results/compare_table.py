@@ -1,0 +1,183 @@
+"""A comparison of runs on a terminal: their numbers with intervals, and a verdict in words on each line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from chexray.results.layout import dim, fits, house_table
+from chexray.results.rows import to_records
+from chexray.results.wording import Wording
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Line = dict[str, Any]
+"""A row of what `compare` returns, None for null."""
+
+
+WITH_SIZE = ("n_real", "n_synthetic")
+SUBSET_WIDTH = 18
+VERDICT_WIDTH = 30
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """Renders itself for the width and encoding of the console it is printed on.
+
+    Numbers for all images, then one line a subset with who is better by which metric; `compare` returns the numbers.
+    """
+
+    comparison: pd.DataFrame
+    width: int | None = None
+    console: Console | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        target = self.console or console
+        wording = Wording.for_encoding(target.encoding)
+        width = self.width or (target.width if self.console else options.max_width)
+        runs = [name.removesuffix(".value") for name in self.comparison.columns if name.endswith(".value")]
+        if any("random weights" in note for note in self.comparison["note"]):
+            yield Text("RANDOM WEIGHTS: these numbers compare with nothing but each other", style="bold red")
+        together: dict[tuple[str, str], list[Line]] = {}
+        for line in to_records(self.comparison):
+            together.setdefault((line["encoder"], line["protocol"]), []).append(line)
+        for (encoder, protocol), lines in together.items():
+            title = [f"encoder: {wording.data(encoder) or 'none'}", f"protocol: {wording.data(protocol)}"]
+            yield Text("\n" + wording.own(" · ").join(title), style="bold")
+            overall = [line for line in lines if line["subset"] == "all"]
+            if overall:
+                notes = list(dict.fromkeys(line["note"] for line in overall if line["note"]))
+                wide = _side_by_side(overall, runs, notes, wording)
+                yield wide if wide and fits(wide, target, width) else _stacked(overall, runs, notes, wording)
+                yield from dim(f"({position + 1}) {wording.data(note)}" for position, note in enumerate(notes))
+            subsets = [line for line in lines if line["subset"] != "all"]
+            if subsets:
+                yield Text("\nby subset: which run is better", style="bold")
+                yield from _matrix(subsets, runs, wording, target, width)
+        yield Text("")
+        yield from (Text(line) for line in tally(self.comparison, wording))
+
+
+def tally(comparison: pd.DataFrame, wording: Wording) -> list[str]:
+    """How the verdicts fell, in one line, and how to read them."""
+    kinds = Counter(_kind(verdict) for verdict in comparison["verdict"])
+    counts = ", ".join(f"{count} {wording.data(kind)}" for kind, count in kinds.most_common())
+    total = f"{len(comparison)} comparison{'' if len(comparison) == 1 else 's'}"
+    return [
+        f"{total}: {counts}.",
+        "better: its 95% interval overlaps no other. Nothing corrects for the number of comparisons.",
+    ]
+
+
+def _kind(verdict: str) -> str:
+    if verdict.startswith(("better", "only")):
+        return verdict
+    return "tie" if verdict.startswith("tie") else verdict.partition(":")[0]
+
+
+def _side_by_side(lines: list[Line], runs: list[str], notes: list[str], wording: Wording) -> Table | None:
+    """One line a number, one column a run; None when a run's n varies between metrics and so fits no header."""
+    table = house_table(wording)
+    table.add_column("metric", no_wrap=True)
+    for name in runs:
+        sizes = {_n(line, name) for line in lines if _n(line, name)}
+        if len(sizes) > 1:
+            return None
+        table.add_column(Text(f"{wording.data(name)}\n{'n = ' if sizes else ''}{''.join(sizes)}"))
+    table.add_column("verdict", max_width=VERDICT_WIDTH, overflow="fold")
+    for line in lines:
+        numbers = [_number(line, name, wording) for name in runs]
+        table.add_row(_metric(line, wording), *numbers, _verdict(line, notes, wording))
+    return table
+
+
+def _stacked(lines: list[Line], runs: list[str], notes: list[str], wording: Wording) -> Table:
+    """One line a number and run, the verdict on the first."""
+    table = house_table(wording)
+    table.add_column("metric", no_wrap=True)
+    table.add_column("run", overflow="fold")
+    table.add_column("value [95% interval]", no_wrap=True)
+    table.add_column(Text("n real /\nsynth."), justify="right", no_wrap=True)
+    table.add_column("verdict", max_width=VERDICT_WIDTH, overflow="fold")
+    for line in lines:
+        having = [name for name in runs if _n(line, name)]
+        for position, name in enumerate(having):
+            head = _metric(line, wording) if position == 0 else Text("")
+            tail = _verdict(line, notes, wording) if position == 0 else Text("")
+            table.add_row(head, Text(wording.data(name)), _number(line, name, wording), Text(_n(line, name)), tail)
+    return table
+
+
+def _matrix(lines: list[Line], runs: list[str], wording: Wording, console: Console, width: int) -> RenderResult:
+    """Subsets by metrics: the letter of the better run, "tie", "n/c" for not comparable, "?" for unknown."""
+    letters = {f"better: {name}": chr(ord("A") + position) for position, name in enumerate(runs)}
+    if len(runs) > 26:
+        letters = {f"better: {name}": str(position + 1) for position, name in enumerate(runs)}
+    metrics = list(dict.fromkeys(line["metric"] for line in lines))
+    count = len(metrics)
+    while count > 1 and not fits(_grid(lines, runs, metrics[:count], letters, wording), console, width):
+        count -= 1
+    yield _grid(lines, runs, metrics[:count], letters, wording)
+    named = ", ".join(f"{letter} {wording.data(text.removeprefix('better: '))}" for text, letter in letters.items())
+    yield from dim([f"{named}; tie: intervals overlap; n/c: not comparable; ?: no value or no interval"])
+    if count < len(metrics):
+        left_out = ", ".join(wording.data(metric) for metric in metrics[count:])
+        yield from dim([f"not shown for want of width: {left_out}"])
+
+
+def _grid(lines: list[Line], runs: list[str], metrics: list[str], letters: dict[str, str], wording: Wording) -> Table:
+    table = house_table(wording)
+    table.add_column("subset", max_width=SUBSET_WIDTH, overflow="fold")
+    table.add_column(Text("least\nn"), justify="right")
+    for metric in metrics:
+        table.add_column(Text(wording.data(metric).replace("_", "_\n", 1)))
+    by_subset: dict[str, list[Line]] = {}
+    for line in lines:
+        by_subset.setdefault(line["subset"], []).append(line)
+    least = {subset: _least(found, runs) for subset, found in by_subset.items()}
+    for subset, found in sorted(by_subset.items(), key=lambda item: -least[item[0]]):
+        marks = {metric: [_mark(line, letters) for line in found if line["metric"] == metric] for metric in metrics}
+        name = wording.data(subset.removeprefix("finding:"))
+        table.add_row(Text(name), f"{least[subset]:,}", *(Text(", ".join(marks[metric])) for metric in metrics))
+    return table
+
+
+def _mark(line: Line, letters: dict[str, str]) -> str:
+    verdict = line["verdict"]
+    short = {"tie": "tie", "not comparable": "n/c", "unknown": "?"}
+    return letters.get(verdict) or short.get(_kind(verdict), "")
+
+
+def _least(lines: list[Line], runs: list[str]) -> int:
+    """The smallest n, of either side, behind any of these numbers."""
+    sizes = [line[f"{name}.{side}"] for line in lines for name in runs if _n(line, name) for side in WITH_SIZE]
+    return min(map(int, sizes), default=0)
+
+
+def _metric(line: Line, wording: Wording) -> Text:
+    return Text(f"{wording.data(line['metric'])}{wording.arrow(line['better'])}")
+
+
+def _n(line: Line, name: str) -> str:
+    """`222 / 222`, real and synthetic; empty when the run has no such number."""
+    sizes = [line[f"{name}.{side}"] for side in WITH_SIZE]
+    return "" if any(size is None for size in sizes) else " / ".join(f"{int(size):,}" for size in sizes)
+
+
+def _number(line: Line, name: str, wording: Wording) -> Text:
+    if not _n(line, name):
+        return Text("")
+    row = {field: line[f"{name}.{field}"] for field in ("value", "ci_low", "ci_high")} | {"std_error": None}
+    won = line["verdict"] == f"better: {name}"
+    return Text(f"{wording.value(row)} {wording.interval(row)}".rstrip(), style="bold" if won else "")
+
+
+def _verdict(line: Line, notes: list[str], wording: Wording) -> Text:
+    mark = f" ({notes.index(line['note']) + 1})" if line["note"] else ""
+    return Text(wording.data(line["verdict"]) + mark)

@@ -1,0 +1,115 @@
+"""Rows put in order for a table: what shares a table, what is a column in it, and what a line is called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from chexray.results.compare import decide, method_params
+from chexray.results.rows import params_of
+from chexray.results.wording import Wording, fingerprint, set_name
+
+Row = Mapping[str, Any]
+Column = tuple[str, str]
+"""A synthetic set as one run saw it: (synthetic_set, run_id)."""
+Key = tuple[str, str, int]
+"""A line of a table: (metric, params, ordinal). params and ordinal only where one set has the metric several times."""
+
+
+@dataclass
+class Group:
+    """Rows that share a table: one real set, encoder with weights and protocol.
+
+    subsets: {subset: {key: {column: row}}}, in the order of the rows.
+    """
+
+    real_set: str
+    encoder: str
+    weights: str
+    protocol: str
+    columns: list[Column]
+    subsets: dict[str, dict[Key, dict[Column, Row]]] = field(default_factory=dict)
+
+    @property
+    def overall(self) -> dict[Key, dict[Column, Row]]:
+        """The lines over all images."""
+        return self.subsets.get("all", {})
+
+    def title(self, wording: Wording) -> list[str]:
+        """The parts of the heading."""
+        weights = f" ({wording.data(self.weights)})" if self.weights else ""
+        encoder = wording.data(self.encoder) or "none"
+        parts = [f"real: {wording.data(set_name(self.real_set))}", f"encoder: {encoder}{weights}"]
+        if len(self.columns) == 1:
+            parts.insert(1, f"synthetic: {self.label(self.columns[0], wording)}")
+        return [*parts, f"protocol: {wording.data(self.protocol)}"]
+
+    def label(self, column: Column, wording: Wording) -> str:
+        """The set's name, with as much of fingerprint and run as it takes to tell the columns apart."""
+        names = [set_name(identity) for identity, _ in self.columns]
+        identity, run = column
+        name = set_name(identity)
+        if names.count(name) > 1 and len({identity for identity, _ in self.columns if set_name(identity) == name}) > 1:
+            name = f"{name}@{fingerprint(identity)[:8]}"
+        if [identity for identity, _ in self.columns].count(identity) > 1:
+            name = f"{name} (run {run})"
+        return wording.data(name)
+
+    def metric_label(self, key: Key, wording: Wording) -> str:
+        """`kid ↓`: the name and the direction in which it gets better."""
+        better = next(row["better"] for lines in self.subsets.values() for row in lines.get(key, {}).values())
+        return f"{self.metric_name(key, wording)}{wording.arrow(better)}"
+
+    def metric_name(self, key: Key, wording: Wording) -> str:
+        """`kid`; with the params that tell it apart, `precision (k=5)`, where the metric is there several times."""
+        metric, params, ordinal = key
+        again = f" #{ordinal + 1}" if ordinal else ""
+        return f"{wording.data(metric)}{self._told_apart(metric, params, wording)}{again}"
+
+    def winner(self, key: Key, subset: str = "all") -> Column | None:
+        """The set whose interval overlaps that of no other, when all may be compared and all have the number."""
+        rows = self.subsets[subset][key]
+        if len(rows) < 2 or len(rows) < len(self.columns):
+            return None
+        named = {str(position): row for position, row in enumerate(rows.values())}
+        found = decide(named).winner
+        return list(rows)[int(found)] if found else None
+
+    def _told_apart(self, metric: str, params: str, wording: Wording) -> str:
+        if not params:
+            return ""
+        variants = [params_of({"params": text}) for name, text, _ in self._keys if name == metric]
+        mine = params_of({"params": params})
+        differing = [name for name in mine if any(other.get(name) != mine[name] for other in variants)]
+        return f" ({', '.join(wording.data(f'{name}={mine[name]}') for name in differing)})" if differing else ""
+
+    @cached_property
+    def _keys(self) -> list[Key]:
+        return list(dict.fromkeys(key for lines in self.subsets.values() for key in lines))
+
+
+def group_rows(rows: Iterable[Row]) -> list[Group]:
+    """Groups in the order in which rows first mention them."""
+    together: dict[tuple[str, ...], list[Row]] = {}
+    fields = ("real_set", "encoder", "weights", "protocol", "weights_sha256", "encoder_revision")
+    for row in rows:
+        together.setdefault(tuple(row[name] for name in fields), []).append(row)
+    return [_group(name, members) for name, members in together.items()]
+
+
+def _group(name: tuple[str, ...], rows: list[Row]) -> Group:
+    columns = list(dict.fromkeys((row["synthetic_set"], row["run_id"]) for row in rows))
+    group = Group(*name[:4], columns=columns)
+    times = Counter((row["metric"], row["subset"], row["synthetic_set"], row["run_id"]) for row in rows)
+    repeated = {cell[0] for cell, count in times.items() if count > 1}
+    seen: Counter[tuple[Any, ...]] = Counter()
+    for row in rows:
+        column = (row["synthetic_set"], row["run_id"])
+        method = (row["metric"], method_params(row) if row["metric"] in repeated else "")
+        key = (*method, seen[row["subset"], column, method])
+        seen[row["subset"], column, method] += 1
+        group.subsets.setdefault(row["subset"], {}).setdefault(key, {})[column] = row
+    return group

@@ -1,0 +1,160 @@
+"""The results on a terminal: intervals beside values, floors beside biased numbers, and doubts said aloud.
+
+Layout happens when rich prints, so one object reads well on any width, and in ASCII where the stream is not UTF-8.
+Numbers are rounded here and nowhere before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from chexray.results import notes
+from chexray.results.grouping import Column, Group, group_rows
+from chexray.results.layout import dim, fits, floor_text, house_table, marks, n_text, paper_cell
+from chexray.results.rows import to_records
+from chexray.results.subset_table import subset_tables
+from chexray.results.wording import Wording
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+
+
+def render(
+    rows: pd.DataFrame | Iterable[Row], *, width: int | None = None, console: Console | None = None
+) -> RenderableType:
+    """The results as a rich renderable.
+
+    A table for each real set and encoder over all images, synthetic sets side by side where they fit and below each
+    other where they do not; then one line a subset. A value is bold, with a star, only when its interval overlaps that
+    of no other set. width, console: what to lay out for, when it is not the console that prints.
+    """
+    return ResultsView(tuple(to_records(rows)), width, console)
+
+
+def summary_lines(rows: pd.DataFrame | Iterable[Row], *, ascii_only: bool = False) -> list[str]:
+    """What must not be overlooked, one plain line each: random weights, biased FID, rejects, missing numbers."""
+    return [text for text, _ in notes.summary(to_records(rows), Wording(unicode=not ascii_only))]
+
+
+@dataclass(frozen=True)
+class ResultsView:
+    """Renders itself for the width and encoding of the console it is printed on."""
+
+    rows: tuple[Row, ...]
+    width: int | None = None
+    console: Console | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        target = self.console or console
+        wording = Wording.for_encoding(target.encoding)
+        width = self.width or (target.width if self.console else options.max_width)
+        groups = group_rows(self.rows)
+        for text, loud in notes.summary(self.rows, wording):
+            yield Text(text, style="bold red" if loud else "")
+        for group in groups:
+            yield Text("")
+            yield from _title(group, wording)
+            if group.overall:
+                yield _fit(group, wording, target, width)
+                yield from dim(notes.overall(group, wording))
+            for heading, table, remarks in subset_tables(group, wording, target, width):
+                yield Text(f"\n{heading}", style="bold")
+                yield table
+                yield from dim(remarks)
+        if groups:
+            yield Text("")
+            yield from dim(notes.legend(groups, wording))
+
+
+def _title(group: Group, wording: Wording) -> Iterable[Text]:
+    yield Text(wording.own(" · ").join(group.title(wording)), style="bold")
+
+
+def _fit(group: Group, wording: Wording, console: Console, width: int) -> Table:
+    """Sets side by side when that fits `width`, below each other when not."""
+    if len(group.columns) > 1:
+        wide = _side_by_side(group, wording)
+        if wide is not None and fits(wide, console, width):
+            return wide
+    return _stacked(group, wording)
+
+
+def _side_by_side(group: Group, wording: Wording) -> Table | None:
+    """One row a metric, one column a set; None when a set's n varies between metrics and so fits no header."""
+    sizes = {}
+    for column in group.columns:
+        counts = {n_text(rows[column]) for rows in group.overall.values() if column in rows}
+        if len(counts) != 1:
+            return None
+        sizes[column] = counts.pop()
+    table = house_table(wording)
+    table.add_column(Text("metric\n"))
+    for column in group.columns:
+        header = Text(f"{group.label(column, wording)}\nn = {sizes[column]}")
+        table.add_column(header, overflow="fold")
+    table.add_column(Text("real floor\n"), justify="right")
+    paper = _paper_cells(group, wording)
+    if any(paper.values()):
+        table.add_column(Text("paper's best\n"), overflow="fold")
+    for key, rows in group.overall.items():
+        cells = [
+            _value_and_interval(rows.get(column), group.winner(key) == column, wording) for column in group.columns
+        ]
+        floors = dict.fromkeys(floor_text(row) for row in rows.values() if row["real_floor"] is not None)
+        line = [_metric(group, key, wording), *cells, Text(" / ".join(floors))]
+        table.add_row(*line, *([Text(paper[key])] if any(paper.values()) else []))
+    return table
+
+
+def _stacked(group: Group, wording: Wording) -> Table:
+    """One row a metric and set: readable at 80 columns whatever the number of sets."""
+    several = len(group.columns) > 1
+    paper = _paper_cells(group, wording)
+    table = house_table(wording)
+    table.add_column("metric", no_wrap=True)
+    if several:
+        table.add_column("synthetic set", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95% interval", no_wrap=True)
+    table.add_column(Text("real\nfloor"), justify="right", no_wrap=True)
+    table.add_column(Text("n real /\nsynth."), justify="right", no_wrap=True)
+    if any(paper.values()):
+        table.add_column("paper's best", overflow="fold")
+    for key, rows in group.overall.items():
+        for position, (column, row) in enumerate((c, rows[c]) for c in group.columns if c in rows):
+            won = group.winner(key) == column
+            line = [_metric(group, key, wording) if position == 0 else Text("")]
+            line += [Text(group.label(column, wording))] if several else []
+            value = Text(f"{marks(row, won)}{wording.value(row)}", style="bold" if won else "")
+            line += [value, Text(wording.interval(row)), Text(floor_text(row)), Text(n_text(row))]
+            line += [Text(paper[key] if position == 0 else "")] if any(paper.values()) else []
+            table.add_row(*line)
+    return table
+
+
+def _metric(group: Group, key: Any, wording: Wording) -> Text:
+    return Text(group.metric_label(key, wording))
+
+
+def _value_and_interval(row: Row | None, won: bool, wording: Wording) -> Text:
+    if row is None:
+        return Text("")
+    value = Text(wording.value(row), style="bold" if won else "")
+    rest = " ".join(part for part in (wording.interval(row), marks(row, won)) if part)
+    return Text.assemble(value, f" {rest}" if rest else "")
+
+
+def _paper_cells(group: Group, wording: Wording) -> dict[Any, str]:
+    return {key: _first(rows, lambda row: paper_cell(row, wording)) for key, rows in group.overall.items()}
+
+
+def _first(rows: Mapping[Column, Row], cell: Callable[[Row], str]) -> str:
+    return next((text for row in rows.values() if (text := cell(row))), "")

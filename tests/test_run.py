@@ -1,0 +1,282 @@
+"""The whole run by its real command: every file, resume after a kill, changed and added images, and each exit code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from chexray import evaluate, parse_config, read_results
+from chexray.errors import ChexrayError, RunFailed
+
+
+def config(real: Path, synthetic: Path, output: Path, **more):
+    data = {
+        "real": {"path": str(real)},
+        "synthetic": [{"path": str(synthetic)}],
+        "encoders": [{"name": "pixels", "side": 4}],
+        "metrics": ["fid", "kid", "prdc"],
+        "output": str(output),
+        "floor": False,
+        "encode": {"chunk_size": 8, "batch_size": 4},
+    }
+    return parse_config({**data, **more})
+
+
+def values(frame) -> dict:
+    return {(row.metric, row.subset): (row.value, row.std_error) for row in frame.itertuples()}
+
+
+@pytest.fixture
+def sets(write_images) -> tuple[Path, Path]:
+    return write_images("real", 40, seed=1), write_images("synthetic", 36, seed=2, offset=4)
+
+
+def test_a_run_writes_everything_it_promises(ray_cluster, sets, tmp_path) -> None:
+    done = evaluate(config(*sets, tmp_path / "out"))
+    folder = Path(done.uri)
+    assert {path.name for path in folder.iterdir()} == {
+        "run.json", "config.yaml", "status.json", "rejects.parquet", "per_image.parquet",
+        "results.parquet", "results.csv", "results.json",
+    }  # fmt: skip
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    assert set(done.results["metric"]) == {"fid", "kid", "precision", "recall", "density", "coverage"}
+    assert (done.results["n_real"] == 40).all()
+    assert (done.results["n_synthetic"] == 36).all()
+    images = pq.read_table(folder / "per_image.parquet").to_pandas()
+    assert len(images) == 36
+    assert {"sample_id", "nearest_real_id", "nearest_real_distance", "realism", "rarity"} <= set(images.columns)
+    for name in ("results.parquet", "results.csv", "results.json"):
+        assert values(read_results(str(folder / name))) == values(done.results)
+    provenance = json.loads((folder / "run.json").read_text())
+    assert provenance["encoders"]["pixels"]["fingerprint"]
+    assert [item["n_evaluated"] for item in provenance["sets"]] == [40, 36]
+
+
+def test_the_written_config_runs_again_to_the_same_run(ray_cluster, sets, tmp_path) -> None:
+    from chexray import load_config
+
+    first = evaluate(config(*sets, tmp_path / "out"))
+    again = evaluate(load_config(Path(first.uri) / "config.yaml"))
+    assert again.uri == first.uri
+    assert values(again.results) == values(first.results)
+    assert json.loads((Path(first.uri) / "run.json").read_text())["n_encoded_now"] == 0
+
+
+def test_a_changed_image_is_another_image(ray_cluster, sets, write_images, tmp_path) -> None:
+    real, synthetic = sets
+    first = evaluate(config(real, synthetic, tmp_path / "out"))
+    changed = write_images("other", 1, seed=99, offset=60)
+    shutil.copy(changed / "0000.png", real / "0005.png")
+    second = evaluate(config(real, synthetic, tmp_path / "out"))
+    assert second.uri != first.uri
+    assert json.loads((Path(second.uri) / "run.json").read_text())["n_encoded_now"] == 1
+    assert values(second.results) != values(first.results)
+
+
+def test_two_generators_share_one_encoding_of_the_real_images(ray_cluster, sets, write_images, tmp_path) -> None:
+    real, good = sets
+    poor = write_images("poor", 30, seed=3, offset=50)
+    both = evaluate(config(real, good, tmp_path / "out", synthetic=[{"path": str(good)}, {"path": str(poor)}]))
+    assert json.loads((Path(both.uri) / "run.json").read_text())["n_encoded_now"] == 40 + 36 + 30
+    fid = both.results[both.results.metric == "fid"].set_index("synthetic_set")["value"]
+    names = sorted(fid.index, key=lambda name: fid[name])
+    assert names[0].startswith("synthetic@")
+    alone = evaluate(config(real, good, tmp_path / "alone"))
+    assert fid[names[0]] == alone.results[alone.results.metric == "fid"]["value"].item()
+
+
+def test_unreadable_images_are_rejects_and_too_many_fail_the_run(ray_cluster, sets, tmp_path) -> None:
+    real, synthetic = sets
+    (real / "0003.png").write_text("hello")
+    with pytest.raises(RunFailed, match=r"1 of 40 images were rejected.*max_reject_fraction.*not_an_image"):
+        evaluate(config(real, synthetic, tmp_path / "out"))
+    relaxed = {"chunk_size": 8, "batch_size": 4, "max_reject_fraction": 0.05}
+    done = evaluate(config(real, synthetic, tmp_path / "out", encode=relaxed))
+    assert (done.results["n_real"] == 39).all()
+    assert (done.results["n_rejected"] == 1).all()
+    assert done.rejects[["set", "sample_id", "code"]].values.tolist() == [["real", "0003.png", "not_an_image"]]
+
+
+def test_one_image_gives_nulls_with_reasons(ray_cluster, write_images, tmp_path) -> None:
+    done = evaluate(config(write_images("real", 5), write_images("one", 1), tmp_path / "out"))
+    assert done.results["value"].isna().all()
+    assert (done.results["status"] == "too_few").all()
+    assert done.results["reason"].str.contains("1 synthetic image").all()
+    assert done.exit_code == 0
+
+
+def test_identical_sets_have_no_distance(ray_cluster, write_images, tmp_path) -> None:
+    done = evaluate(config(write_images("a", 30), write_images("b", 30), tmp_path / "out"))
+    got = values(done.results)
+    assert abs(got["fid", "all"][0]) < 1e-6
+    assert got["coverage", "all"][0] == 1.0
+
+
+def test_subsets_by_column_and_finding(ray_cluster, sets, tmp_path) -> None:
+    real, synthetic = sets
+    with (real.parent / "real.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "path", "annotated_prompt", "chexpert_labels", "patientID", "sex"])
+        for i, path in enumerate(sorted(real.glob("*.png"))):
+            labels = {"Edema": 1.0 if i % 2 else None, "Fracture": -1.0}
+            rows.writerow([f"r{i}", f"real/{path.name}", f"prompt {i}", str(labels), i // 2, "MF"[i % 2]])
+    with (real.parent / "synthetic.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["prompt", "img_savename"])
+        for i, path in enumerate(sorted(synthetic.glob("*.png"))):
+            rows.writerow([f"prompt {i}", path.name])
+    done = evaluate(
+        config(real.parent / "real.csv", real.parent / "synthetic.csv", tmp_path / "out", subsets="all,findings,sex")
+    )
+    frame = done.results[done.results.metric == "fid"].set_index("subset")
+    assert len(frame) == 1 + 14 + 2
+    assert frame.loc["finding:Edema", ["n_real", "n_synthetic"]].tolist() == [20, 18]
+    assert frame.loc["sex:F", "n_synthetic"] == 18
+    assert np.isnan(frame.loc["finding:Fracture", "value"])
+    assert "label_policy" in frame.loc["finding:Edema", "params"]
+
+
+def command(*arguments: object, **kwargs) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", "chexray.cli", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, **kwargs)
+
+
+def test_the_driver_is_killed_and_the_same_command_finishes_the_work(sets, write_images, tmp_path) -> None:
+    real, synthetic = write_images("many", 400, seed=5), sets[1]
+    arguments = [
+        "run", "--real", real, "--synthetic", synthetic, "--encoders", "pixels", "--metrics", "fid,kid,prdc",
+        "--set", "encode.chunk_size=4", "--set", "encode.actors=1", "--set", "ray.num_cpus=2",
+        "--set", "ray.object_store_gb=0.2", "--set", "floor=false",
+    ]  # fmt: skip
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chexray.cli", *map(str, arguments), "--output", str(killed)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(killed.glob("features/*/part-*"))) < 5 and process.poll() is None and time.monotonic() < deadline:
+        os.sched_yield()
+    assert process.poll() is None, "the run ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    committed = len(list(killed.glob("features/*/part-*")))
+    assert committed < 109
+
+    resumed = command(*arguments, "--output", killed)
+    assert resumed.returncode == 0, resumed.stderr
+    calm = command(*arguments, "--output", tmp_path / "calm")
+    assert calm.returncode == 0, calm.stderr
+    run_of = {place: next(place.glob("run-*/results.parquet")).parent for place in (killed, tmp_path / "calm")}
+    frames = [read_results(str(folder)).drop(columns=["created_at"]) for folder in run_of.values()]
+    assert frames[0].equals(frames[1])
+    encoded = [json.loads((folder / "run.json").read_text())["n_encoded_now"] for folder in run_of.values()]
+    assert encoded[0] <= 436 - 4 * 5
+    assert encoded[1] == 436
+    keys = [
+        key
+        for part in killed.glob("features/*/part-*.parquet")
+        for key in pq.read_table(part, columns=["image_key"])["image_key"].to_pylist()
+    ]
+    assert len(keys) == len(set(keys)) == 436
+
+
+def test_ctrl_c_stops_cleanly_and_says_so(write_images, tmp_path) -> None:
+    real = write_images("many", 600, seed=5)
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "chexray.cli", "run", "--real", str(real), "--synthetic", str(real), "--name", "stop",
+            "--encoders", "pixels", "--set", "synthetic.0.name=copy", "--set", "encode.chunk_size=2",
+            "--set", "encode.actors=1", "--set", "ray.num_cpus=2", "--output", str(tmp_path / "out"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    while not list(tmp_path.glob("out/features/*/part-*")) and process.poll() is None:
+        os.sched_yield()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "resume" in errors
+    assert "Traceback" not in errors
+    status = json.loads(next(tmp_path.glob("out/stop-*/status.json")).read_text())
+    assert status["state"] == "interrupted"
+
+
+BAD = [
+    (["run"], "--real and --synthetic"),
+    (["run", "nowhere.yaml"], "no such config file"),
+    (["run", "--real", "nowhere.csv", "--synthetic", "x.csv", "--encoders", "pixels"], "nowhere.csv"),
+    (["run", "--real", "{real}", "--synthetic", "{synthetic}", "--encoders", "pixel"], "Did you mean 'pixels'"),
+    (["run", "--real", "{real}", "--synthetic", "{synthetic}", "--encoders", "pixels", "--metrics", "fdi"], "'fid'"),
+    (["run", "--real", "{real}", "--synthetic", "{synthetic}", "--encoders", "pixels", "--set", "encode.batchsize=3"],
+     "Did you mean 'batch_size'"),
+    (["run", "--real", "{real}", "--synthetic", "{synthetic}", "--encoders", "pixels", "--metrics", "inception_score"],
+     "logits"),
+    (["run", "--real", "{real}", "--synthetic", "{synthetic}", "--encoders", "rad_dino"], "rad-dino"),
+    (["run", "--real", "{real}", "--synthetic", "{synthetic}", "--encoders", "pixels", "--protocol", "chexgen"],
+     "Did you mean 'chexgenbench'"),
+    (["run", "--real", "{real}", "--synthetic", "{synthetic}", "--encoders", "pixels", "--subsets", "sexx"], "sexx"),
+    (["run", "--real", "{real}", "--synthetic", "{synthetic}", "--encoders", "pixels", "--output", "/proc/nowhere"],
+     "/proc/nowhere"),
+    (["ls", "metric"], "metrics"),
+    (["compare", "only-one"], "at least two"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=[words for _, words in BAD])
+def test_bad_input_is_one_line_and_exit_2(sets, tmp_path, monkeypatch, capsys, arguments, words) -> None:
+    from chexray.cli import main
+
+    real, synthetic = sets
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["chexray", *(a.format(real=real, synthetic=synthetic) for a in arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    errors = capsys.readouterr().err.strip()
+    assert end.value.code == 2
+    assert words in errors
+    assert errors.startswith("chexray: ")
+    assert len(errors.splitlines()) == 1, errors
+    assert not list(tmp_path.glob("out/features"))
+
+
+def test_dry_run_prints_the_plan_and_starts_nothing(sets, tmp_path, monkeypatch, capsys) -> None:
+    from chexray.cli import main
+
+    real, synthetic = sets
+    arguments = ["run", "--real", real, "--synthetic", synthetic, "--encoders", "pixels", "--limit", 10, "--dry-run"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["chexray", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    assert "10 images" in shown
+    assert "20 of 20 images to encode" in shown
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_metric_that_breaks_costs_its_own_rows_only(ray_cluster, sets, tmp_path, monkeypatch) -> None:
+    done = evaluate(config(*sets, tmp_path / "out", metrics=["fid", {"name": "prdc", "k": 5000}]))
+    frame = done.results.set_index("metric")
+    assert frame.loc["fid", "status"] == "ok"
+    assert frame.loc["precision", "status"] in ("too_few", "failed")
+
+
+def test_errors_of_the_library_are_all_one_class(sets, tmp_path) -> None:
+    with pytest.raises(ChexrayError):
+        evaluate(config(tmp_path / "missing", sets[1], tmp_path / "out"))
