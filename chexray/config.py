@@ -33,6 +33,8 @@ class SetConfig(BaseModel):
     """What the set is called in the results; by default the stem of its path."""
     source: str = ""
     """A registered source; inferred from the path when empty."""
+    on_duplicate: Literal["error", "first"] = "error"
+    """What to do with a second row of the same id: refuse the set, or keep the first row and count the others."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -103,15 +105,15 @@ def _sets(value: Any) -> Any:
 class EncodeConfig(_Strict):
     """How images become features. None of it changes a number beyond the last bits; `auto` suits the machine."""
 
-    batch_size: int | Literal["auto"] = Field("auto", description="images an encoder sees at once")
-    chunk_size: int | Literal["auto"] = Field("auto", description="images a commit; what a crash can cost")
+    batch_size: int | Literal["auto"] = Field(default="auto", description="images an encoder sees at once")
+    chunk_size: int | Literal["auto"] = Field(default="auto", description="images a commit; what a crash can cost")
     actors: int | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     layout: Literal["auto", "fused", "split"] = "auto"
     """`split` decodes in tasks of their own, so that a GPU does not wait for Pillow; `fused` saves the copy on CPUs."""
-    io_threads: int = Field(16, ge=1, le=256)
-    max_pixels: int = Field(64_000_000, ge=1)
-    max_reject_fraction: float = Field(0.01, ge=0, le=1)
+    io_threads: int = Field(default=16, ge=1, le=256)
+    max_pixels: int = Field(default=64_000_000, ge=1)
+    max_reject_fraction: float = Field(default=0.01, ge=0, le=1)
 
     @model_validator(mode="after")
     def _positive(self) -> EncodeConfig:
@@ -132,22 +134,22 @@ class StorageConfig(_Strict):
     key: SecretStr | None = None
     secret: SecretStr | None = None
     token: SecretStr | None = None
-    retries: int = Field(4, ge=0, le=20)
-    timeout_s: float = Field(30.0, gt=0)
+    retries: int = Field(default=4, ge=0, le=20)
+    timeout_s: float = Field(default=30.0, gt=0)
 
 
 class RayConfig(_Strict):
     """Where to run: RAY_ADDRESS (or `address`) joins a cluster, otherwise a local one is started and ended."""
 
     address: str | None = None
-    num_cpus: int | None = Field(None, ge=1)
-    object_store_gb: float | None = Field(None, gt=0)
+    num_cpus: int | None = Field(default=None, ge=1)
+    object_store_gb: float | None = Field(default=None, gt=0)
 
 
 class RunConfig(_Strict):
     """One evaluation: a real set, one or more synthetic sets, encoders, metrics and subsets."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     protocol: str = "standard"
     real: Annotated[SetConfig, BeforeValidator(_one_set)]
     synthetic: Annotated[list[SetConfig], BeforeValidator(_sets)] = Field(min_length=1)
@@ -161,8 +163,8 @@ class RunConfig(_Strict):
     output: str = "out"
     feature_store: str | None = None
     """Where features are kept and shared between runs; by default `features/` in `output`."""
-    limit: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
     floor: bool = True
     """Compute the real-against-real floor beside each number (about doubles the cost of the reduce stage)."""
     encode: EncodeConfig = EncodeConfig()

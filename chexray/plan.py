@@ -136,11 +136,10 @@ def make_plan(config: RunConfig) -> Plan:
 
 
 def make_storage(config: StorageConfig) -> Storage:
-    secrets = {
-        name: value.get_secret_value() if value else None
-        for name, value in (("key", config.key), ("secret", config.secret), ("token", config.token))
-    }
-    return Storage(**config.model_dump(exclude={"key", "secret", "token"}), **secrets)
+    settings: dict[str, Any] = config.model_dump(exclude={"key", "secret", "token"})
+    for name, value in (("key", config.key), ("secret", config.secret), ("token", config.token)):
+        settings[name] = value.get_secret_value() if value else None
+    return Storage(**settings)
 
 
 def _set_names(config: RunConfig) -> list[str]:
@@ -156,7 +155,7 @@ def _set_names(config: RunConfig) -> list[str]:
 
 def _checked(cls: Any, options: dict[str, Any], what: str) -> Any:
     """An instance of a dataclass from config options; unknown or missing options are ConfigErrors."""
-    if is_dataclass(cls):
+    if isinstance(cls, type) and is_dataclass(cls):
         known = [item.name for item in fields(cls) if item.init]
         for key in options:
             if key not in known:
@@ -175,7 +174,7 @@ def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storag
     if kind == "phantom" and "path" not in options:
         options["path"] = join(absolute(config.output), "phantoms", name)
     source = _checked(find("sources", kind), options, f"source {kind!r} of set {name!r}")
-    return manifests.load(name, origin, source, storage, limit=config.limit)
+    return manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
 
 
 def _encoders(

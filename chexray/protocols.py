@@ -9,13 +9,12 @@ values, statistics of the wrong image) is not reproduced by either.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
 from chexray.errors import ConfigError
-
-_NONE: MappingProxyType[str, dict[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Protocol:
     summary: str
     inherit: Literal["agree", "first"] = "agree"
     deduplicate_real_prompts: bool = False
-    encoder_options: MappingProxyType[str, dict[str, Any]] = _NONE
-    metric_options: MappingProxyType[str, dict[str, Any]] = _NONE
+    encoder_options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    metric_options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
 

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -115,7 +116,7 @@ def test_a_full_disk_is_named(storage, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_disk_as_the_kernel_says_it(storage, tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "_create", lambda path: open("/dev/full", "wb"))
+    monkeypatch.setattr(local, "_create", lambda path: Path("/dev/full").open("wb"))  # noqa: SIM115
     with pytest.raises(StorageError, match="disk full"):
         storage.write(str(tmp_path / "part"), b"x")
 

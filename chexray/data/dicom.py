@@ -106,29 +106,42 @@ def _reject_undecoded(dataset: Dataset, error: Exception) -> Reject:
 
 def to_grey(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Stored values, any shape, to display grey levels 0..255 as uint8."""
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi
-
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    values = np.asarray(apply_modality_lut(stored, dataset))
     if dataset.get("ModalityLUTSequence"):
-        low, high = 0, 2 ** int(dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
-    elif dataset.get("RescaleSlope") is not None:
-        ends = [
-            value * float(dataset.RescaleSlope) + float(dataset.get("RescaleIntercept") or 0) for value in (low, high)
-        ]
-        low, high = min(ends), max(ends)
+        values, high = _lookup(stored, dataset.ModalityLUTSequence[0])
+        low = 0
+    else:
+        slope, intercept = (float(dataset.get(name) or 0) for name in ("RescaleSlope", "RescaleIntercept"))
+        slope = slope or 1.0  # absent, or a zero that would erase the image
+        values = stored.astype(np.float64) * slope + intercept
+        low, high = sorted((low * slope + intercept, high * slope + intercept))
 
     if dataset.get("VOILUTSequence"):
-        top = 2 ** int(dataset.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        level = apply_voi(np.rint(values).astype(np.int64), dataset) / top
+        values, high = _lookup(values, dataset.VOILUTSequence[0])
+        level = values / high
     elif dataset.get("WindowCenter") not in (None, "") and dataset.get("WindowWidth") not in (None, ""):
         center, width = (float(np.ravel(element)[0]) for element in (dataset.WindowCenter, dataset.WindowWidth))
-        level = window(values.astype(np.float64), center, width, str(dataset.get("VOILUTFunction") or "LINEAR"))
+        level = window(values, center, width, str(dataset.get("VOILUTFunction") or "LINEAR"))
     else:
-        level = (values.astype(np.float64) - low) / (high - low)
+        level = (values - low) / (high - low)
     level = np.clip(level, 0, 1)
     return np.rint(255 * (1 - level if dataset.PhotometricInterpretation == "MONOCHROME1" else level)).astype(np.uint8)
+
+
+def _lookup(values: np.ndarray, item: Dataset) -> tuple[np.ndarray, float]:
+    """Values through one LUT item, and the greatest level it can hold; beyond its ends the end entries count.
+
+    pydicom's own fails on tables of 10 and 12 bits, which are the common ones ("uint12" is no type).
+    """
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    data = item.LUTData
+    if isinstance(data, bytes):
+        # Entries of 8 bits may be packed two to a word.
+        words = ">u2" if item.original_encoding[1] is False else "<u2"
+        data = np.frombuffer(data, np.uint8 if len(data) == entries else words)
+    table = np.asarray(data, np.float64)[: entries or 2**16]
+    return table[np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)], 2.0**bits - 1
 
 
 def window(values: np.ndarray, center: float, width: float, function: str = "LINEAR") -> np.ndarray:

@@ -55,7 +55,7 @@ class _BlockE(stock.InceptionE):
         return torch.cat(parts, 1)
 
 
-class FidNetwork(stock.Inception3):
+class FidInception(stock.Inception3):
     """Pool features and logits of (n, 3, 299, 299) images scaled to (grey - 128) / 128."""
 
     def __init__(self) -> None:
@@ -76,5 +76,5 @@ class FidNetwork(stock.Inception3):
 def expected_shapes() -> dict[str, tuple[int, ...]]:
     """Key -> shape of the released file; allocates nothing."""
     with torch.device("meta"):
-        network: nn.Module = FidNetwork()
+        network: nn.Module = FidInception()
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}

@@ -136,6 +136,11 @@ class HfVision(NetworkEncoder):
 
         assert found.path is not None
         assert self._family is not None
+        config = read_json(found.path.parent / "config.json", needed_by=self.name)
+        if short_hash(config) != self.resolve().options["config_sha256"]:
+            raise WeightsError(
+                f"{found.path.parent}/config.json changed since the run was planned. Start the run again."
+            )
         transformers.utils.logging.disable_progress_bar()
         pooling = self.options["pooling"]
         extra = {"add_pooling_layer": pooling == "pooler"} if self._family.pooler_is_optional else {}

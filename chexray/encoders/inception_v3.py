@@ -32,7 +32,7 @@ class InceptionV3(NetworkEncoder):
 
     resize, to 299 x 299, aspect ratio not kept: `bicubic_antialias` (default; clean-fid, Parmar et al. 2022),
     `bilinear_antialias` (torchmetrics), `tf1_bilinear` (torch-fidelity, the original FID), `pil_bilinear`
-    (CheXGenBench, pytorch-fid-like bytes) or `pil_bicubic`. FIDs of different resizes do not compare.
+    (CheXGenBench) or `pil_bicubic`. FIDs of different resizes do not compare.
     weights: the released file by its name (default, downloaded once), a copy of it, or random:SEED.
     """
 
@@ -73,9 +73,9 @@ class InceptionV3(NetworkEncoder):
         return resize(image, SIDE, SIDE, self.options["resize"])
 
     def _network(self, found: ResolvedWeights) -> nn.Module:
-        from chexray.encoders.fid_network import FidNetwork
+        from chexray.encoders.fid_network import FidInception
 
-        network = FidNetwork()
+        network = FidInception()
         if found.path is None:
             return fill_network(network, found.seed or 0)
         network.load_state_dict(safe_load(found.path), strict=False)  # keys were checked, but for the counters

@@ -102,7 +102,7 @@ class RadDino(NetworkEncoder):
         if path.name != MODEL_FILE:
             raise WeightsError(
                 f"rad_dino cannot use {path.name}: backbone_compatible.safetensors and dino_head.safetensors have "
-                f"DINOv2's own key names, and pickles are not read. Use {MODEL_FILE} of {HUB_ID}, beside its config.json."
+                f"DINOv2's own key names, and pickles are not read. Use {MODEL_FILE} of {HUB_ID} and its config.json."
             )
         config = read_json(path.parent / "config.json", needed_by="rad_dino")
         if config.get("model_type") != "dinov2" or config.get("use_swiglu_ffn"):

@@ -111,7 +111,7 @@ def centre_crop(image: np.ndarray, height: int, width: int, *, half_to_even: boo
 
 
 @dataclass(frozen=True)
-class Resize:
+class NamedResize:
     """A resize to exactly (height, width) that does not keep the aspect ratio."""
 
     name: str
@@ -119,14 +119,14 @@ class Resize:
     apply: Callable[[np.ndarray, int, int], np.ndarray]
 
 
-RESIZES: dict[str, Resize] = {
+RESIZES: dict[str, NamedResize] = {
     resize.name: resize
     for resize in (
-        Resize("bicubic_antialias", "float32", lambda image, h, w: pil_resize_float(image, h, w, "bicubic")),
-        Resize("bilinear_antialias", "float32", lambda image, h, w: pil_resize_float(image, h, w, "bilinear")),
-        Resize("tf1_bilinear", "float32", tf1_bilinear),
-        Resize("pil_bicubic", "uint8", lambda image, h, w: pil_resize(image, h, w, "bicubic")),
-        Resize("pil_bilinear", "uint8", lambda image, h, w: pil_resize(image, h, w, "bilinear")),
+        NamedResize("bicubic_antialias", "float32", lambda image, h, w: pil_resize_float(image, h, w, "bicubic")),
+        NamedResize("bilinear_antialias", "float32", lambda image, h, w: pil_resize_float(image, h, w, "bilinear")),
+        NamedResize("tf1_bilinear", "float32", tf1_bilinear),
+        NamedResize("pil_bicubic", "uint8", lambda image, h, w: pil_resize(image, h, w, "bicubic")),
+        NamedResize("pil_bilinear", "uint8", lambda image, h, w: pil_resize(image, h, w, "bilinear")),
     )
 }
 

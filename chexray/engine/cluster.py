@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ _QUIET = {
 _GPU_BATCH, _CPU_BATCH = 64, 16
 _GPU_CHUNK, _CPU_CHUNK = 256, 64
 _BYTES_PER_CPU_ACTOR = 2_000_000_000
+CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,10 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
         common = {"log_to_driver": verbose, "logging_level": "info" if verbose else "error"}
         if address:
             try:
-                ray.init(address=address, **common)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+                _knock(address)
+                with _hushed(not verbose):
+                    ray.init(address=address, **common)
+            except (OSError, ValueError, RuntimeError) as error:
                 raise ResourceError(
                     f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0][:160]}). "
                     "Start one with `ray start --head`, correct RAY_ADDRESS, or unset it to run locally."
@@ -90,13 +94,14 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
         else:
             # A short path: Ray's sockets live below it and may not pass 107 characters.
             folder = tempfile.mkdtemp(prefix="cxr-", dir="/tmp" if Path("/tmp").is_dir() else None)
-            ray.init(
-                num_cpus=config.num_cpus,
-                include_dashboard=False,
-                object_store_memory=_object_store_bytes(config),
-                _temp_dir=folder,
-                **common,
-            )
+            with _hushed(not verbose):
+                ray.init(
+                    num_cpus=config.num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=_object_store_bytes(config),
+                    _temp_dir=folder,
+                    **common,
+                )
     _quiet_data(verbose)
     try:
         total = ray.cluster_resources()
@@ -113,6 +118,30 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
             ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _knock(address: str) -> None:
+    """Raises OSError when nothing listens at host:port; Ray itself would keep trying for minutes."""
+    host, found, port = address.removeprefix("ray://").rpartition(":")
+    if found and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+
+
+@contextmanager
+def _hushed(active: bool) -> Iterator[None]:
+    """Drops what native code writes to the error stream: Ray announces even that it will be silent."""
+    if not active:
+        yield
+        return
+    sys.stderr.flush()
+    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
 
 
 def _quiet_data(verbose: bool) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import pyarrow as pa
 import ray
@@ -19,7 +21,7 @@ from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.cluster import Pool, say
 from chexray.engine.features import Done, FeatureStore, chunk_name, pending
 from chexray.engine.progress import Progress
-from chexray.engine.worker import CHUNK_SCHEMA, Encode, Job, Prepare
+from chexray.engine.worker import CHUNK_SCHEMA, Encode, Job, prepare
 from chexray.errors import ChexrayError, RunFailed
 
 MAX_TASK_RETRIES = 2
@@ -125,8 +127,7 @@ def _stream(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
     if pool.layout == "split":
         # Other resources than the actors', so that Ray does not fuse the stages: a fused GPU waits for Pillow.
         data = data.map_batches(
-            _prepare,
-            fn_args=(job,),
+            partial(prepare, job),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=pool.cpus_per_decode,
@@ -142,18 +143,14 @@ def _stream(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
         max_task_retries=MAX_TASK_RETRIES,
     )
     for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch.to_pylist()
-
-
-def _prepare(table: pa.Table, job: Job) -> pa.Table:
-    return Prepare(job)(table)
+        yield from cast(pa.Table, batch).to_pylist()
 
 
 def _isolate(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
     """Each chunk in a process of its own; one that dies is halved, and a single image that dies is a reject."""
     reference = ray.put(job)
 
-    @ray.remote(num_cpus=pool.cpus_per_actor or 1, num_gpus=pool.gpus_per_actor or None, max_retries=0, max_calls=8)
+    @ray.remote(num_cpus=pool.cpus_per_actor or 1, num_gpus=pool.gpus_per_actor, max_retries=0, max_calls=8)
     def run(chunk: pa.Table, job: Job) -> dict:
         return Encode(job)(chunk).to_pylist()[0]
 

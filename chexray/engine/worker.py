@@ -19,11 +19,14 @@ import pyarrow as pa
 from chexray.data.images import Reject, load_images
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.features import FeatureStore, chunk_name
-from chexray.errors import ChexrayError, ResourceError
+from chexray.errors import ChexrayError, ResourceError, StorageError
 from chexray.storage import Storage
 
 CHUNK_SCHEMA = pa.schema([("image_key", pa.string()), ("uri", pa.string()), ("encoders", pa.string())])
 """One row an image; `encoders` holds the labels still pending for this chunk, joined by commas (equal in all rows)."""
+
+ALL_UNAVAILABLE = 8
+"""A batch of at least so many images that all fail for a passing reason is an outage, not bad images: the run stops."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,13 @@ class _Batches:
     def _load(self, uris: list[str]) -> tuple[dict[str, np.ndarray], dict[int, Reject]]:
         images = load_images(uris, self.job.storage, threads=self.job.io_threads, max_pixels=self.job.max_pixels)
         rejects = {row: image for row, image in enumerate(images) if isinstance(image, Reject)}
+        if len(rejects) == len(uris) >= ALL_UNAVAILABLE and all(reject.transient for reject in rejects.values()):
+            first = rejects[0]
+            raise StorageError(
+                f"{uris[0]} and the {len(uris) - 1} images after it are unavailable ({first.detail}). What is encoded "
+                "so far is kept: run the same command again when the storage answers.",
+                transient=True,
+            )
         batch = {}
         for label in self.labels:
             encoder, spec = self.job.encoders[label]
@@ -88,38 +98,31 @@ def _reject_rows(keys: Sequence[str], rejects: dict[int, Reject], stage: str = "
     ]
 
 
-class Prepare:
+def prepare(job: Job, table: pa.Table) -> pa.Table:
     """The decode task of the split layout: a chunk in, the same chunk with prepared images as fixed-size binary out."""
-
-    def __init__(self, job: Job):
-        self.job = job
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        labels = table["encoders"][0].as_py().split(",")
-        uris = table["uri"].to_pylist()
-        rejects: dict[int, Reject] = {}
-        blocks: dict[str, list[np.ndarray]] = {label: [] for label in labels}
-        with ThreadPoolExecutor(1) as pool:
-            for batch, bad in _Batches(self.job, uris, labels, pool):
-                offset = len(blocks[labels[0]]) and sum(len(block) for block in blocks[labels[0]])
-                rejects.update({offset + row: reject for row, reject in bad.items()})
-                for label in labels:
-                    blocks[label].append(batch[label])
-        for label in labels:
-            stacked = np.concatenate(blocks[label])
-            width = stacked[0].nbytes
-            data = pa.py_buffer(np.ascontiguousarray(stacked))
-            column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(stacked), [None, data])
-            table = table.append_column(f"image:{label}", column)
-        for name in ("code", "detail"):
-            values = [getattr(rejects[row], name) if row in rejects else None for row in range(len(uris))]
-            table = table.append_column(name, pa.array(values, pa.string()))
-        transient = [row in rejects and rejects[row].transient for row in range(len(uris))]
-        return table.append_column("transient", pa.array(transient, pa.bool_()))
+    labels = table["encoders"][0].as_py().split(",")
+    blocks: dict[str, list[np.ndarray]] = {label: [] for label in labels}
+    rejects: dict[int, Reject] = {}
+    start = 0
+    with ThreadPoolExecutor(1) as pool:
+        for batch, bad in _Batches(job, table["uri"].to_pylist(), labels, pool):
+            rejects.update({start + row: reject for row, reject in bad.items()})
+            for label in labels:
+                blocks[label].append(batch[label])
+            start += len(batch[labels[0]])
+    for label in labels:
+        stacked = np.concatenate(blocks[label])
+        width = stacked[0].nbytes
+        column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(stacked), [None, pa.py_buffer(stacked)])
+        table = table.append_column(f"image:{label}", column)
+    for name in ("code", "detail", "transient"):
+        values = [getattr(rejects[row], name) if row in rejects else None for row in range(table.num_rows)]
+        table = table.append_column(name, pa.array(values, pa.bool_() if name == "transient" else pa.string()))
+    return table
 
 
 class Encode:
-    """The encoder actor: a chunk in (raw, or from `Prepare`), one committed part an encoder, one small row out."""
+    """The encoder actor: a chunk in (raw, or from `prepare`), one committed part an encoder, one small row out."""
 
     def __init__(self, job: Job):
         self.job = job
@@ -149,16 +152,8 @@ class Encode:
                 data = np.frombuffer(column.buffers()[1], spec.input_dtype)
                 shape = (-1, *spec.input_shape)
                 batch[label] = data.reshape(shape)[column.offset : column.offset + len(column)]
-            codes = part["code"].to_pylist()
-            details, transient = part["detail"].to_pylist(), part["transient"].to_pylist()
-            yield (
-                batch,
-                {
-                    row: Reject(code, details[row] or "", transient[row])
-                    for row, code in enumerate(codes)
-                    if code is not None
-                },
-            )
+            reasons = part.select(["code", "detail", "transient"]).to_pylist()
+            yield batch, {row: Reject(**reason) for row, reason in enumerate(reasons) if reason["code"]}
 
     def __call__(self, table: pa.Table) -> pa.Table:
         wall, cpu = time.monotonic(), time.process_time()

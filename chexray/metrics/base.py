@@ -132,8 +132,13 @@ class Metric(Protocol):
 class ScoreFromImages:
     """Gives a metric its `score`, so that it writes `score_images` only."""
 
+    def score_images(
+        self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
+    ) -> tuple[list[Score], Images]:
+        raise NotImplementedError
+
     def score(
-        self: Metric, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
+        self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
     ) -> list[Score]:
         """The scores of `score_images` alone."""
         return self.score_images(real, synthetic, seed=seed, mapper=mapper, floor=floor)[0]

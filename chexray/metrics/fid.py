@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -52,10 +51,10 @@ class FID(ScoreFromImages):
     groups: int = 20
     max_error_seconds: float = 60.0
 
-    reads: ClassVar[str] = "features"
-    outputs: ClassVar[tuple[Output, ...]] = (Output("fid", better="lower"),)
-    needs_real: ClassVar[bool] = True
-    min_samples: ClassVar[int] = 2
+    reads = "features"
+    outputs = (Output("fid", better="lower"),)
+    needs_real = True
+    min_samples = 2
 
     def __post_init__(self) -> None:
         if self.error not in ERRORS:
@@ -86,7 +85,9 @@ class FID(ScoreFromImages):
         error = self._error(real, synthetic, (a, b), (first_order, images), seed, mapper)
         floors, method = {}, None
         if floor:
-            floors, method = real_floor(_value, real, len(synthetic), seed=seed, scale=inverse_n)
+            floors, method = real_floor(
+                _value, real, len(synthetic), seed=seed, scale=inverse_n if len(real) >= width else "rate"
+            )
         score = measured(
             self.outputs[0],
             value,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -44,10 +43,10 @@ class FIDInfinity(ScoreFromImages):
     groups: int = 20
     max_error_seconds: float = 120.0
 
-    reads: ClassVar[str] = "features"
-    outputs: ClassVar[tuple[Output, ...]] = (Output("fid_infinity", better="lower"),)
-    needs_real: ClassVar[bool] = True
-    min_samples: ClassVar[int] = 30
+    reads = "features"
+    outputs = (Output("fid_infinity", better="lower"),)
+    needs_real = True
+    min_samples = 30
 
     def __post_init__(self) -> None:
         if self.error not in ERRORS:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
 from chexray.metrics.common import Error, Values, measured, real_reference, refusal
-from chexray.stats.entropy import EntropyState, inception_score, split_ids
+from chexray.stats.entropy import EntropyState, split_ids
 from chexray.stats.resampling import jackknife_groups, jackknife_std_error
 
 GROUPS = 20
@@ -32,8 +31,8 @@ class InceptionScore(ScoreFromImages):
     splits: int = 10
     source: str = "logits"
 
-    outputs: ClassVar[tuple[Output, ...]] = (Output("inception_score", better="higher"),)
-    needs_real: ClassVar[bool] = False
+    outputs = (Output("inception_score", better="higher"),)
+    needs_real = False
 
     def __post_init__(self) -> None:
         if self.source not in INPUTS:
@@ -80,7 +79,7 @@ class InceptionScore(ScoreFromImages):
         return [score], {}
 
     def _value(self, rows: Rows) -> Values:
-        return {"inception_score": inception_score(rows.features, self.splits)}
+        return self.compute(None, self.summarise(rows))
 
     def _jackknife(self, rows: Rows, whole: EntropyState, seed: int) -> Error:
         """Images leave their split and the others stay where they are: replicates differ by those images alone."""

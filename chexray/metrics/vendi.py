@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -25,10 +24,10 @@ class Vendi(ScoreFromImages):
     blocks of patients: 1.0 to 1.4 times the true one by Monte Carlo, the more the fewer images.
     """
 
-    reads: ClassVar[str] = "features"
-    outputs: ClassVar[tuple[Output, ...]] = (Output("vendi", better="higher"),)
-    needs_real: ClassVar[bool] = False
-    min_samples: ClassVar[int] = 2
+    reads = "features"
+    outputs = (Output("vendi", better="higher"),)
+    needs_real = False
+    min_samples = 2
 
     def summarise(self, rows: Rows) -> Directions:
         return Directions.of(rows.features)

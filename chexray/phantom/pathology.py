@@ -111,22 +111,23 @@ def lung_opacity(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.ndarr
 def lung_lesion(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.ndarray:
     """A round nodule or mass: the chord length through a ball."""
     cx, cy = _in_lung(frame, sign, rng, spread=0.09)
-    r = 0.055 + 0.075 * sign.severity
+    r = 0.06 + 0.07 * sign.severity
     chord = np.sqrt(np.clip(1.0 - _radius(frame, cx, cy, r, r * rng.uniform(0.9, 1.1)), 0.0, 1.0))
-    return np.float32(0.42 + 0.12 * sign.severity) * chord
+    return np.float32(0.50 + 0.08 * sign.severity) * chord
 
 
 def pleural_effusion(frame: Frame, sign: Sign, rng: np.random.Generator) -> np.ndarray:
     """Fluid at the base with a meniscus that climbs the chest wall."""
     x, y = axes(frame.size)
+    beside = edge(np.abs(x) - np.float32(0.13), 0.16)
     shade = np.zeros((frame.size, frame.size), dtype=np.float32)
     for side in sign.sides:
         height = (0.20 + 0.38 * sign.severity) * rng.uniform(0.8, 1.0)
         u = np.clip(frame.across, 0.0, 1.1)
         level = np.float32(frame.body.dome[side] + 0.10 - height * 0.55) - np.float32(0.55 * height) * (u * u * u)
         fluid = edge(y - level, 0.07) * edge(np.float32(1.0) - frame.across, 0.05)
-        shade += fluid * (x * side > 0) * (np.float32(1.0) - frame.belly)
-    return np.float32(0.72) * shade
+        shade += fluid * (beside * (x * side > 0)) * (np.float32(1.0) - frame.belly)
+    return np.float32(0.60) * shade
 
 
 def _collapsed_edge(body: Body, sign: Sign, y: np.ndarray) -> np.ndarray:
@@ -190,7 +191,7 @@ def lines_of(body: Body, sign: Sign) -> list[Line]:
         bands = range(1 + int(2.6 * sign.severity))
         return [
             (spline((side * 0.24, low - 0.10 * k + tilt), (side * 0.40, low - 0.10 * k - 0.02),
-                    (side * 0.60, low - 0.10 * k + 0.02 - tilt)), 0.034 + 0.012 * sign.severity, 0.52)
+                    (side * 0.60, low - 0.10 * k + 0.02 - tilt)), 0.024 + 0.010 * sign.severity, 0.46)
             for k, tilt in zip(bands, rng.uniform(-0.05, 0.05, 4), strict=False)
         ]  # fmt: skip
     if sign.finding == "Edema":  # Kerley B lines: short, horizontal, at the lateral bases

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from chexray.errors import ConfigError
 from chexray.results.published import is_random
-from chexray.results.rows import params_of, to_records
+from chexray.results.rows import bias_dominated, params_of, to_records
 from chexray.results.wording import fingerprint, set_name
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _notes(rows: Mapping[str, Row]) -> tuple[str, ...]:
     notes = []
     if any(is_random(row) for row in rows.values()):
         notes.append("random weights")
-    if any(params_of(row).get("bias_dominated") for row in rows.values()):
+    if any(bias_dominated(row) for row in rows.values()):
         notes.append("mostly bias at this n")
     strong = [side for side in ("n_real", "n_synthetic") if _ratio(rows, side) >= N_STRONG]
     if strong:
@@ -236,6 +236,6 @@ def _line(group: Mapping[str, Row], verdict: Verdict, runs: Iterable[str]) -> di
 
 def render_compare(comparison: pd.DataFrame, *, width: int | None = None, console: Any = None) -> Any:
     """What `compare` returned, as a rich renderable; see `chexray.results.compare_table`."""
-    from chexray.results import compare_table
+    from chexray.results import compare_table, table
 
-    return compare_table.ComparisonView(comparison, width=width, console=console)
+    return table.View(comparison, compare_table.show, width, console)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -26,42 +26,29 @@ SUBSET_WIDTH = 18
 VERDICT_WIDTH = 30
 
 
-@dataclass(frozen=True)
-class ComparisonView:
-    """Renders itself for the width and encoding of the console it is printed on.
-
-    Numbers for all images, then one line a subset with who is better by which metric; `compare` returns the numbers.
-    """
-
-    comparison: pd.DataFrame
-    width: int | None = None
-    console: Console | None = None
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        target = self.console or console
-        wording = Wording.for_encoding(target.encoding)
-        width = self.width or (target.width if self.console else options.max_width)
-        runs = [name.removesuffix(".value") for name in self.comparison.columns if name.endswith(".value")]
-        if any("random weights" in note for note in self.comparison["note"]):
-            yield Text("RANDOM WEIGHTS: these numbers compare with nothing but each other", style="bold red")
-        together: dict[tuple[str, str], list[Line]] = {}
-        for line in to_records(self.comparison):
-            together.setdefault((line["encoder"], line["protocol"]), []).append(line)
-        for (encoder, protocol), lines in together.items():
-            title = [f"encoder: {wording.data(encoder) or 'none'}", f"protocol: {wording.data(protocol)}"]
-            yield Text("\n" + wording.own(" · ").join(title), style="bold")
-            overall = [line for line in lines if line["subset"] == "all"]
-            if overall:
-                notes = list(dict.fromkeys(line["note"] for line in overall if line["note"]))
-                wide = _side_by_side(overall, runs, notes, wording)
-                yield wide if wide and fits(wide, target, width) else _stacked(overall, runs, notes, wording)
-                yield from dim(f"({position + 1}) {wording.data(note)}" for position, note in enumerate(notes))
-            subsets = [line for line in lines if line["subset"] != "all"]
-            if subsets:
-                yield Text("\nby subset: which run is better", style="bold")
-                yield from _matrix(subsets, runs, wording, target, width)
-        yield Text("")
-        yield from (Text(line) for line in tally(self.comparison, wording))
+def show(comparison: pd.DataFrame, wording: Wording, console: Console, width: int) -> Iterable[RenderableType]:
+    """Numbers for all images, then one line a subset with who is better by which metric; `compare` has the numbers."""
+    runs = [name.removesuffix(".value") for name in comparison.columns if name.endswith(".value")]
+    if any("random weights" in note for note in comparison["note"]):
+        yield Text("RANDOM WEIGHTS: these numbers compare with nothing but each other", style="bold red")
+    together: dict[tuple[str, str], list[Line]] = {}
+    for line in to_records(comparison):
+        together.setdefault((line["encoder"], line["protocol"]), []).append(line)
+    for (encoder, protocol), lines in together.items():
+        title = [f"encoder: {wording.data(encoder) or 'none'}", f"protocol: {wording.data(protocol)}"]
+        yield Text("\n" + wording.own(" · ").join(title), style="bold")
+        overall = [line for line in lines if line["subset"] == "all"]
+        if overall:
+            notes = list(dict.fromkeys(line["note"] for line in overall if line["note"]))
+            wide = _side_by_side(overall, runs, notes, wording)
+            yield wide if wide and fits(wide, console, width) else _stacked(overall, runs, notes, wording)
+            yield from dim(f"({position + 1}) {wording.data(note)}" for position, note in enumerate(notes))
+        subsets = [line for line in lines if line["subset"] != "all"]
+        if subsets:
+            yield Text("\nby subset: which run is better", style="bold")
+            yield from _matrix(subsets, runs, wording, console, width)
+    yield Text("")
+    yield from (Text(line) for line in tally(comparison, wording))
 
 
 def tally(comparison: pd.DataFrame, wording: Wording) -> list[str]:
@@ -114,7 +101,9 @@ def _stacked(lines: list[Line], runs: list[str], notes: list[str], wording: Word
     return table
 
 
-def _matrix(lines: list[Line], runs: list[str], wording: Wording, console: Console, width: int) -> RenderResult:
+def _matrix(
+    lines: list[Line], runs: list[str], wording: Wording, console: Console, width: int
+) -> Iterable[RenderableType]:
     """Subsets by metrics: the letter of the better run, "tie", "n/c" for not comparable, "?" for unknown."""
     letters = {f"better: {name}": chr(ord("A") + position) for position, name in enumerate(runs)}
     if len(runs) > 26:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chexray.results.published import best, comparable
-from chexray.results.rows import params_of
+from chexray.results.rows import bias_dominated
 from chexray.results.wording import Wording, number
 
 Row = Mapping[str, Any]
@@ -45,7 +45,7 @@ def dim(lines: Iterable[str]) -> Iterable[RenderableType]:
 
 def marks(row: Row, won: bool) -> str:
     """`*` the clear winner (bold alone would be lost on a pipe), `!` mostly bias."""
-    return ("*" if won else "") + ("!" if params_of(row).get("bias_dominated") else "")
+    return ("*" if won else "") + ("!" if bias_dominated(row) else "")
 
 
 def floor_text(row: Row) -> str:

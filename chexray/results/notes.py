@@ -9,37 +9,38 @@ from typing import Any
 
 from chexray.results.grouping import Group
 from chexray.results.published import ENCODER, PROTOCOL, best, comparable, is_random, test_set_size
-from chexray.results.rows import params_of
+from chexray.results.rows import bias_dominated, params_of
 from chexray.results.wording import Wording, set_name
 
 Row = Mapping[str, Any]
 
+RANDOM_WEIGHTS = "RANDOM WEIGHTS: these numbers compare with nothing"
 STATUS_WORDS = {"too_few": "too few images", "undefined": "undefined", "failed": "FAILED"}
 
 
-def summary(rows: Sequence[Row], wording: Wording) -> list[tuple[str, bool]]:
-    """(line, whether it shouts), the most important first."""
-    lines: list[tuple[str, bool]] = []
+def summary(rows: Sequence[Row], wording: Wording) -> list[str]:
+    """What must not be overlooked, the most important first."""
+    lines = []
     random = dict.fromkeys(wording.data(f"{row['encoder']}: {row['weights']}") for row in rows if is_random(row))
     if random:
-        lines.append((f"RANDOM WEIGHTS: these numbers compare with nothing ({', '.join(random)})", True))
+        lines.append(f"{RANDOM_WEIGHTS} ({', '.join(random)})")
     failed = [row for row in rows if row["status"] == "failed"]
     if failed:
-        lines.append((f"FAILED: {len(failed)} of {len(rows)} numbers; first {_where(failed[0], wording)}", True))
+        lines.append(f"FAILED: {len(failed)} of {len(rows)} numbers; first {_where(failed[0], wording)}")
     rejected = _rejected(rows, wording)
     if rejected:
-        lines.append((f"REJECTED: {rejected}; each with its reason in rejects.parquet", True))
-    biased = [row for row in rows if params_of(row).get("bias_dominated")]
+        lines.append(f"REJECTED: {rejected}; each with its reason in rejects.parquet")
+    biased = [row for row in rows if bias_dominated(row)]
     if biased:
         names = ", ".join(dict.fromkeys(wording.data(row["metric"]) for row in biased))
         subsets = len({row["subset"] for row in biased})
         which = _count(subsets, "subset")
-        lines.append((f"BIAS-DOMINATED: {names} in {which} tells more of n than of the images (marked !)", True))
+        lines.append(f"BIAS-DOMINATED: {names} in {which} tells more of n than of the images (marked !)")
     nulls = Counter(STATUS_WORDS.get(row["status"], row["status"]) for row in rows if row["value"] is None)
     text = f"{_count(len(rows) - nulls.total(), 'number')} computed"
     if nulls:
         text += f", {nulls.total():,} not ({', '.join(f'{count:,} {why}' for why, count in nulls.most_common())})"
-    lines.append((text + ".", False))
+    lines.append(text + ".")
     return lines
 
 
@@ -98,7 +99,7 @@ def legend(groups: Sequence[Group], wording: Wording) -> list[str]:
         lines.append("*  better: its 95% interval overlaps that of no other set")
     elif any(len(group.columns) > 1 for group in groups):
         lines.append("no set is marked better: intervals overlap or are missing, or the numbers do not compare")
-    if any(params_of(row).get("bias_dominated") for row in rows):
+    if any(bias_dominated(row) for row in rows):
         lines.append("!  mostly bias at this n: read it against its real floor, or read kid, which is unbiased")
     if any(row["value"] is not None and row["std_error"] is None and row["ci_low"] is None for row in rows):
         lines.append("a value without an interval has no error estimate: differences may be chance")

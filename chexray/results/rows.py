@@ -127,9 +127,11 @@ def read_results(path_or_uri: str | Path, storage: Any = None) -> pd.DataFrame:
 
 
 def to_records(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows as dictionaries with None for null, from a frame (where null floats are NaN) or from dictionaries."""
-    records = rows if not hasattr(rows, "to_dict") else rows.to_dict("records")  # type: ignore[union-attr]
-    return [{str(name): _plain(value) for name, value in row.items()} for row in records]
+    """Rows as dictionaries with None for null, from a frame (where null numbers are NaN) or from dictionaries."""
+    if isinstance(rows, Iterable) and not hasattr(rows, "columns"):
+        return [dict(row) for row in rows]
+    frame: Any = rows
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def params_of(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,8 +140,9 @@ def params_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(params) if isinstance(params, str) else dict(params)
 
 
-def _plain(value: Any) -> Any:
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
+def bias_dominated(row: Mapping[str, Any]) -> bool:
+    """Whether most of the row's number is bias at its n, as its metric says."""
+    return row["value"] is not None and bool(params_of(row).get("bias_dominated"))
 
 
 def _cell(value: Any) -> str:

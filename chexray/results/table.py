@@ -6,6 +6,7 @@ Numbers are rounded here and nowhere before.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from rich.text import Text
 from chexray.results import notes
 from chexray.results.grouping import Column, Group, group_rows
 from chexray.results.layout import dim, fits, floor_text, house_table, marks, n_text, paper_cell
+from chexray.results.published import is_random
 from chexray.results.rows import to_records
 from chexray.results.subset_table import subset_tables
 from chexray.results.wording import Wording
@@ -29,53 +31,60 @@ Row = Mapping[str, Any]
 
 def render(
     rows: pd.DataFrame | Iterable[Row], *, width: int | None = None, console: Console | None = None
-) -> RenderableType:
-    """The results as a rich renderable.
+) -> list[RenderableType]:
+    """The results as rich renderables, to be printed in turn; `summary_lines` belongs after them.
 
-    A table for each real set and encoder over all images, synthetic sets side by side where they fit and below each
-    other where they do not; then one line a subset. A value is bold, with a star, only when its interval overlaps that
-    of no other set. width, console: what to lay out for, when it is not the console that prints.
+    One for each real set and encoder: a table over all images, synthetic sets side by side where they fit and below
+    each other where they do not, then one line a subset. A value is bold, with a star, only when its interval overlaps
+    that of no other set. The last one says how to read the marks. width, console: what to lay out for, when it is not
+    the console that prints.
     """
-    return ResultsView(tuple(to_records(rows)), width, console)
+    groups = group_rows(to_records(rows))
+    views: list[RenderableType] = [View(group, _show, width, console) for group in groups]
+    return [*views, View(groups, _legend, width, console)] if groups else []
 
 
-def summary_lines(rows: pd.DataFrame | Iterable[Row], *, ascii_only: bool = False) -> list[str]:
-    """What must not be overlooked, one plain line each: random weights, biased FID, rejects, missing numbers."""
-    return [text for text, _ in notes.summary(to_records(rows), Wording(unicode=not ascii_only))]
+def summary_lines(rows: pd.DataFrame | Iterable[Row], *, ascii_only: bool | None = None) -> list[str]:
+    """What must not be overlooked, one plain line each: random weights, biased FID, rejects, missing numbers.
+
+    ascii_only: by default, when standard output is not UTF-8.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    wording = Wording.for_encoding(encoding) if ascii_only is None else Wording(unicode=not ascii_only)
+    return notes.summary(to_records(rows), wording)
 
 
 @dataclass(frozen=True)
-class ResultsView:
-    """Renders itself for the width and encoding of the console it is printed on."""
+class View:
+    """Shows `what` by `how(what, wording, console, width)`, once rich knows the console's width and encoding."""
 
-    rows: tuple[Row, ...]
+    what: Any
+    how: Callable[[Any, Wording, Console, int], Iterable[RenderableType]]
     width: int | None = None
     console: Console | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         target = self.console or console
-        wording = Wording.for_encoding(target.encoding)
         width = self.width or (target.width if self.console else options.max_width)
-        groups = group_rows(self.rows)
-        for text, loud in notes.summary(self.rows, wording):
-            yield Text(text, style="bold red" if loud else "")
-        for group in groups:
-            yield Text("")
-            yield from _title(group, wording)
-            if group.overall:
-                yield _fit(group, wording, target, width)
-                yield from dim(notes.overall(group, wording))
-            for heading, table, remarks in subset_tables(group, wording, target, width):
-                yield Text(f"\n{heading}", style="bold")
-                yield table
-                yield from dim(remarks)
-        if groups:
-            yield Text("")
-            yield from dim(notes.legend(groups, wording))
+        yield from self.how(self.what, Wording.for_encoding(target.encoding), target, width)
 
 
-def _title(group: Group, wording: Wording) -> Iterable[Text]:
+def _show(group: Group, wording: Wording, console: Console, width: int) -> Iterable[RenderableType]:
     yield Text(wording.own(" · ").join(group.title(wording)), style="bold")
+    if is_random(vars(group)):
+        yield Text(notes.RANDOM_WEIGHTS, style="bold red")
+    if group.overall:
+        yield _fit(group, wording, console, width)
+        yield from dim(notes.overall(group, wording))
+    for heading, table, remarks in subset_tables(group, wording, console, width):
+        yield Text(f"\n{heading}", style="bold")
+        yield table
+        yield from dim(remarks)
+    yield Text("")
+
+
+def _legend(groups: list[Group], wording: Wording, _console: Console, _width: int) -> Iterable[RenderableType]:
+    return dim(notes.legend(groups, wording))
 
 
 def _fit(group: Group, wording: Wording, console: Console, width: int) -> Table:

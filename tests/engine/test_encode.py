@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.toys import DEADLY, UNDEFINED, Toy
 from PIL import Image
 
 from chexray.data.images import decode
@@ -17,9 +17,6 @@ from chexray.engine.features import Done, FeatureStore
 from chexray.engine.progress import Progress
 from chexray.engine.worker import Job
 from chexray.storage import Storage
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toys import DEADLY, UNDEFINED, Toy
 
 
 def run(folder: Path, root: Path, encoder: Toy, *, layout: str = "fused", chunk: int = 8) -> tuple[Encoded, Progress]:

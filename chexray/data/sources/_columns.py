@@ -55,6 +55,16 @@ class Roles:
     findings: dict[str, str] = field(default_factory=dict)
 
 
+def check_columns(columns: object) -> None:
+    """Raises ConfigError unless `columns` is a mapping of role to column name or null."""
+    fits = isinstance(columns, Mapping) and all(isinstance(name, str | None) for name in columns.values())
+    if columns is not None and not fits:
+        raise ConfigError(
+            f"columns: expected a mapping of role to column, found {columns!r}. "
+            f"Roles: {', '.join(KNOWN['real'])}; null for a role that no column plays."
+        )
+
+
 def is_text(name: str, columns: Mapping[str, str | None] | None) -> bool:
     """Whether a column must be read as text: ids, paths, prompts, and whatever the config gives such a role."""
     return is_identifier(name) or fold(name) in _TEXT or name in (columns or {}).values()

@@ -94,18 +94,22 @@ def _csv(path: str, data: bytes, delimiter: str, is_text: Callable[[str], bool])
         strings_can_be_null=True,
     )
     try:
-        return pa_csv.read_csv(io.BytesIO(data), read_options=read, parse_options=parse, convert_options=convert)
+        table = pa_csv.read_csv(io.BytesIO(data), read_options=read, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid as error:
         if bad:
             row = bad[0]
-            line = "a row" if row.number is None else f"row {row.number}"
+            line = "a row" if row.number is None else f"data row {row.number - 1}"
             raise ManifestError(
                 f"{path}: {line} has {row.actual_columns} cells, the header has {row.expected_columns} columns. Quote "
                 "text that holds the delimiter, and check that the file is whole."
             ) from None
-        if "utf8" in str(error).lower() or "utf-8" in str(error).lower():
-            raise ManifestError(f"{path}: the table is not UTF-8 text. Save it again as UTF-8.") from None
-        raise ManifestError(f"{path}: is not a readable CSV ({str(error).splitlines()[0][:120]}).") from None
+        if "utf8" not in str(error).lower():
+            raise ManifestError(f"{path}: is not a readable CSV ({str(error).splitlines()[0][:120]}).") from None
+        table = None
+    # Arrow takes a column of other text for one of bytes.
+    if table is None or any(pa.types.is_binary(kind) for kind in table.schema.types):
+        raise ManifestError(f"{path}: the table is not UTF-8 text. Save it again as UTF-8.")
+    return table
 
 
 def _parquet(path: str, data: bytes) -> pa.Table:

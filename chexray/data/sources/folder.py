@@ -33,6 +33,9 @@ class Folder:
     recursive: bool = True
     columns: dict[str, str | None] | None = None
 
+    def __post_init__(self) -> None:
+        _columns.check_columns(self.columns)
+
     def read(self, origin: str, storage: Storage) -> pa.Table:
         """The files as a source's table. Files that the metadata names and the folder lacks are rows too."""
         root = absolute(self.path)

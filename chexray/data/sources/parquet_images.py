@@ -31,6 +31,9 @@ class ParquetImages:
     image_column: str | None = None
     columns: dict[str, str | None] | None = None
 
+    def __post_init__(self) -> None:
+        _columns.check_columns(self.columns)
+
     def read(self, origin: str, storage: Storage) -> pa.Table:
         """The rows of all files, in the order of their names, as a source's table."""
         where = absolute(self.path)

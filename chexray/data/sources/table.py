@@ -33,6 +33,9 @@ class Table:
     image_root: str | None = None
     columns: dict[str, str | None] | None = None
 
+    def __post_init__(self) -> None:
+        _columns.check_columns(self.columns)
+
     def read(self, origin: str, storage: Storage) -> pa.Table:
         """The rows as a source's table. Raises ManifestError, naming the row where there is one."""
         path = absolute(self.path)
@@ -91,10 +94,13 @@ class Table:
         own = join(folder, stem)
         if is_remote(folder):  # listing all folders of a bucket may take minutes
             return [[folder], [own]]
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        try:
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        except OSError:  # a folder whose files may be read but not listed
+            names = []
         first_word = stem.replace("-", "_").split("_")[0]
-        akin = [name for name in names if name != stem and name.startswith(first_word)]
+        akin = [name for name in names if name != stem and len(first_word) > 2 and name.startswith(first_word)]
         others = [name for name in names if name != stem and name not in akin][:MAX_SIBLINGS]
         return [[folder], [own], [join(folder, name) for name in akin], [join(folder, name) for name in others]]
 

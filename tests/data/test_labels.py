@@ -1,0 +1,117 @@
+"""Labels are read by name, kept as given, and grouped only by a named policy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from chexray.data import labels
+from chexray.errors import ConfigError, ManifestError
+from chexray.findings import FINDINGS
+
+EDEMA, FRACTURE, OTHER = (FINDINGS.index(name) for name in ("Edema", "Fracture", "Pleural Other"))
+
+
+def read(*cells):
+    return labels.to_codes(labels.from_column(pa.chunked_array([pa.array(cells)]), "t.csv"))
+
+
+def test_upstream_dict_text_is_read_by_name_whatever_its_order():
+    forward = "{'Edema': 1.0, 'Fracture': 0.0, 'Pleural Other': -1.0, 'Pneumonia': None, 'Lung Lesion': nan}"
+    backward = "{'Lung Lesion': nan, 'Pneumonia': None, 'Pleural Other': -1.0, 'Fracture': 0.0, 'Edema': 1.0}"
+    codes = read(forward, backward)
+    assert (codes[0] == codes[1]).all()
+    assert codes[0, [EDEMA, FRACTURE, OTHER]].tolist() == [1, 0, -1]
+    assert (np.delete(codes[0], [EDEMA, FRACTURE, OTHER]) == labels.NOT_MENTIONED).all()
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '{"Edema": 1, "Fracture": null, "Pleural Other": NaN}',
+        "{'edema': 1.0, 'FRACTURE': nan, 'pleural_other': None}",
+        "{'Edema': '1.0', 'Fracture': ''}",
+        "{'Edema': True}",
+        "{\"Edema\": 1, 'Fracture': None, }",
+    ],
+)
+def test_json_and_other_spellings(cell):
+    codes = read(cell)[0]
+    assert codes[EDEMA] == 1
+    assert codes[FRACTURE] == labels.NOT_MENTIONED
+
+
+def test_structs_are_read_by_name_too():
+    column = pa.chunked_array([pa.array([{"Fracture": 0, "Edema": 1}, None])])
+    codes = labels.to_codes(labels.from_column(column, "t.jsonl"))
+    assert codes[0, [EDEMA, FRACTURE]].tolist() == [1, 0]
+    assert (codes[1] == labels.UNLABELLED).all()
+
+
+def test_missing_cells_are_images_without_labels():
+    codes = read("{'Edema': 1}", None, "nan", " ")
+    assert (codes[1:] == labels.UNLABELLED).all()
+    assert labels.from_codes(codes).null_count == 3
+    for policy in labels.POLICIES:
+        assert (labels.apply(labels.from_codes(codes), policy)[1:] == -1).all()
+
+
+def test_an_unknown_finding_is_suggested_not_dropped():
+    with pytest.raises(ManifestError, match=r"t\.csv.*data row 2.*'Edemma'.*Did you mean 'Edema'"):
+        read("{'Edema': 1}", "{'Edemma': 1}")
+
+
+@pytest.mark.parametrize(
+    "cell", ["Edema|Fracture", "[1, 0, 1]", "{'Edema': 2}", "{'Edema': [1]}", "{" * 5000, "(" * 300]
+)
+def test_what_is_no_label_mapping_is_an_error_that_names_the_row(cell):
+    with pytest.raises(ManifestError, match="data row 2") as caught:
+        read("{'Edema': 1}", cell)
+    assert len(str(caught.value)) < 400
+
+
+def test_text_cells_are_data_not_code(tmp_path):
+    target = tmp_path / "written"
+    with pytest.raises(ManifestError):
+        read(f"open({str(target)!r}, 'w')")
+    assert not target.exists()
+
+
+def test_one_column_a_finding():
+    table = pa.table({"edema": [1.0, None, float("nan")], "Pleural Other": ["-1", "0.0", None], "x": [1, 2, 3]})
+    names = {"Edema": "edema", "Pleural Other": "Pleural Other"}
+    codes = labels.to_codes(labels.from_finding_columns(table, names, "t.csv"))
+    assert codes[0, [EDEMA, OTHER]].tolist() == [1, -1]
+    assert codes[1, [EDEMA, OTHER]].tolist() == [labels.NOT_MENTIONED, 0]
+    assert (codes[2] == labels.UNLABELLED).all()
+    bad = pa.table({"edema": ["1", "mild"]})
+    with pytest.raises(ManifestError, match=r"column 'edema' of data row 2 is 'mild'"):
+        labels.from_finding_columns(bad, {"Edema": "edema"}, "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("u_zeros", [1, 0, 0, 0]), ("u_ones", [1, 0, 1, 0]), ("u_ignore", [1, 0, -1, -1])]
+)
+def test_policies(policy, expected):
+    column = labels.from_column(pa.chunked_array([["{'Edema': 1, 'Fracture': 0, 'Pleural Other': -1}"]]), "t.csv")
+    groups = labels.apply(column, policy)
+    assert groups.dtype == np.int8
+    assert groups.shape == (1, 14)
+    assert groups[0, [EDEMA, FRACTURE, OTHER, FINDINGS.index("Pneumonia")]].tolist() == expected
+
+
+def test_an_unknown_policy_is_a_config_error():
+    with pytest.raises(ConfigError, match="u_zeros, u_ones, u_ignore"):
+        labels.apply(pa.nulls(1, labels.LABELS_TYPE), "zeros")
+
+
+def test_codes_survive_slices_chunks_and_back():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-2, 2, (40, 14)).astype(np.int8)
+    codes[::7] = labels.UNLABELLED
+    column = labels.from_codes(codes)
+    assert column.type == labels.LABELS_TYPE
+    chunked = pa.chunked_array([column.slice(0, 11), column.slice(11)])
+    assert (labels.to_codes(chunked) == codes).all()
+    assert (labels.to_codes(column.slice(5, 20)) == codes[5:25]).all()

@@ -1,0 +1,133 @@
+"""The phantom source: draws a set once, vouches for it only when it is whole, and hands it over as a table."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chexray.data.sources import phantom as source_module
+from chexray.data.sources.phantom import Phantom
+from chexray.data.sources.table import Table
+from chexray.errors import ConfigError, StorageError
+from chexray.findings import FINDINGS
+from chexray.phantom import draw
+from chexray.registry import find
+from chexray.storage import Storage
+
+
+def small(path, **changes) -> Phantom:
+    return Phantom(**{"n": 8, "generator": "real", "seed": 3, "size": 32, "path": str(path), **changes})
+
+
+def refuse(*args, **kwargs):
+    raise AssertionError("drawn again")
+
+
+def test_it_is_registered():
+    assert find("sources", "phantom") is Phantom
+
+
+def test_the_table_says_what_was_drawn(tmp_path):
+    table = small(tmp_path / "set").read("real", Storage())
+    assert len(table) == 8
+    for index, row in enumerate(table.to_pylist()):
+        drawn = draw(index, seed=3, size=32)
+        assert row["sample_id"] == f"phantom-real-s3-{index:05d}"
+        assert row["labels"] == [drawn.labels[finding] for finding in FINDINGS]
+        assert (row["subject_id"], row["prompt"]) == (drawn.subject_id, drawn.prompt)
+        assert (row["sex"], row["age"], row["view"]) == (drawn.sex, drawn.age, drawn.view)
+        pixels = np.asarray(Image.open(io.BytesIO(Storage().read(row["uri"]))))
+        assert np.array_equal(pixels, drawn.image)
+
+
+def test_a_generator_names_no_patient(tmp_path):
+    table = small(tmp_path, generator="good").read("synthetic", Storage())
+    assert table["subject_id"].null_count == len(table)
+    assert all(name.startswith("phantom-good-") for name in table["sample_id"].to_pylist())
+
+
+def test_its_manifest_is_a_table_by_itself(tmp_path):
+    table = small(tmp_path).read("real", Storage())
+    again = Table(str(tmp_path / "manifest.csv")).read("real", Storage())
+    for name in ("sample_id", "uri", "subject_id", "prompt", "labels", "sex", "age", "view"):
+        assert again[name].to_pylist() == table[name].to_pylist()
+
+
+def test_a_complete_set_is_not_drawn_again(tmp_path, monkeypatch):
+    table = small(tmp_path).read("real", Storage())
+    monkeypatch.setattr(source_module, "draw", refuse)
+    assert small(tmp_path).read("real", Storage()).equals(table)
+
+
+@pytest.mark.parametrize("change", [{"n": 9}, {"seed": 4}, {"size": 48}, {"generator": "poor"}])
+def test_another_set_is_drawn_anew(tmp_path, monkeypatch, change):
+    small(tmp_path).read("real", Storage())
+    other = small(tmp_path, **change)
+    table = other.read("real", Storage())
+    assert len(table) == other.n
+    monkeypatch.setattr(source_module, "draw", refuse)
+    assert other.read("real", Storage()).equals(table)
+    with pytest.raises(AssertionError, match="drawn again"):
+        small(tmp_path).read("real", Storage())
+
+
+@dataclass(frozen=True)
+class Full(Storage):
+    """A disk that is full after some writes."""
+
+    room: list[int] = field(default_factory=lambda: [5])
+
+    def write(self, uri: str, data: bytes) -> None:
+        self.room[0] -= 1
+        if self.room[0] < 0:
+            raise StorageError(f"{uri}: disk full")
+        super().write(uri, data)
+
+
+@pytest.mark.parametrize("room", [0, 5, 8, 9])
+def test_an_interrupted_set_is_finished_by_the_next_run(tmp_path, room):
+    """Room for 8 is all images without the manifest, for 9 all but the marker."""
+    whole = small(tmp_path / "whole").read("real", Storage())
+    with pytest.raises(StorageError, match="disk full"):
+        small(tmp_path / "cut").read("real", Full(room=[room]))
+    assert not (tmp_path / "cut" / "phantom.json").exists()
+    table = small(tmp_path / "cut").read("real", Storage())
+    assert table.drop_columns(["uri"]).equals(whole.drop_columns(["uri"]))
+    assert [Storage().read(uri) for uri in table["uri"].to_pylist()] == [
+        Storage().read(uri) for uri in whole["uri"].to_pylist()
+    ]
+
+
+def test_an_interrupted_change_leaves_no_marker_of_the_old_set(tmp_path):
+    small(tmp_path).read("real", Storage())
+    with pytest.raises(StorageError):
+        small(tmp_path, size=48).read("real", Full())
+    assert not (tmp_path / "phantom.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"n": 8})])
+def test_a_damaged_marker_vouches_for_nothing(tmp_path, text):
+    table = small(tmp_path).read("real", Storage())
+    (tmp_path / "phantom.json").write_text(text)
+    assert small(tmp_path).read("real", Storage()).equals(table)
+    assert json.loads((tmp_path / "phantom.json").read_text())["n"] == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generator": "great"}, "real, good, poor"),
+        ({"n": 0}, "n is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"size": 8}, "at least 32"),
+        ({"n": "many"}, "whole number"),
+    ],
+)
+def test_wrong_fields_are_config_errors(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        small(tmp_path, **change)

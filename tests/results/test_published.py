@@ -1,0 +1,109 @@
+"""The published tables: equal to the transcription cell by cell, doubts marked, and shown beside like only."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chexray.findings import FINDINGS
+from chexray.results import published
+from chexray.results.published import best, comparable, rows
+
+
+@pytest.fixture(scope="module")
+def oracle(shared):
+    return json.loads((shared / "oracles" / "published_tables.json").read_text())
+
+
+def table(name):
+    return {(cell.model, cell.metric, cell.subset): cell for cell in rows() if cell.table == name}
+
+
+def test_overall_values_equal_the_transcription(oracle):
+    ours = table("overall")
+    theirs = oracle["fidelity_overall"]
+    expected = {
+        (model, column.removesuffix("_raddino"), "all"): values[column]
+        for model, values in theirs["rows"].items()
+        for column in theirs["columns"]
+    }
+    assert {key: cell.value for key, cell in ours.items()} == expected
+    assert len(expected) == 11 * 7
+    assert {cell.better == "lower" for cell in ours.values() if cell.metric in ("fid", "kid")} == {True}
+    assert {cell.confidence for cell in ours.values()} == {theirs["confidence"]}
+
+
+def test_finding_values_equal_the_transcription(oracle):
+    theirs = oracle["fidelity_conditional_fid_raddino"]
+    expected = {(m, "fid", f): value for m, values in theirs["rows"].items() for f, value in values.items()}
+    assert {key: cell.value for key, cell in table("per_finding").items()} == expected
+    assert {subset for _, _, subset in expected} == set(FINDINGS)
+
+
+def test_privacy_values_equal_the_transcription(oracle):
+    theirs = oracle["privacy"]
+    expected = {(m, c, "all"): values[c] for m, values in theirs["rows"].items() for c in theirs["columns"]}
+    assert {key: cell.value for key, cell in table("privacy").items()} == expected
+
+
+def test_unix_rows_equal_the_transcription_and_are_not_the_papers(oracle):
+    theirs = oracle["extra_comparable_rows"]
+    overall, finding = table("unix_overall"), table("unix_per_finding")
+    columns = oracle["fidelity_overall"]["columns"]
+    for model in ("UniX-256", "UniX-512"):
+        for column in columns:
+            assert overall[model, column.removesuffix("_raddino"), "all"].value == theirs[model][column]
+        for name, value in theirs[model]["conditional_fid"].items():
+            assert finding[model, "fid", name].value == value
+    assert len(overall) == 2 * len(columns)
+    assert len(finding) == 2 * len(FINDINGS)
+    assert {(c.in_paper, c.confidence) for c in [*overall.values(), *finding.values()]} == {(False, "B")}
+
+
+def test_what_is_not_available_stays_null(oracle):
+    assert oracle["fidelity_overall_inception"]["confidence"] == "X"
+    cells = [cell for cell in rows() if cell.confidence == "X"]
+    assert {cell.encoder for cell in cells} == {"inception_v3", "radiomics"}
+    assert all(cell.value is None for cell in cells)
+    assert all(cell.value is not None for cell in rows() if cell.confidence != "X")
+    assert best("fid", "inception_v3") is None
+
+
+def test_excluded_and_doubtful_cells_are_marked(oracle):
+    cells = table("per_finding")
+    start = {"SD V1-5": "Lung Lesion", "SD V2": "Edema"}
+    assert [text.split(":")[0] for text in oracle["fidelity_conditional_fid_raddino"][
+        "excluded_from_leaderboard_by_default"]] == list(start)  # fmt: skip
+    excluded = {(m, "fid", f) for m, first in start.items() for f in FINDINGS[FINDINGS.index(first) :]}
+    assert {key for key, cell in cells.items() if not cell.ranked} == excluded
+    doubtful = {("Sana", "fid", "Pneumonia"), ("SD V2-1", "fid", "No Finding"), ("SD V2-1", "fid", "Support Devices")}
+    assert {key for key, cell in cells.items() if cell.suspect} == excluded | doubtful
+    privacy = table("privacy").values()
+    assert all(cell.suspect and not cell.ranked for cell in privacy if cell.metric == "avg_pixel_distance")
+    assert all(cell.suspect and not cell.ranked for cell in privacy if cell.metric == "count_reid_gt_delta")
+    assert not any(cell.suspect for cell in table("overall").values())
+
+
+def test_best_takes_the_direction_and_passes_over_shuffled_columns():
+    assert (best("fid", "rad_dino").value, best("fid", "rad_dino").model) == (54.225, "Sana")
+    assert best("precision", "rad_dino").model == "LLM-CXR"
+    assert best("fid", "rad_dino", others=True).model == "UniX-512"
+    assert best("fid", "rad_dino", "Lung Lesion").model == "Sana"  # not the shuffled 123.13 of SD V1-5
+    assert best("fid", "rad_dino", "finding:Pneumonia").suspect
+    assert best("avg_pixel_distance", "pixels") is None
+    assert best("kid", "rad_dino", "Edema") is None
+    assert best("fid", "rad_dino", "sex:F") is None
+
+
+def test_only_like_stands_beside_the_paper():
+    row = {"protocol": "chexgenbench", "encoder": "rad_dino", "weights": "microsoft/rad-dino"}
+    assert comparable(row) is None
+    assert "standard" in comparable(row | {"protocol": "standard"})
+    assert "pixels" in comparable(row | {"encoder": "pixels"})
+    assert "random" in comparable(row | {"weights": "random:7"})
+
+
+def test_every_cell_names_a_source_and_a_known_confidence():
+    assert all(cell.source and cell.confidence in "ABCX" for cell in rows())
+    assert published.test_set_size() == 5034
