@@ -50,7 +50,8 @@ def find(kind: str, name: str) -> Any:
     """The class registered under `name`. Raises ConfigError with the nearest known name when there is none."""
     if name in _modules(kind):
         module = importlib.import_module(f"{KINDS[kind]}.{name}")
-        return next(value for key, value in vars(module).items() if _fold(key) == _fold(name))
+        matches = (value for key, value in vars(module).items() if _fold(key) == _fold(name))
+        return next(value for value in matches if isinstance(value, type))
     if name in _plugins(kind):
         return _plugins(kind)[name].load()
     known = list(names(kind))
