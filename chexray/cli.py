@@ -31,15 +31,17 @@ KINDS = ("metrics", "encoders", "sources", "protocols")
 def main() -> None:
     """Entry point: expected errors become one line and their exit code; defects keep their traceback."""
     try:
-        app(standalone_mode=False)
+        # Outside standalone mode typer.Exit comes back as a value, and an interrupt as the value 130.
+        code = app(standalone_mode=False)
+        if code == 130:
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
     except ChexrayError as error:
         print(f"chexray: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("chexray: stopped; run the same command again to resume", file=sys.stderr)
         sys.exit(130)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
     except Exception as error:
         # Usage errors of the command line itself (an unknown option) come as click exceptions.
         show = getattr(error, "show", None)

@@ -1,7 +1,7 @@
 """The run config: YAML (or flags) to a validated, immutable `RunConfig`, and back to YAML that runs again.
 
-Precedence: flags, then `--set key=value`, then the file, then the protocol's defaults. Paths are relative to the
-working directory. Unknown keys are errors with the nearest known key, at any depth.
+Precedence: `--set key=value`, then flags, then the file, then defaults. Paths are relative to the working directory.
+Unknown keys are errors with the nearest known key, at any depth.
 """
 
 from __future__ import annotations
@@ -224,12 +224,19 @@ def parse_config(
     flags: dict[str, Any] | None = None,
     origin: str = "config",
 ) -> RunConfig:
-    """A RunConfig from plain data, then `key.path=value` overrides, then whole settings; errors name `origin`."""
-    data = copy.deepcopy(data)
+    """A RunConfig from plain data, then whole settings (`flags`), then `key.path=value` overrides.
+
+    Errors name `origin`.
+    """
+    data = {**copy.deepcopy(data), **(flags or {})}
+    # Short forms are spelled out first, so that an override can reach into them (synthetic.0.name=...).
+    for key, spell_out in (("real", _one_set), ("synthetic", _sets), ("encoders", _named), ("metrics", _named)):
+        if key in data:
+            data[key] = spell_out(data[key])
     for override in overrides:
         _apply(data, override)
     try:
-        return RunConfig.model_validate({**data, **(flags or {})})
+        return RunConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{origin}: {_first_problem(error)}") from None
 

@@ -20,10 +20,10 @@ from chexray import evaluate, parse_config, read_results
 from chexray.errors import ChexrayError, RunFailed
 
 
-def config(real: Path, synthetic: Path, output: Path, **more):
+def config(real: Path, generated: Path, output: Path, **more):
     data = {
         "real": {"path": str(real)},
-        "synthetic": [{"path": str(synthetic)}],
+        "synthetic": [{"path": str(generated)}],
         "encoders": [{"name": "pixels", "side": 4}],
         "metrics": ["fid", "kid", "prdc"],
         "output": str(output),
@@ -109,7 +109,7 @@ def test_unreadable_images_are_rejects_and_too_many_fail_the_run(ray_cluster, se
 
 
 def test_one_image_gives_nulls_with_reasons(ray_cluster, write_images, tmp_path) -> None:
-    done = evaluate(config(write_images("real", 5), write_images("one", 1), tmp_path / "out"))
+    done = evaluate(config(write_images("real", 8), write_images("one", 1), tmp_path / "out"))
     assert done.results["value"].isna().all()
     assert (done.results["status"] == "too_few").all()
     assert done.results["reason"].str.contains("1 synthetic image").all()

@@ -9,7 +9,7 @@ from fixtures.faults import Rule
 from fixtures.s3 import S3, SECRET
 
 from chexray import evaluate, parse_config, read_results
-from chexray.errors import StorageError
+from chexray.errors import ChexrayError, RunFailed
 
 
 def config(place: str, output: str, s3: S3 | None = None):
@@ -69,8 +69,6 @@ def test_an_object_that_stays_unavailable_is_a_transient_reject_and_is_tried_aga
     upload(local, faulty_s3)
     faulty_s3.proxy.rules = [Rule("503", times=99, method="GET", path="real/0003.png")]
     plan = config(faulty_s3.bucket, f"{faulty_s3.bucket}/out", faulty_s3)
-    from chexray.errors import RunFailed
-
     with pytest.raises(RunFailed, match=r"1 of 20 images.*unavailable.*same command again"):
         evaluate(plan)
     faulty_s3.proxy.rules = []
@@ -80,7 +78,7 @@ def test_an_object_that_stays_unavailable_is_a_transient_reject_and_is_tried_aga
 def test_a_denied_bucket_stops_before_anything_starts(local, faulty_s3) -> None:
     upload(local, faulty_s3)
     faulty_s3.proxy.rules = [Rule("403", times=999)]
-    with pytest.raises(StorageError) as error:
+    with pytest.raises(ChexrayError) as error:
         evaluate(config(faulty_s3.bucket, f"{faulty_s3.bucket}/out", faulty_s3))
     assert faulty_s3.bucket.removeprefix("s3://") in str(error.value)
     assert SECRET not in str(error.value)
@@ -88,5 +86,5 @@ def test_a_denied_bucket_stops_before_anything_starts(local, faulty_s3) -> None:
 
 def test_an_endpoint_that_is_not_there_is_named(local, s3) -> None:
     unreachable = config(s3.bucket, f"{s3.bucket}/out", S3("http://127.0.0.1:9", s3.bucket, s3.storage))
-    with pytest.raises(StorageError, match=r"127\.0\.0\.1:9"):
+    with pytest.raises(ChexrayError, match=r"127\.0\.0\.1:9"):
         evaluate(unreachable.model_copy(update={"storage": unreachable.storage.model_copy(update={"retries": 0})}))

@@ -71,6 +71,8 @@ class Progress:
 
     def _show(self, *, last: bool = False) -> None:
         terminal = self.stream.isatty()
+        if last and not terminal and self._shown == self._last:
+            return
         if not last and self._last - self._shown < (REDRAW_EVERY_S if terminal else PLAIN_EVERY_S):
             return
         self._shown = self._last

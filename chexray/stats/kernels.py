@@ -141,7 +141,7 @@ def mmd(sums: KernelSums, *, biased: bool) -> Mmd:
     """
     same = 0 if biased else 1
     n, m = len(sums.xx), len(sums.yy)
-    xx, yy, xy = (math.fsum(part) for part in (sums.xx, sums.yy, sums.xy))
+    xx, yy, xy = (_total(part) for part in (sums.xx, sums.yy, sums.xy))
     within_x, within_y = xx / (n * (n - same)), yy / (m * (m - same))
 
     def influence(own: np.ndarray, total: float, cross: np.ndarray, n: int, m: int, rest: float) -> np.ndarray | None:
@@ -155,6 +155,11 @@ def mmd(sums: KernelSums, *, biased: bool) -> Mmd:
         influence(sums.xx, xx, sums.xy, n, m, within_y),
         influence(sums.yy, yy, sums.yx, m, n, within_x),
     )
+
+
+def _total(sums: np.ndarray) -> float:
+    """The correctly rounded sum, whatever the order; NaN when float32 overflowed."""
+    return math.fsum(sums) if np.isfinite(sums).all() else math.nan
 
 
 def permutation_p_value(

@@ -257,6 +257,8 @@ class _Best:
 
     def drain(self) -> tuple[np.ndarray, np.ndarray]:
         """i and j of the entries still in the running, which are forgotten."""
+        if not self._found:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         i, j, value = (torch.cat(parts) for parts in zip(*self._found, strict=True))
         self._found.clear()
         self.pending = 0
