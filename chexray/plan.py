@@ -61,9 +61,9 @@ class Plan:
         return absolute(self.config.feature_store or join(absolute(self.config.output), "features"))
 
     def metrics_of(self, label: str) -> dict[str, Metric]:
-        """The metrics that read an output this encoder has (the Inception score needs logits)."""
+        """The metrics that make sense on this encoder (the Inception score needs logits)."""
         outputs = self.encoders[label][1].outputs
-        return {key: metric for key, metric in self.metrics.items() if metric.reads in outputs}
+        return {key: metric for key, metric in self.metrics.items() if {metric.reads, metric.requires} <= set(outputs)}
 
     @property
     def images(self) -> dict[str, str]:
@@ -129,7 +129,7 @@ def make_plan(config: RunConfig) -> Plan:
     for key in metrics:
         if key not in used:
             raise ConfigError(
-                f"metric {key!r} reads {metrics[key].reads!r}, which none of the encoders "
+                f"metric {key!r} needs {metrics[key].requires!r}, which none of the encoders "
                 f"({', '.join(encoders)}) gives. Add inception_v3, or drop the metric."
             )
     return plan

@@ -25,7 +25,7 @@ ALLOWED = {
     "encoders": {"encoders", *LEAVES},
     "data": {"data", "phantom", *LEAVES},
     "results": {"results", *LEAVES},
-    "engine": {"engine", "config", "data", "encoders", "metrics", *LEAVES},
+    "engine": {"__init__", "engine", "config", "data", "encoders", "metrics", *LEAVES},
     "plan": {"config", "protocols", "data", "encoders", "metrics", *LEAVES},
     "cells": {"__init__", "plan", "engine", "data", "metrics"},
     "evaluation": {"__init__", "config", "plan", "cells", "engine", "results", "rundir", "errors"},

@@ -75,6 +75,19 @@ def test_an_object_that_stays_unavailable_is_a_transient_reject_and_is_tried_aga
     assert (evaluate(plan).results["n_real"] == 20).all()
 
 
+def test_an_outage_stops_the_run_instead_of_rejecting_every_image(ray_cluster, local, faulty_s3) -> None:
+    upload(local, faulty_s3)
+    faulty_s3.proxy.rules = [Rule("503", times=9999, method="GET", path="synthetic/0")]
+    plan = config(faulty_s3.bucket, f"{faulty_s3.bucket}/out", faulty_s3)
+    fast = {"storage": plan.storage.model_copy(update={"retries": 0})}
+    wide = {"encode": plan.encode.model_copy(update={"batch_size": 8})}
+    with pytest.raises(ChexrayError, match=r"unavailable.*same command again") as error:
+        evaluate(plan.model_copy(update={**fast, **wide}))
+    assert not isinstance(error.value, RunFailed)
+    faulty_s3.proxy.rules = []
+    assert evaluate(plan).exit_code == 0
+
+
 def test_a_denied_bucket_stops_before_anything_starts(local, faulty_s3) -> None:
     upload(local, faulty_s3)
     faulty_s3.proxy.rules = [Rule("403", times=999)]

@@ -17,12 +17,13 @@ import pyarrow as pa
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, WorkerCrashedError
 
+from chexray import errors
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.cluster import Pool, say
 from chexray.engine.features import Done, FeatureStore, chunk_name, pending
 from chexray.engine.progress import Progress
 from chexray.engine.worker import CHUNK_SCHEMA, Encode, Job, prepare
-from chexray.errors import ChexrayError, RunFailed
+from chexray.errors import RunFailed
 
 MAX_TASK_RETRIES = 2
 """Tries of a chunk whose actor died. Ray's default of -1 would feed a poisonous image to new actors for ever."""
@@ -105,7 +106,6 @@ def _run(chunks: list[pa.Table], job: Job, pool: Pool, store: FeatureStore) -> I
             yield row
         return
     except (RayError, RuntimeError) as error:
-        _raise_ours(error)
         if not _is_crash(error):
             raise
     say("a worker died repeatedly; isolating the image that kills it")
@@ -143,7 +143,7 @@ def _stream(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
         max_task_retries=MAX_TASK_RETRIES,
     )
     for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from cast(pa.Table, batch).to_pylist()
+        yield from map(_checked, cast(pa.Table, batch).to_pylist())
 
 
 def _isolate(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
@@ -163,9 +163,8 @@ def _isolate(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
         finished, _ = ray.wait(list(flying), num_returns=1)
         chunk = flying.pop(finished[0])
         try:
-            yield ray.get(finished[0])
+            yield _checked(ray.get(finished[0]))
         except (RayError, RuntimeError) as error:
-            _raise_ours(error)
             if not _is_crash(error):
                 raise
             if chunk.num_rows > 1:
@@ -200,12 +199,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         queue += [current.__cause__, current.__context__, getattr(current, "cause", None)]
 
 
-def _raise_ours(error: BaseException) -> None:
-    """A ChexrayError raised in a worker, as itself."""
-    for cause in _causes(error):
-        if isinstance(cause, ChexrayError):
-            kind = next(base for base in type(cause).__mro__ if base.__module__ == ChexrayError.__module__)
-            raise kind(str(getattr(cause, "cause", cause)).strip().splitlines()[-1]) from None
+def _checked(row: dict) -> dict:
+    """The answer of a worker; an expected error in it is raised here as itself."""
+    if row["kind"]:
+        raise getattr(errors, row["kind"])(row["message"])
+    return row
 
 
 def _is_crash(error: BaseException) -> bool:

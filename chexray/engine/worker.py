@@ -98,8 +98,28 @@ def _reject_rows(keys: Sequence[str], rejects: dict[int, Reject], stage: str = "
     ]
 
 
+def _answer(chunk: str, **values: object) -> pa.Table:
+    """What an actor returns for a chunk. An expected error travels as data, since Ray Data keeps only the text of
+    what a function raises: `kind` is its class in chexray.errors, `message` its line."""
+    row = {"chunk": chunk, "n_done": 0, "n_rejected": 0, "wall_s": 0.0, "cpu_s": 0.0, "pid": os.getpid()}
+    return pa.Table.from_pylist([{**row, "kind": "", "message": "", **values}])
+
+
+def _failure(error: ChexrayError) -> pa.Table:
+    # StorageFailure and the like are private refinements; the class users know is the first one of chexray.errors.
+    kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == ChexrayError.__module__)
+    return _answer("", kind=kind, message=str(error))
+
+
 def prepare(job: Job, table: pa.Table) -> pa.Table:
     """The decode task of the split layout: a chunk in, the same chunk with prepared images as fixed-size binary out."""
+    try:
+        return _prepare(job, table)
+    except ChexrayError as error:
+        return _failure(error)
+
+
+def _prepare(job: Job, table: pa.Table) -> pa.Table:
     labels = table["encoders"][0].as_py().split(",")
     blocks: dict[str, list[np.ndarray]] = {label: [] for label in labels}
     rejects: dict[int, Reject] = {}
@@ -156,6 +176,14 @@ class Encode:
             yield batch, {row: Reject(**reason) for row, reason in enumerate(reasons) if reason["code"]}
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        if "kind" in table.column_names:  # the decode task failed
+            return table
+        try:
+            return self._chunk(table)
+        except ChexrayError as error:
+            return _failure(error)
+
+    def _chunk(self, table: pa.Table) -> pa.Table:
         wall, cpu = time.monotonic(), time.process_time()
         labels = table["encoders"][0].as_py().split(",")
         keys = table["image_key"].to_pylist()
@@ -186,15 +214,12 @@ class Encode:
             kept = {output: block[keep] for output, block in features.items()}
             self.job.store.commit(spec, [keys[row] for row in keep], kept, rows, name)
             failed |= set(broken)
-        return pa.table(
-            {
-                "chunk": [name],
-                "n_done": [len(keys)],
-                "n_rejected": [len(failed)],
-                "wall_s": [time.monotonic() - wall],
-                "cpu_s": [time.process_time() - cpu],
-                "pid": [os.getpid()],
-            }
+        return _answer(
+            name,
+            n_done=len(keys),
+            n_rejected=len(failed),
+            wall_s=time.monotonic() - wall,
+            cpu_s=time.process_time() - cpu,
         )
 
 

@@ -94,6 +94,8 @@ class Metric(Protocol):
     """A frozen dataclass of parameters. The file name is the registry name.
 
     reads: the encoder output it consumes ("features" or "logits"); may depend on the parameters.
+    requires: the output an encoder must have for the metric to make sense on it; the Inception score asks for logits
+    even where it reads something else.
     outputs: the numbers it returns, in order.
     needs_real: False for metrics of the synthetic set alone (Inception score, Vendi): their floor is the real set's.
 
@@ -104,6 +106,9 @@ class Metric(Protocol):
 
     @property
     def reads(self) -> str: ...
+
+    @property
+    def requires(self) -> str: ...
 
     @property
     def outputs(self) -> tuple[Output, ...]: ...
@@ -130,7 +135,9 @@ class Metric(Protocol):
 
 
 class ScoreFromImages:
-    """Gives a metric its `score`, so that it writes `score_images` only."""
+    """Gives a metric its `score`, so that it writes `score_images` only, and the default of `requires`."""
+
+    requires = "features"
 
     def score_images(
         self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True

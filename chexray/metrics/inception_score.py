@@ -33,6 +33,7 @@ class InceptionScore(ScoreFromImages):
 
     outputs = (Output("inception_score", better="higher"),)
     needs_real = False
+    requires = "logits"
 
     def __post_init__(self) -> None:
         if self.source not in INPUTS:

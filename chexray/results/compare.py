@@ -46,7 +46,7 @@ N_STRONG = 2.0
 """Ratio of n from which a difference is worth a note even for unbiased metrics."""
 
 REMARKS = frozenset({"bias_dominated", "metric_key"})
-REMARK_PREFIXES = ("floor", "note", "std_error", "ci_")
+REMARK_PREFIXES = ("floor", "note", "std_error", "ci_", "p_value")
 """Params that say how a number came out, how its error was found, or what a config calls it. Others: what it is."""
 
 

@@ -146,6 +146,7 @@ class _Stripe:
         self.start, self.stop, self.tile, self.scale, self.x, self.y = start, stop, tile, scale, x, y
         self.error = 2 * rounding_bound(x.rows.shape[1])
         self.x_half, self.y_half = as_tensor(x.cloud.half_squares), as_tensor(y.cloud.half_squares[start:stop])
+        self.x_bound, self.y_bound = as_tensor(x.bounds(scale)), as_tensor(y.bounds(scale)[start:stop])
         self.result = Manifolds.none(len(self.x_half), len(self.y_half))
         self.closest, self.most_real = (_Best(len(self.y_half), len(y.rows) - start) for _ in range(2))
         # Realism looks at balls up to the median radius; divided by r^2, it too is a search for the largest entry.
@@ -159,8 +160,6 @@ class _Stripe:
     def run(self) -> Manifolds:
         points, rows = as_tensor(self.x.cloud.points), as_tensor(self.y.cloud.points[self.start : self.stop])
         x_up, y_up = self.x_half * (1 - self.error), self.y_half * (1 - self.error)
-        x_bound, y_bound = self.x.bounds(self.scale), self.y.bounds(self.scale)[self.start : self.stop]
-        x_bound, y_bound = as_tensor(x_bound), as_tensor(y_bound)
         buffers = TileBuffer(self.tile), TileBuffer(self.tile)
         for c0, c1 in spans(0, len(points), self.tile):
             tile, scaled = (buffer.shaped(len(rows), c1 - c0) for buffer in buffers)
@@ -170,9 +169,9 @@ class _Stripe:
                 for best, values in ((self.closest, tile), (self.most_real, scaled)):
                     value, i = values.max(1)
                     best.raise_floor(torch.arange(len(rows)), value, self._slack(best, i, torch.arange(len(rows))))
-            i, j, value = above_in_columns(tile, x_bound[c0:c1])
+            i, j, value = above_in_columns(tile, self.x_bound[c0:c1])
             self._count_in_real(i + c0, j, value)
-            j, i, value = above(tile, torch.minimum(y_bound, self.closest.floor))
+            j, i, value = above(tile, torch.minimum(self.y_bound, self.closest.floor))
             self._count_in_synthetic(i + c0, j, value)
             self._offer(self.closest, i + c0, j, value)
             j, i, value = above(scaled, self.most_real.floor)
@@ -208,7 +207,7 @@ class _Stripe:
         np.minimum.at(self.result.rarity, j_in, np.sqrt(self.x.squared_radii[ball]))
 
     def _count_in_synthetic(self, i: torch.Tensor, j: torch.Tensor, value: torch.Tensor) -> None:
-        near = value > as_tensor(self.y.bounds(self.scale)[self.start : self.stop])[j]
+        near = value > self.y_bound[j]  # the others are here for `closest`
         i, j, value = i[near], j[near], value[near]
         ball = self.y.at(j.numpy() + self.start)
         inside = self._inside(i, j, value, self.y.squared_radii[ball])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.toys import DEADLY, UNDEFINED, Toy
+from fixtures.toys import DEADLY, FULL, GREEDY, UNDEFINED, Toy
 from PIL import Image
 
 from chexray.data.images import decode
@@ -16,6 +16,7 @@ from chexray.engine.encode import Encoded, encode, plan_chunks
 from chexray.engine.features import Done, FeatureStore
 from chexray.engine.progress import Progress
 from chexray.engine.worker import Job
+from chexray.errors import ResourceError, StorageError
 from chexray.storage import Storage
 
 
@@ -90,6 +91,20 @@ def test_an_encoder_that_returns_nan_makes_a_reject(ray_cluster, write_images, t
     encoded, _ = run(folder, tmp_path / "store", Toy())
     assert encoded.done["toy"].rejects["key-0003"]["code"] == "not_finite"
     assert len(encoded.done["toy"].rows) == 9
+
+
+@pytest.mark.parametrize(
+    ("grey", "error", "words"),
+    [(FULL, StorageError, "disk is full"), (GREEDY, ResourceError, "Lower encode.batch_size")],
+)
+def test_what_stops_a_worker_reaches_the_user_in_one_line(
+    ray_cluster, write_images, tmp_path, grey, error, words
+) -> None:
+    folder = write_images("real", 6)
+    Image.new("L", (24, 24), grey).save(folder / "0002.png")
+    with pytest.raises(error, match=words) as raised:
+        run(folder, tmp_path / "store", Toy())
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def test_chunks_left_by_a_crash_are_the_chunks_it_did_not_finish() -> None:

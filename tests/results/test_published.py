@@ -107,3 +107,7 @@ def test_only_like_stands_beside_the_paper():
 def test_every_cell_names_a_source_and_a_known_confidence():
     assert all(cell.source and cell.confidence in "ABCX" for cell in rows())
     assert published.test_set_size() == 5034
+
+
+def test_the_mean_over_subsets_stands_beside_what_the_paper_calls_kid() -> None:
+    assert best("kid_subsets", "rad_dino") == best("kid", "rad_dino")

@@ -1,0 +1,50 @@
+"""`make bench`: what chexray costs, beside what it replaces. `python tests/bench [upstream|ray|pairwise] [--quick]`.
+
+Everything that is compared runs in this one call, in turns, on the same images and networks; seconds belong to the
+machine and to its other load, ratios travel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+PARTS = ("upstream", "ray", "pairwise")
+
+
+def main() -> int:
+    from bench import pairwise, ray_cost, upstream_bench
+    from bench.tables import machine
+
+    parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all by default")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_const", const="quick", dest="size", help="two to three minutes in all")
+    how.add_argument("--full", action="store_const", const="full", dest="size", help="RAD-DINO at its real size: hours")
+    parser.add_argument("--size", choices=["tiny", "quick", "default", "full"], help=argparse.SUPPRESS)
+    parser.set_defaults(size="default")
+    options = parser.parse_args()
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+
+    started = time.monotonic()
+    print(f"chexray bench ({options.size}): {machine()}\n", flush=True)
+    agrees = True
+    for part in options.parts or PARTS:
+        print(f"## {part}\n", flush=True)
+        if part == "upstream":
+            report, agrees = upstream_bench.run(options.size)
+        else:
+            report = {"ray": ray_cost.run, "pairwise": pairwise.run}[part](options.size)
+        print(report + "\n", flush=True)
+    print(f"took {time.monotonic() - started:.0f} s")
+    return 0 if agrees else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""chexray's encode stage on Ray as a measured command, with the moment each chunk was committed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from .accounting import mark, serve
+
+
+def main(job: dict[str, Any]) -> dict[str, Any]:
+    from chexray.config import EncodeConfig, RayConfig
+    from chexray.encoders.inception_v3 import InceptionV3
+    from chexray.engine import encode
+    from chexray.engine.cluster import cluster, plan_pool
+    from chexray.engine.features import FeatureStore
+    from chexray.engine.worker import Job
+    from chexray.storage import Storage
+
+    config, storage = EncodeConfig(chunk_size=job["chunk"]), Storage()
+    encoder = InceptionV3(weights=job["inception"], storage=storage)
+    encoders = {"inception_v3": (encoder, encoder.resolve())}
+    store = FeatureStore(job["output"], storage)
+    images = {path: path for path in job["paths"]}
+    with cluster(RayConfig(num_cpus=job["cpus"], object_store_gb=0.5)) as resources:
+        mark("ray")
+        pool = plan_pool(config, resources, n_images=len(images))
+        work = Job(
+            encoders, store, storage, pool.device, pool.torch_threads, pool.batch_size, config.io_threads,
+            config.max_pixels,
+        )  # fmt: skip
+        done = {label: store.done(spec) for label, (_, spec) in encoders.items()}
+        chunks = encode.plan_chunks(images, encoders, done, pool.chunk_size)
+        rows = [{**row, "at": time.monotonic()} for row in encode._run(chunks, work, pool, store)]
+        mark("encoded")
+    return {"rows": rows, "actors": pool.actors, "threads": pool.torch_threads}
+
+
+if __name__ == "__main__":
+    serve(main)

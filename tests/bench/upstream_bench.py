@@ -1,0 +1,162 @@
+"""The upstream-shaped path against one run of chexray: what they cost, and which of them is right."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .accounting import Measured, Process, measure
+from .agreement import agreement_table, check
+from .inputs import write_networks, write_sets
+from .tables import median, spread, table, verdict
+
+OVERALL_TARGET, CONDITIONAL_TARGET = 3.0, 8.0
+N_SHARDS = 4
+
+
+@dataclass(frozen=True)
+class Size:
+    """n images a side of `image` pixels; `vit`, the architecture of the RAD-DINO that is measured with."""
+
+    n: int
+    vit: dict[str, int]
+    image: int = 384
+    repeats: int = 1
+
+
+SIZES = {
+    "tiny": Size(28, {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 3, "image_size": 56}, 96),
+    "quick": Size(48, {"image_size": 112, "num_hidden_layers": 6}),
+    "default": Size(96, {"image_size": 154}),
+    "full": Size(400, {"image_size": 518}),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU-seconds of one command by stage, and its wall seconds."""
+
+    total: float
+    startup: float
+    encode: float
+    metrics: float
+    wall: float
+
+    @property
+    def steady(self) -> float:
+        """What is left once imports, loading and Ray's start are taken off."""
+        return self.total - self.startup
+
+
+def run(size_name: str = "default", *, timing: bool = True) -> tuple[str, bool]:
+    """The report, and whether every value agrees. With `timing` off only the overall values are compared."""
+    size = SIZES[size_name]
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="cxb-") as scratch:
+        folder = Path(scratch)
+        inputs = write_sets(folder / "images", size.n, size.image) | write_networks(folder / "weights", size.vit)
+        cores = len(os.sched_getaffinity(0))
+        job = {**inputs, "cpus": cores, "threads": cores, "n_shards": N_SHARDS, "conditional": timing}
+        job["features"] = str(folder / "features.npz")
+        upstream: list[Measured] = []
+        ours: dict[str, list[Measured]] = {}
+        for repeat in range(size.repeats):
+            for name, more in _RUNS.items():
+                if timing or name == "with findings":
+                    output = str(folder / f"out-{repeat}-{name.replace(' ', '-')}")
+                    ours.setdefault(name, []).append(measure("bench.chexray_path", {**job, **more, "output": output}))
+            upstream.append(measure("bench.upstream_path", job))
+        verdicts = check(ours["with findings"][0].result, upstream[0].result, job["features"], inputs)
+        if timing:
+            lines += _report(size, ours, upstream)
+        lines += ["", "Agreement: overall values against the unsharded computation by other libraries", ""]
+        lines += [agreement_table(verdicts)]
+    return "\n".join(lines), all(line.agrees for line in verdicts)
+
+
+_RUNS: dict[str, dict[str, Any]] = {
+    "overall": {"subsets": ["all"], "floor": False},
+    "with findings": {"subsets": ["all", "findings"], "floor": False},
+    "with findings and floors": {"subsets": ["all", "findings"], "floor": True},
+}
+
+
+def cost_of_chexray(run: Measured) -> Cost:
+    """Start-up: all until Ray is there, and what workers use outside the chunks they are given (imports, Ray's own)."""
+    spans = run.result["seconds"]
+    done = run.marks["done"]
+    encoded_at = done - spans["done"] - spans["reduce"]
+    ray_at = encoded_at - spans["encode"]
+
+    def worker(process: Process) -> bool:
+        return process.role == "worker"
+
+    imports = max(run.between(ray_at, encoded_at, worker) - run.result["encode_cpu_s"], 0.0)
+    startup = run.at(ray_at) + imports
+    encode = run.between(ray_at, encoded_at) - imports
+    return Cost(run.total(), startup, encode, run.total() - startup - encode, run.wall_s)
+
+
+def cost_of_upstream(run: Measured, *, conditional: bool) -> Cost:
+    """Of its one process, by its own clock; without the conditional runs where those are not asked for."""
+    phases = run.result["phases"]
+    kinds = ("overall", "conditional") if conditional else ("overall",)
+    encode, metrics = (
+        [sum(phases.get(f"{kind} {stage}", (0.0, 0.0))[i] for kind in kinds) for i in range(2)]
+        for stage in ("encode", "metrics")
+    )
+    startup = phases["start-up"]
+    total, wall = (startup[i] + encode[i] + metrics[i] for i in range(2))
+    return Cost(total, startup[0], encode[0], metrics[0], wall)
+
+
+def _report(size: Size, ours: dict[str, list[Measured]], upstream: list[Measured]) -> list[str]:
+    first = upstream[0].result
+    n = first["n_images"]
+    rows, ratios = [], {}
+    for name, conditional, passes in (("overall", False, "passes"), ("with findings", True, "all_passes")):
+        theirs = [cost_of_upstream(run, conditional=conditional) for run in upstream]
+        mine = [cost_of_chexray(run) for run in ours[name]]
+        ratios[name] = [a.total / b.total for a, b in zip(theirs, mine, strict=True)]
+        ratios[f"{name}, start-up apart"] = [a.steady / b.steady for a, b in zip(theirs, mine, strict=True)]
+        ratios[f"{name}, wall"] = [a.wall / b.wall for a, b in zip(theirs, mine, strict=True)]
+        rows.append(_cost_row(f"upstream-shaped, {name}", theirs, [first[passes][k] / n for k in _NETWORKS]))
+        rows.append(_cost_row(f"chexray, {name}", mine, [ours[name][0].result["n_encoded"] / n] * 2))
+    floors = [cost_of_chexray(run) for run in ours["with findings and floors"]]
+    rows.append(
+        _cost_row("chexray, with findings and floors", floors, [ours["overall"][0].result["n_encoded"] / n] * 2)
+    )
+    header = ["path", "CPU-s", "start-up", "encode", "metrics", "wall s", "Inception passes", "RAD-DINO passes"]
+    architecture = ", ".join(f"{key} {value}" for key, value in size.vit.items())
+    lines = [
+        f"{n} images ({n // 2} real, {n // 2} synthetic, {size.image} px), RAD-DINO with {architecture}; "
+        f"{size.repeats} repeat(s); upstream as one process, networks loaded once",
+        "",
+        table(header, rows),
+        "",
+        f"processes of chexray's run with findings, CPU-s: {_roles(ours['with findings'][0])}",
+        "",
+    ]
+    targets = {"overall": OVERALL_TARGET, "with findings": CONDITIONAL_TARGET}
+    summary = []
+    for name, target in targets.items():
+        for what in (name, f"{name}, start-up apart", f"{name}, wall"):
+            judged = "" if what.endswith("wall") else verdict(median(ratios[what]) >= target)
+            summary.append([f"upstream / chexray, {what}", spread(ratios[what]), f">= {target:g}", judged])
+    return [*lines, table(["CPU-seconds (or wall) ratio", "measured", "target", ""], summary)]
+
+
+_NETWORKS = ("inception", "rad_dino")
+
+
+def _cost_row(name: str, costs: list[Cost], passes: list[float]) -> list[str]:
+    stages = [median([getattr(cost, stage) for cost in costs]) for stage in ("total", "startup", "encode", "metrics")]
+    wall = median([cost.wall for cost in costs])
+    return [name, *(f"{value:.1f}" for value in [*stages, wall]), *(f"{value:.2f}" for value in passes)]
+
+
+def _roles(run: Measured) -> str:
+    return ", ".join(f"{role} {cpu:.1f}" for role, cpu in run.roles().items())
