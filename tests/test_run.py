@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fixtures.toys import Broken
 
 from chexray import evaluate, parse_config, read_results
 from chexray.errors import ChexrayError, RunFailed
@@ -270,11 +271,17 @@ def test_dry_run_prints_the_plan_and_starts_nothing(sets, tmp_path, monkeypatch,
     assert not list(tmp_path.glob("out*"))
 
 
-def test_a_metric_that_breaks_costs_its_own_rows_only(ray_cluster, sets, tmp_path, monkeypatch) -> None:
-    done = evaluate(config(*sets, tmp_path / "out", metrics=["fid", {"name": "prdc", "k": 5000}]))
+def test_a_metric_that_breaks_costs_its_own_rows_and_exit_code_1(ray_cluster, sets, tmp_path, monkeypatch) -> None:
+    from chexray import plan
+
+    find = plan.find
+    monkeypatch.setattr(plan, "find", lambda kind, name: Broken if name == "broken" else find(kind, name))
+    done = evaluate(config(*sets, tmp_path / "out", metrics=["fid", "broken"]))
     frame = done.results.set_index("metric")
     assert frame.loc["fid", "status"] == "ok"
-    assert frame.loc["precision", "status"] in ("too_few", "failed")
+    assert frame.loc["broken", ["status", "reason"]].tolist() == ["failed", "ZeroDivisionError: made to break"]
+    assert done.exit_code == 1
+    assert "made to break" in (Path(done.uri) / "errors.log").read_text()
 
 
 def test_errors_of_the_library_are_all_one_class(sets, tmp_path) -> None:
