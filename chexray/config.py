@@ -10,7 +10,7 @@ import copy
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -171,6 +171,18 @@ class RunConfig(_Strict):
     storage: StorageConfig = StorageConfig()
     ray: RayConfig = RayConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credentials_in_urls(cls, data: Any) -> Any:
+        """config.yaml and the results repeat locations, so none may hold a password."""
+        for text in _texts(data):
+            parts = text.partition("://")
+            if parts[1] and "@" in parts[2].split("/")[0]:
+                raise ValueError(
+                    f"a {parts[0]}:// location holds a user or password: put credentials in the environment"
+                )
+        return data
+
     @model_validator(mode="after")
     def _distinct(self) -> RunConfig:
         labels = [encoder.label for encoder in self.encoders]
@@ -191,6 +203,14 @@ class RunConfig(_Strict):
         )
         data["max_pixels"] = self.encode.max_pixels
         return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=5).hexdigest()
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict | list):
+        for item in data.values() if isinstance(data, dict) else data:
+            yield from _texts(item)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -281,6 +301,6 @@ def _first_problem(error: ValidationError) -> str:
         return f"{where!r} is required.{rest}"
     message = problem["msg"].removeprefix("Value error, ")
     # A rejected secret must not be echoed.
-    value = problem.get("input")
+    value = None if "password" in message else problem.get("input")
     shown = f", found {value!r}" if isinstance(value, str | int | float | bool) and "storage" not in where else ""
     return f"{where}: {message}{shown}.{rest}"

@@ -83,7 +83,8 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     config, images = plan.config, plan.images
     times = {"started": time.monotonic()}
     store = FeatureStore(plan.store_uri, plan.storage)
-    with cluster(config.ray, verbose=verbose) as resources:
+    # Once more inside: importing ray puts its own SIGTERM handler in place.
+    with cluster(config.ray, verbose=verbose) as resources, _terminated_as_interrupt():
         times["ray"] = time.monotonic()
         pool = plan_pool(config.encode, resources, n_images=len(images))
         job = Job(

@@ -194,7 +194,8 @@ def test_the_driver_is_killed_and_the_same_command_finishes_the_work(sets, write
     assert len(keys) == len(set(keys)) == 436
 
 
-def test_ctrl_c_stops_cleanly_and_says_so(write_images, tmp_path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_stop_on_request_is_clean_and_says_so(write_images, tmp_path, stop) -> None:
     real = write_images("many", 600, seed=5)
     process = subprocess.Popen(
         [
@@ -208,7 +209,7 @@ def test_ctrl_c_stops_cleanly_and_says_so(write_images, tmp_path) -> None:
     )  # fmt: skip
     while not list(tmp_path.glob("out/features/*/part-*")) and process.poll() is None:
         os.sched_yield()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "resume" in errors

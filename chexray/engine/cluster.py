@@ -25,8 +25,6 @@ _QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
-    # Left unset, a local ray.init() turns token authentication on and writes a token into the home directory.
-    "RAY_AUTH_MODE": "disabled",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _GPU_BATCH, _CPU_BATCH = 64, 16
@@ -93,6 +91,8 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
                 ) from None
         else:
             # A short path: Ray's sockets live below it and may not pass 107 characters.
+            # Left unset, a local ray.init() turns token authentication on and writes a token into the home directory.
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
             folder = tempfile.mkdtemp(prefix="cxr-", dir="/tmp" if Path("/tmp").is_dir() else None)
             with _hushed(not verbose):
                 ray.init(

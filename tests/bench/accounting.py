@@ -27,7 +27,7 @@ SAMPLE_EVERY_S = 0.1
 ROOT = Path(__file__).resolve().parents[2]
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _SETTLED = 20
-"""Looks at a process before it is taken to be a stranger: between fork and exec it still has its parent's environment."""
+"""Looks at a process before it is a stranger: between fork and exec it still has its parent's environment."""
 
 
 def mark(name: str) -> None:
@@ -137,14 +137,22 @@ class _Tree(threading.Thread):
     def _role(self, pid: int) -> str:
         if pid == self.main:
             return "driver"
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        for sign, role in (
-            ("gcs_server", "gcs"), ("default_worker", "worker"), ("ray::", "worker"), ("raylet/raylet ", "raylet"),
-            ("ray/", "other of Ray"),
-        ):  # fmt: skip
-            if sign in words:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        # The raylet's own arguments name everything it may start, so only what a process is itself is looked at.
+        itself = " ".join(words[:3])
+        for sign, role in _ROLES:
+            if sign in itself:
                 return role
-        return "other" if words else ""
+        return "other" if words[0] else ""
+
+
+_ROLES = (
+    ("gcs_server", "gcs"),
+    ("raylet/raylet", "raylet"),
+    ("ray::", "worker"),
+    ("default_worker.py", "worker"),
+    ("/ray/", "other of Ray"),
+)
 
 
 def measure(module: str, job: dict[str, Any], *, threads: int | None = None) -> Measured:

@@ -104,15 +104,15 @@ def _findings(ours: dict[str, Any], upstream: dict[str, Any]) -> list[Line]:
         if value is not None and row["metric"] == "fid":
             near = abs(value - theirs) <= INEXACT_FID * theirs
         elif value is not None:
-            near = _near(row["metric"], value, theirs, row["n_real"], float32=1e-4)
+            near = _near(row["metric"], value, theirs, row["n_real"], float32=2e-6)
         lines.append(Line(f"{name}, {finding}", value, theirs, None, near))
     return lines
 
 
 def _near(metric: str, value: float, correct: float, n: int, *, float32: float = 0.0) -> bool:
-    """float32: a wider relative tolerance, for a reference that is itself computed in float32."""
+    """float32: an absolute tolerance beside the relative one, for a reference that is itself computed in float32."""
     if metric in TOLERANCE:
-        return abs(value - correct) <= max(TOLERANCE[metric], float32) * max(abs(correct), 1e-12)
+        return abs(value - correct) <= max(TOLERANCE[metric] * abs(correct), float32)
     return abs(value - correct) <= SHARE_IMAGES / n
 
 

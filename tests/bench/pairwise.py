@@ -7,8 +7,8 @@ rate is a lower bound of the work done.
 
 from __future__ import annotations
 
+import itertools
 import os
-import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,29 +52,13 @@ def run(size_name: str = "default") -> str:
                 f"{result['peak'] / 1e9:.2f}",
             ]
         )
-        where = f"{metric} at n = {size.n:,} x {D}"
-        share = median(shares)
-        summary.append(
-            [
-                f"{where}: share of the GEMM rate",
-                f"{100 * share:.0f} %",
-                f">= {100 * RATE_TARGET:g} %",
-                verdict(share >= RATE_TARGET),
-            ]
-        )
-        for what, size_b in (
-            ("memory beyond the features", result["growth"]),
-            ("peak of the whole process", result["peak"]),
-        ):
-            gigabytes = size_b / 1e9
-            summary.append(
-                [
-                    f"{where}: {what}",
-                    f"{gigabytes:.2f} GB",
-                    f"<= {MEMORY_TARGET_GB:g} GB",
-                    verdict(gigabytes <= MEMORY_TARGET_GB),
-                ]
-            )
+        where, share = f"{metric} at n = {size.n:,} x {D}", median(shares)
+        met = verdict(share >= RATE_TARGET)
+        summary.append([f"{where}: share of the GEMM rate", f"{100 * share:.0f} %", f">= {100 * RATE_TARGET:g} %", met])
+        for key, what in (("growth", "memory beyond the features"), ("peak", "peak of the whole process")):
+            gigabytes = result[key] / 1e9
+            met = verdict(gigabytes <= MEMORY_TARGET_GB)
+            summary.append([f"{where}: {what}", f"{gigabytes:.2f} GB", f"<= {MEMORY_TARGET_GB:g} GB", met])
     header = ["metric", "wall s", "CPU-s", "GFLOP/s", "GEMM GFLOP/s", "share", "growth GB", "peak GB"]
     return "\n".join(
         [
@@ -142,10 +126,9 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         "seconds": seconds,
         "cpu_s": cpu,
         "rates": [flop / value for value in seconds],
-        "gemm": [(a + b) / 2 for a, b in zip(gemm, gemm[1:], strict=False)],
+        "gemm": [(a + b) / 2 for a, b in itertools.pairwise(gemm)],
         "growth": peak - before,
         "peak": peak,
-        "maxrss": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "values": values,
     }
 

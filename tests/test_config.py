@@ -1,0 +1,117 @@
+"""The run config: short forms, precedence, typos, secrets, and every worked example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chexray.config import load_config, parse_config
+from chexray.errors import ConfigError
+from chexray.protocols import PROTOCOLS, merged, protocol
+from chexray.registry import find, names
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+BASE = {"real": "real.csv", "synthetic": "synthetic.csv", "encoders": "pixels"}
+
+
+def test_short_forms_mean_what_they_say() -> None:
+    config = parse_config({**BASE, "encoders": "pixels, rad_dino", "metrics": "fid,kid", "subsets": "all,sex"})
+    assert [item.name for item in config.encoders] == ["pixels", "rad_dino"]
+    assert config.synthetic[0].options == {"path": "synthetic.csv"}
+    assert config.subsets == ["all", "sex"]
+    named = parse_config({**BASE, "synthetic": {"good": {"path": "a"}, "poor": {"source": "phantom", "n": 3}}})
+    assert [(item.name, item.options) for item in named.synthetic] == [("good", {"path": "a"}), ("poor", {"n": 3})]
+
+
+def test_overrides_win_over_flags_and_flags_over_the_file() -> None:
+    config = parse_config(
+        {**BASE, "limit": 1, "seed": 1}, ["limit=3", "synthetic.0.name=mine"], flags={"limit": 2, "seed": 2}
+    )
+    assert (config.limit, config.seed, config.synthetic[0].name) == (3, 2, "mine")
+
+
+def test_yaml_round_trip_without_secrets() -> None:
+    config = parse_config({**BASE, "storage": {"key": "AKIA", "secret": "hush", "endpoint_url": "http://minio:9000"}})
+    text = config.to_yaml()
+    assert "hush" not in text
+    assert "hush" not in repr(config)
+    again = parse_config(yaml.safe_load(text))
+    assert again.fingerprint == config.fingerprint
+    assert again.storage.endpoint_url == "http://minio:9000"
+
+
+def test_where_and_how_fast_is_not_what() -> None:
+    here = parse_config(BASE)
+    there = parse_config({**BASE, "output": "s3://b/out", "encode": {"batch_size": 3}, "ray": {"num_cpus": 7}})
+    other = parse_config({**BASE, "seed": 5})
+    assert here.fingerprint == there.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"encode": {"batchsize": 3}}, r"'encode\.batchsize'\. Did you mean 'batch_size'"),
+        ({"protocl": "standard"}, "Did you mean 'protocol'"),
+        ({"encode": {"batch_size": 0}}, "at least 1"),
+        ({"encoders": "pixels,pixels"}, "give one of them an `id`"),
+        ({"label_policy": "zeros"}, "u_zeros"),
+        ({"limit": -1}, "greater than or equal to 1"),
+        ({"name": "../up"}, "name"),
+        ({"output": "s3://key:hush@bucket/x"}, "holds a user or password"),
+        ({"real": None}, "real"),
+    ],
+)
+def test_a_wrong_config_is_one_helpful_line(change: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as error:
+        parse_config({**BASE, **change})
+    assert len(str(error.value).splitlines()) == 1
+    assert "hush" not in str(error.value)
+
+
+@pytest.mark.parametrize("override", ["encode", "=3", "encode.batch_size.x=3", "real.path.deep=1"])
+def test_a_wrong_override_is_named(override: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        parse_config(BASE, [override])
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [1\n", "\x00"])
+def test_a_file_that_is_no_config_is_one_line(tmp_path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        load_config(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_loads_and_names_only_what_exists(path: Path) -> None:
+    config = load_config(path)
+    protocol(config.protocol)
+    for item in config.encoders:
+        assert item.name in names("encoders")
+    for item in config.metrics:
+        find("metrics", item.name)(**item.options)
+
+
+def test_the_quickstart_plans_without_a_cluster(tmp_path) -> None:
+    from chexray.plan import make_plan
+
+    overrides = [f"output={tmp_path}", "real.n=6", "synthetic.0.n=6", "synthetic.1.n=6", "subsets=[all]"]
+    plan = make_plan(load_config(CONFIGS / "quickstart.yaml", overrides))
+    assert len(plan.images) == 18
+    assert any("phantom-poor: 6 images" in line for line in plan.describe())
+
+
+def test_a_protocol_keeps_its_word() -> None:
+    fixed = PROTOCOLS["chexgenbench"].encoder_options["rad_dino"]
+    assert merged(fixed, {"pooling": "cls"}, what="rad_dino", protocol_name="x") == {
+        "route": "cgb299",
+        "pooling": "cls",
+    }
+    with pytest.raises(ConfigError, match="fixes rad_dino.route"):
+        merged(fixed, {"route": "native"}, what="rad_dino", protocol_name="chexgenbench")
+
+
+def test_registry_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'prdc'"):
+        find("metrics", "prcd")
