@@ -290,7 +290,9 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "config"
+    # The members of a union are no part of the key.
+    parts = [str(part) for part in problem["loc"] if part not in ("int", "str") and "[" not in str(part)]
+    where = ".".join(parts) or "config"
     rest = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
         known = _fields_at(problem["loc"])

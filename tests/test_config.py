@@ -55,6 +55,7 @@ def test_where_and_how_fast_is_not_what() -> None:
         ({"encode": {"batchsize": 3}}, r"'encode\.batchsize'\. Did you mean 'batch_size'"),
         ({"protocl": "standard"}, "Did you mean 'protocol'"),
         ({"encode": {"batch_size": 0}}, "at least 1"),
+        ({"encode": {"batch_size": "many"}}, r"encode\.batch_size: .*valid integer, found 'many'"),
         ({"encoders": "pixels,pixels"}, "give one of them an `id`"),
         ({"label_policy": "zeros"}, "u_zeros"),
         ({"limit": -1}, "greater than or equal to 1"),
@@ -70,7 +71,7 @@ def test_a_wrong_config_is_one_helpful_line(change: dict, words: str) -> None:
     assert "hush" not in str(error.value)
 
 
-@pytest.mark.parametrize("override", ["encode", "=3", "encode.batch_size.x=3", "real.path.deep=1"])
+@pytest.mark.parametrize("override", ["encode", "=3", "real.path.deep=1"])
 def test_a_wrong_override_is_named(override: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         parse_config(BASE, [override])
@@ -104,11 +105,9 @@ def test_the_quickstart_plans_without_a_cluster(tmp_path) -> None:
 
 def test_a_protocol_keeps_its_word() -> None:
     fixed = PROTOCOLS["chexgenbench"].encoder_options["rad_dino"]
-    assert merged(fixed, {"pooling": "cls"}, what="rad_dino", protocol_name="x") == {
-        "route": "cgb299",
-        "pooling": "cls",
-    }
-    with pytest.raises(ConfigError, match="fixes rad_dino.route"):
+    both = merged(fixed, {"pooling": "cls"}, what="rad_dino", protocol_name="x")
+    assert both == {"route": "cgb299", "pooling": "cls"}
+    with pytest.raises(ConfigError, match=r"fixes rad_dino\.route"):
         merged(fixed, {"route": "native"}, what="rad_dino", protocol_name="chexgenbench")
 
 
