@@ -36,8 +36,9 @@ def write_sets(folder: Path, n: int, size: int) -> dict[str, Any]:
         positive = {findings[j % len(findings)] for j in range(dealt, until)}
         dealt = until
         name, prompt = f"{i:05d}.png", f"study {i}: {', '.join(sorted(positive)) or 'none'}"
+        drawn = sorted(positive - {"No Finding"})  # dealt like the others, it can meet an illness
         for side, generator, seed in (("real", "real", 1), ("synthetic", "good", 2)):
-            image = draw(i, seed=seed, generator=generator, size=size, findings=sorted(positive)).image
+            image = draw(i, seed=seed, generator=generator, size=size, findings=drawn).image
             Image.fromarray(image).save(folder / side / name)
         labels = {finding: 1 if finding in positive else None for finding in FINDINGS}
         real_rows.append({"path": f"real/{name}", "annotated_prompt": prompt, "chexpert_labels": str(labels)})

@@ -36,10 +36,11 @@ SIZES = {"tiny": Size(64, 1, 8, 64), "quick": Size(192, 1), "default": Size(320,
 
 @dataclass(frozen=True)
 class Steady:
-    """CPU-seconds an image in steady state, Ray's own share of them, and start-up (CPU and wall seconds)."""
+    """CPU-seconds an image in steady state, Ray's own part of them (also by role), and start-up (CPU and wall)."""
 
     cpu: float
     own: float
+    shares: dict[str, float]
     startup_cpu: float
     startup_wall: float
 
@@ -90,12 +91,17 @@ def _steady_of_ray(run: Measured) -> Steady:
     for pid, since in first.items():
         workers += run.between(since, encoded_at, lambda process, pid=pid: process.pid == pid)
     warm = max(first.values())
-    others = run.between(warm, encoded_at, lambda process: process.pid not in first)
     n_window = sum(row["n_done"] for row in rows if row["at"] > warm)
-    # The sampling clock may see a worker up to a tick after it was done; what it says it used is a lower bound.
-    own = max(workers - inside, 0.0) / n + others / n_window
-    startup = run.marks["ray"] - run.start
-    return Steady(inside / n + own, own, run.at(warm), max(startup, warm - run.start))
+    shares = {
+        role: run.between(
+            warm, encoded_at, lambda process, role=role: process.role == role and process.pid not in first
+        )
+        / n_window
+        for role in run.roles()
+    }
+    shares["worker"] = shares.get("worker", 0.0) + max(workers - inside, 0.0) / n
+    own = sum(shares.values())
+    return Steady(inside / n + own, own, shares, run.at(warm), warm - run.start)
 
 
 def _report(size: Size, cores: int, on_ray: list[Steady], one: list[float], many: list[float]) -> str:
@@ -117,6 +123,7 @@ def _report(size: Size, cores: int, on_ray: list[Steady], one: list[float], many
     ):
         met = verdict(median(values) <= TARGET)
         summary.append([name, spread([100 * value for value in values], ".1f") + " %", f"<= {100 * TARGET:g} %", met])
+    last = ", ".join(f"{role} {1e3 * share:.2f}" for role, share in on_ray[-1].shares.items())
     startup = (
         f"Start-up of Ray with imports, weights and the first chunk of each worker, not in the above: "
         f"{spread([steady.startup_cpu for steady in on_ray], '.1f')} CPU-s, "
@@ -128,6 +135,8 @@ def _report(size: Size, cores: int, on_ray: list[Steady], one: list[float], many
             "in turns; median (min to max)",
             "",
             table(["steady state", "CPU-ms an image"], rows),
+            "",
+            f"Ray's own share by process, of the last repeat: {last} CPU-ms an image",
             "",
             startup,
             "",

@@ -88,7 +88,7 @@ _RUNS: dict[str, dict[str, Any]] = {
 def cost_of_chexray(run: Measured, loading: float) -> Cost:
     """Start-up: all until Ray is there, what workers use outside the chunks they are given, and loading in each.
 
-    loading: CPU-seconds one worker needs for torch, networks and weights, measured apart; it happens in its first chunk.
+    loading: CPU-seconds a worker needs for torch, networks and weights, in its first chunk; measured apart.
     """
     spans = run.result["seconds"]
     done = run.marks["done"]
