@@ -31,6 +31,7 @@ from chexray.results import rows as results
 from chexray.rundir import RunDirectory, now
 
 STATUS_EVERY_S = 10.0
+SLOW_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def evaluate(config: RunConfig, *, verbose: bool = False) -> Run:
     Raises ChexrayError (one line) for wrong input, RunFailed when too many images were rejected, and KeyboardInterrupt
     on Ctrl-C or SIGTERM, after the status has been written.
     """
-    plan = make_plan(config)
+    with _said_if_slow("plan: reading sets and weights"):
+        plan = make_plan(config)
     plan.storage.check_writable(plan.run_uri)
     directory = RunDirectory(plan.run_uri, plan.run_id, plan.storage)
     directory.text("config.yaml", config.to_yaml())
@@ -73,7 +75,7 @@ def evaluate(config: RunConfig, *, verbose: bool = False) -> Run:
 
 def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     from chexray.cells import build_cells, collect_rejects, per_image_table, result_rows
-    from chexray.engine.cluster import cluster, plan_pool
+    from chexray.engine.cluster import cluster, plan_pool, say
     from chexray.engine.encode import encode
     from chexray.engine.features import FeatureStore
     from chexray.engine.progress import Progress
@@ -87,6 +89,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     with cluster(config.ray, verbose=verbose) as resources, _terminated_as_interrupt():
         times["ray"] = time.monotonic()
         pool = plan_pool(config.encode, resources, n_images=len(images))
+        say(f"{resources.describe()}; {pool.describe()}")
         job = Job(
             plan.encoders,
             store,
@@ -206,6 +209,20 @@ def _status_writer(directory: RunDirectory, state: str) -> Any:
             directory.status(state, done=progress.done, total=progress.total, rejected=progress.rejected)
 
     return write
+
+
+@contextmanager
+def _said_if_slow(message: str) -> Iterator[None]:
+    """Prints the line once the block has taken SLOW_S, so that silence is short and a quick error stands alone."""
+    from chexray.engine.cluster import say
+
+    timer = threading.Timer(SLOW_S, say, [message])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

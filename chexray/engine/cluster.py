@@ -64,6 +64,10 @@ class Pool:
     batch_size: int
     chunk_size: int
 
+    def describe(self) -> str:
+        workers = f"{self.actors} encoder{'s' * (self.actors != 1)} on {self.device}, {self.torch_threads} thread"
+        return f"{workers}{'s' * (self.torch_threads != 1)} each, {self.layout} layout, chunks of {self.chunk_size}"
+
 
 @contextmanager
 def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
@@ -172,6 +176,11 @@ def _object_store_bytes(config: RayConfig) -> int:
     return int(min(2e9, max(2.5e8, physical / 4)))
 
 
+def say(message: str) -> None:
+    """One line to the error stream, which leaves standard output to the results."""
+    print(message, file=sys.stderr, flush=True)
+
+
 def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> Pool:
     """Sizes the encode stage for what the cluster has. Raises ResourceError rather than let a pool hang."""
     device = config.device
@@ -208,8 +217,3 @@ def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> P
             f"Set encode.actors to at most {int(resources.cpus)}, or auto."
         )
     return Pool(device, layout, actors, booked, 0.25, 0.0, share, batch, chunk)
-
-
-def say(message: str) -> None:
-    """One line to the terminal's error stream, which keeps standard output for results."""
-    print(message, file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ PARTS = ("upstream", "ray", "pairwise")
 
 def main() -> int:
     from bench import pairwise, ray_cost, upstream_bench
-    from bench.tables import machine
+    from bench.tables import TARGETS, machine, table
 
     parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all by default")
@@ -33,16 +33,16 @@ def main() -> int:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
 
     started = time.monotonic()
+    measure = {"upstream": upstream_bench.run, "ray": ray_cost.run, "pairwise": pairwise.run}
     print(f"chexray bench ({options.size}): {machine()}\n", flush=True)
-    agrees = True
+    rows, agrees = [], True
     for part in options.parts or PARTS:
         print(f"## {part}\n", flush=True)
-        if part == "upstream":
-            report, agrees = upstream_bench.run(options.size)
-        else:
-            report = {"ray": ray_cost.run, "pairwise": pairwise.run}[part](options.size)
-        print(report + "\n", flush=True)
-    print(f"took {time.monotonic() - started:.0f} s")
+        report = measure[part](options.size)
+        rows += report.rows
+        agrees &= report.agrees
+        print(report.text + "\n", flush=True)
+    print(f"## against the targets\n\n{table(TARGETS, rows)}\n\ntook {time.monotonic() - started:.0f} s")
     return 0 if agrees else 1
 
 

@@ -128,7 +128,7 @@ def agreement_table(lines: list[Line]) -> str:
         ours = "null" if line.ours is None else f"{line.ours:.8g}"
         agrees = "agrees" if line.agrees else "DIFFERS"
         rows.append([line.name, ours, f"{line.correct:.8g}", gap, agrees, sharded, off])
-    header = ["value, all images", "chexray", "correct", "relative gap", "", "4 shards averaged", "off by"]
+    header = ["value, all images", "chexray", "correct", "relative gap", "", "shards averaged", "off by"]
     text = table(header, rows)
     if of_findings:
         n_agree = sum(line.agrees for line in of_findings)

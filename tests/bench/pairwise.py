@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .accounting import measure, serve
-from .tables import median, spread, table, verdict
+from .tables import Report, median, spread, table, verdict
 
 D = 768
 RATE_TARGET, MEMORY_TARGET_GB = 0.5, 2.0
@@ -32,7 +32,7 @@ class Size:
 SIZES = {"tiny": Size(1500, 1), "quick": Size(10_000, 1), "default": Size(20_000, 3), "full": Size(40_000, 3)}
 
 
-def run(size_name: str = "default") -> str:
+def run(size_name: str = "default") -> Report:
     size = SIZES[size_name]
     threads = len(os.sched_getaffinity(0))
     rows, summary = [], []
@@ -60,16 +60,15 @@ def run(size_name: str = "default") -> str:
             met = verdict(gigabytes <= MEMORY_TARGET_GB)
             summary.append([f"{where}: {what}", f"{gigabytes:.2f} GB", f"<= {MEMORY_TARGET_GB:g} GB", met])
     header = ["metric", "wall s", "CPU-s", "GFLOP/s", "GEMM GFLOP/s", "share", "growth GB", "peak GB"]
-    return "\n".join(
+    text = "\n".join(
         [
             f"n = {size.n:,} x {D} both sides, with error bars, {threads} threads, {size.repeats} repeat(s) with the "
             f"product before and after each; {4 * D * size.n**2 / 1e12:.2f} TFLOP; median (min to max)",
             "",
             table(header, rows),
-            "",
-            table(["pairwise metrics", "measured", "target", ""], summary),
         ]
     )
+    return Report(text, summary)
 
 
 def _memory(field: str) -> int:

@@ -5,6 +5,18 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+TARGETS = ("measure", "measured", "target", "")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one part found. rows: lines of the closing table, as TARGETS; agrees: no value was wrong."""
+
+    text: str
+    rows: list[list[str]]
+    agrees: bool = True
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
