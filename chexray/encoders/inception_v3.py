@@ -73,14 +73,18 @@ class InceptionV3(NetworkEncoder):
         return resize(image, SIDE, SIDE, self.options["resize"])
 
     def _network(self, found: ResolvedWeights) -> nn.Module:
-        from chexray.encoders.fid_network import FidInception
+        from chexray.encoders.fid_network import FidInception, folded
 
         network = FidInception()
         if found.path is None:
-            return fill_network(network, found.seed or 0)
-        network.load_state_dict(safe_load(found.path), strict=False)  # keys were checked, but for the counters
-        return network
+            fill_network(network, found.seed or 0)
+        else:
+            network.load_state_dict(safe_load(found.path), strict=False)  # keys were checked, but for the counters
+        return folded(network)
 
     def _outputs(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
-        features, logits = module(normalise(batch.float() - 128, 128, (0.0,) * 3, (1.0,) * 3))
+        import torch
+
+        images = normalise(batch.float() - 128, 128, (0.0,) * 3, (1.0,) * 3)
+        features, logits = module(images.contiguous(memory_format=torch.channels_last))
         return {"features": features, "logits": logits}

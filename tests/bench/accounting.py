@@ -162,6 +162,7 @@ def measure(module: str, job: dict[str, Any], *, threads: int | None = None) -> 
 
 def measure_together(jobs: list[tuple[str, dict[str, Any]]], *, threads: int | None = None) -> list[Measured]:
     """As `measure`, for commands that run at the same time."""
+    print(f"... {', '.join(module for module, _ in jobs)}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="cxb-") as folder:
         running = [_start(module, job, Path(folder) / str(i), threads) for i, (module, job) in enumerate(jobs)]
         return [_finish(*each) for each in running]

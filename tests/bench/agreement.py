@@ -7,6 +7,8 @@ preprocessing, networks and maths together, and the tolerances allow for float32
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +60,8 @@ def correct_values(features: dict[str, np.ndarray]) -> dict[str, float]:
         values[f"{encoder} fid (torchmetrics)"] = float(fid)
         values[f"{encoder} fid"] = exact_fid(real, synthetic)
         values[f"{encoder} kid_subsets"] = float(poly_mmd(x, y))
-        found = compute_prdc(real.astype(np.float64), synthetic.astype(np.float64), nearest_k=5)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints the sizes of what it is given
+            found = compute_prdc(real.astype(np.float64), synthetic.astype(np.float64), nearest_k=5)
         values |= {f"{encoder} {name}": float(value) for name, value in found.items()}
     logits = torch.from_numpy(features["inception_v3 synthetic"])
     found = isc_features_to_metric(logits, splits=10, shuffle=True, rng_seed=2020)
@@ -66,29 +69,34 @@ def correct_values(features: dict[str, np.ndarray]) -> dict[str, float]:
     return values
 
 
-def check(ours: dict[str, Any], upstream: dict[str, Any], features_file: str, inputs: dict[str, Any]) -> list[Line]:
-    """One line a value of the overall subset; the torchmetrics FID is shown beside the exact one."""
-    with np.load(features_file) as stored:
-        features = {name: stored[name] for name in stored.files}
+def check(
+    ours: dict[str, Any],
+    sharded: dict[str, float],
+    findings: dict[str, dict[str, float]],
+    features: dict[str, np.ndarray],
+) -> list[Line]:
+    """One line a value of chexray; the torchmetrics FID is shown beside the exact one.
+
+    sharded, findings, features: what the upstream-shaped path found.
+    """
     correct = correct_values(features)
     mine = {f"{row['encoder']} {row['metric']}": row["value"] for row in ours["rows"] if row["subset"] == "all"}
     n = len(features["rad_dino real"])
     lines = []
     for name in sorted(mine):
         metric = name.split()[1]
-        sharded = upstream["overall"].get(name.replace("kid_subsets", "kid"))
+        averaged = sharded.get(name.replace("kid_subsets", "kid"))
         value = mine[name]
-        lines.append(
-            Line(name, value, correct[name], sharded, value is not None and _near(metric, value, correct[name], n))
-        )
+        agrees = value is not None and _near(metric, value, correct[name], n)
+        lines.append(Line(name, value, correct[name], averaged, agrees))
         other = correct.get(f"{name} (torchmetrics)")
         if other is not None:
             near = value is not None and abs(value - other) <= INEXACT_FID * other
-            lines.append(Line(f"{name} (torchmetrics)", value, other, sharded, near))
-    return [*lines, *_findings(ours, upstream)]
+            lines.append(Line(f"{name} (torchmetrics)", value, other, averaged, near))
+    return [*lines, *_findings(ours, findings)]
 
 
-def _findings(ours: dict[str, Any], upstream: dict[str, Any]) -> list[Line]:
+def _findings(ours: dict[str, Any], findings: dict[str, dict[str, float]]) -> list[Line]:
     """Upstream does not shard its conditional runs, so those values of a finding are the correct ones.
 
     But for its Inception score, which shuffles by the global generator.
@@ -97,7 +105,7 @@ def _findings(ours: dict[str, Any], upstream: dict[str, Any]) -> list[Line]:
     for row in ours["rows"]:
         finding = row["subset"].removeprefix("finding:")
         name = f"{row['encoder']} {row['metric'].replace('kid_subsets', 'kid')}"
-        theirs = upstream["findings"].get(finding, {}).get(name)
+        theirs = findings.get(finding, {}).get(name)
         if theirs is None or row["metric"] == "inception_score":
             continue
         value, near = row["value"], False

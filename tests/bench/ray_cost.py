@@ -31,7 +31,7 @@ class Size:
     image: int = 512
 
 
-SIZES = {"tiny": Size(64, 1, 8, 64), "quick": Size(192, 1), "default": Size(320, 3), "full": Size(640, 5)}
+SIZES = {"tiny": Size(64, 1, 8, 64), "quick": Size(192, 1), "default": Size(320, 2), "full": Size(640, 5)}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 What CheXGenBench's metrics/fid.py does (facts: three Inception networks, one each for FID, KID and IS; RAD-DINO called
 for FID, for KID and for PRDC; images squashed to 299 and enlarged by RAD-DINO's processor), written anew. Kind to it in
-two ways: one process, so networks are loaded once instead of in each of 4 + 14 processes, and no workers for loading.
+two ways: shards and findings are dealt to one single-threaded process a core, where upstream starts 4 + 14 processes
+that each load all networks; and there are no workers for loading images.
 """
 
 from __future__ import annotations
@@ -145,10 +146,13 @@ def evaluate(networks: Networks, real: list[str], synthetic: list[str], clock: C
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
-    """job: the paths of inputs.write_sets and write_networks, n_shards, conditional, threads, features (a file)."""
+    """Every `of`-th shard and finding from `part` on.
+
+    job: the paths of inputs.write_sets and write_networks; n_shards, conditional, part, of; features, a file to write.
+    """
     warnings.filterwarnings("ignore")
     torch.manual_seed(42)
-    torch.set_num_threads(job["threads"])
+    torch.set_num_threads(1)
     folder = Path(job["folder"])
     clock = Clock()
     clock.last[0] = 0.0  # process_time counts from the start of the process: imports are start-up
@@ -161,18 +165,19 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     clock.lap("start-up")
     mark("loaded")
 
-    shards, features = [], []
-    n_shards = job["n_shards"]
-    for a, b in zip(np.array_split(real_paths, n_shards), np.array_split(synthetic_paths, n_shards), strict=True):
-        values, kept = evaluate(networks, a.tolist(), b.tolist(), clock, "overall")
-        shards.append(values)
-        features.append(kept)
-    overall = {name: float(np.mean([shard[name] for shard in shards])) for name in shards[0]}
+    part, of, n_shards = job["part"], job["of"], job["n_shards"]
+    pieces = zip(np.array_split(real_paths, n_shards), np.array_split(synthetic_paths, n_shards), strict=True)
+    shards, features = {}, {}
+    for index, (a, b) in list(enumerate(pieces))[part::of]:
+        shards[index], kept = evaluate(networks, a.tolist(), b.tolist(), clock, "overall")
+        for name, sides in kept.items():
+            for side, rows in zip(("real", "synthetic"), sides, strict=True):
+                features[f"{index} {name} {side}"] = rows
     passes = {"inception": sum(net.passes for net in networks.inceptions), "rad_dino": networks.rad_dino.passes}
     mark("overall")
 
     findings = {}
-    for finding in job["findings"] if job["conditional"] else []:
+    for finding in job["findings"][part::of] if job["conditional"] else []:
         rows = np.array([label[finding] == 1 for label in labels])
         wanted = synthetic["annotated_prompt"].isin(real["annotated_prompt"][rows])
         a, b = [[path for path, keep in zip(paths, mask, strict=True) if keep]
@@ -180,14 +185,9 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         findings[finding] = evaluate(networks, a, b, clock, "conditional")[0]
     mark("conditional")
     all_passes = {"inception": sum(net.passes for net in networks.inceptions), "rad_dino": networks.rad_dino.passes}
-    whole = {
-        f"{name} {side}": np.concatenate([kept[name][index] for kept in features])
-        for name in ("inception_v3", "rad_dino")
-        for index, side in enumerate(("real", "synthetic"))
-    }
-    np.savez(job["features"], **whole)
+    np.savez(job["features"], **features)
     return {
-        "overall": overall,
+        "shards": shards,
         "findings": findings,
         "passes": passes,
         "all_passes": all_passes,
