@@ -33,7 +33,7 @@ SIZES = {
     "tiny": Size(20, {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 3, "image_size": 56}, 96, 2),
     "quick": Size(48, {"image_size": 112, "num_hidden_layers": 6}),
     "default": Size(48, {"image_size": 154}),
-    "full": Size(400, {"image_size": 518}),
+    "full": Size(16, {"image_size": 518}, shards=2),
 }
 
 
