@@ -18,7 +18,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python -m tests.bench
+	$(BIN)/python tests/bench
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

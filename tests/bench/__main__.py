@@ -1,4 +1,4 @@
-"""`make bench`: what chexray costs, beside what it replaces. `python -m tests.bench [upstream|ray|pairwise] [--quick]`.
+"""`make bench`: what chexray costs, beside what it replaces. `python tests/bench [upstream|ray|pairwise] [--quick]`.
 
 Everything that is compared runs in this one call, in turns, on the same images and networks; seconds belong to the
 machine and to its other load, ratios travel.
@@ -20,7 +20,7 @@ def main() -> int:
     from bench import pairwise, ray_cost, upstream_bench
     from bench.tables import TARGETS, machine, table
 
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all by default")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quick", action="store_const", const="quick", dest="size", help="two to three minutes in all")
