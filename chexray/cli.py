@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Evaluate synthetic chest radiographs: fidelity numbers with error bars, on a laptop or a Ray cluster.",
+    help="Evaluate synthetic chest radiographs: fidelity and privacy with error bars, on a laptop or a Ray cluster.",
 )
 
 Setting = Annotated[
@@ -73,6 +73,12 @@ def run(
     config: Annotated[Path | None, typer.Argument(help="a YAML run config; flags override it")] = None,
     real: Annotated[str | None, typer.Option(help="table, folder or Parquet of real images, local or s3://")] = None,
     synthetic: Annotated[list[str] | None, typer.Option(help="the same for synthetic ones; may be repeated")] = None,
+    training: Annotated[
+        str | None, typer.Option(help="privacy: what the generator learned from, if not --real")
+    ] = None,
+    heldout: Annotated[str | None, typer.Option(help="privacy: real images of other patients, the null")] = None,
+    suite: Annotated[str | None, typer.Option(help="fidelity, privacy, or fidelity,privacy")] = None,
+    reid_weights: Annotated[str | None, typer.Option(help="checkpoint of the siamese_reid encoder")] = None,
     encoders: Annotated[str | None, typer.Option(help="names, comma-separated (chexray ls encoders)")] = None,
     metrics: Annotated[str | None, typer.Option(help="names, comma-separated (chexray ls metrics)")] = None,
     subsets: Annotated[str | None, typer.Option(help="all, findings, or columns such as sex,view")] = None,
@@ -88,6 +94,9 @@ def run(
     flags = {
         "real": real,
         "synthetic": synthetic or None,
+        "training": training,
+        "heldout": heldout,
+        "suite": suite,
         "encoders": encoders,
         "metrics": metrics,
         "subsets": subsets,
@@ -96,7 +105,8 @@ def run(
         "name": name,
         "limit": limit,
     }
-    parsed = _config(config, {key: value for key, value in flags.items() if value is not None}, setting or [])
+    flags = {key: value for key, value in flags.items() if value is not None}
+    parsed = _config(config, flags, setting or [], reid_weights=reid_weights)
     if dry_run:
         _print_plan(parsed, stores=True)
         return
@@ -159,14 +169,17 @@ def compare(
     _console().print(render_compare(compare_frames(frames)))
 
 
-def _config(path: Path | None, flags: dict[str, Any], settings: list[str]) -> Any:
-    from chexray.config import parse_config, read_yaml
+def _config(path: Path | None, flags: dict[str, Any], settings: list[str], *, reid_weights: str | None = None) -> Any:
+    from chexray.config import parse_config, read_yaml, with_reid_weights
 
     data = read_yaml(path) if path else {}
     if not path and not {"real", "synthetic"} <= set(flags):
         raise ConfigError("nothing to run: give a config file, or --real and --synthetic. See chexray run --help.")
-    if not path:
-        flags.setdefault("encoders", "rad_dino")
+    if not path and "encoders" not in flags:
+        asks_privacy = "privacy" in flags.get("suite", "")
+        flags["encoders"] = "rad_dino,pixels,patches" if asks_privacy else "rad_dino"
+    if reid_weights:
+        data, flags = with_reid_weights(data, flags, reid_weights)
     return parse_config(data, settings, flags=flags, origin=str(path or "command line"))
 
 

@@ -1,10 +1,10 @@
-"""The story of a run on one page: plan, encode, reduce, write.
+"""The story of a run on one page: plan, encode, ask, write.
 
 plan = make_plan(config)              nothing started, everything checked
 with cluster(...):
     encode pending images             each once per encoder; parts + rejects = manifest
-    reduce cells                      set x encoder x subset -> scores
-write results, per-image table, rejects, provenance
+    for each suite: its questions     fidelity: set x encoder x subset; privacy: pairs, searches, duplicates
+write results, side tables, rejects, provenance
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from chexray import __version__
 from chexray.config import RunConfig
 from chexray.errors import ChexrayError, RunFailed
 from chexray.plan import Plan, make_plan
+from chexray.plan.plan import FIDELITY
 from chexray.results import rows as results
 from chexray.rundir import RunDirectory, now
 
@@ -55,9 +56,14 @@ def evaluate(config: RunConfig, *, verbose: bool = False) -> Run:
     """
     with _said_if_slow("plan: reading sets and weights"):
         plan = make_plan(config)
+    return evaluate_plan(plan, verbose=verbose)
+
+
+def evaluate_plan(plan: Plan, *, verbose: bool = False) -> Run:
+    """The same for a plan that is made already."""
     plan.storage.check_writable(plan.run_uri)
     directory = RunDirectory(plan.run_uri, plan.run_id, plan.storage)
-    directory.text("config.yaml", config.to_yaml())
+    directory.text("config.yaml", plan.config.to_yaml())
     directory.status("planning", n_images=len(plan.images))
     with _terminated_as_interrupt():
         try:
@@ -74,13 +80,12 @@ def evaluate(config: RunConfig, *, verbose: bool = False) -> Run:
 
 
 def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
-    from chexray.cells import build_cells, collect_rejects, per_image_table, result_rows
     from chexray.engine.cluster import cluster, plan_pool, say
     from chexray.engine.encode import encode
     from chexray.engine.features import FeatureStore
     from chexray.engine.progress import Progress
-    from chexray.engine.reduce import reduce
     from chexray.engine.worker import Job
+    from chexray.suites.common import Context, Outcome, collect_rejects
 
     config, images = plan.config, plan.images
     times = {"started": time.monotonic()}
@@ -101,26 +106,30 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
             config.encode.max_pixels,
         )
         progress = Progress("encode", "images", len(images), on_change=_status_writer(directory, "encoding"))
-        encoded = encode(images, plan.encoders, store, pool, job, progress)
+        encoded = encode(images, plan.encoders, store, pool, job, progress, plan.wanted)
         times["encode"] = time.monotonic()
 
         rejects = collect_rejects(plan, encoded.done)
         directory.parquet("rejects.parquet", rejects)
         _check_rejects(plan, rejects)
 
-        cells, matrices, accepted = build_cells(plan, store, encoded.done)
-        progress = Progress("reduce", "cells", len(cells), on_change=_status_writer(directory, "reducing"))
-        workers = max(1, int(resources.cpus))
-        scored = reduce(cells, matrices, plan.real.name, seed=config.seed, workers=workers, progress=progress)
-        times["reduce"] = time.monotonic()
+        def new_progress(stage: str, unit: str, total: int) -> Progress:
+            return Progress(stage, unit, total, on_change=_status_writer(directory, "reducing"))
 
-    rows = result_rows(plan, cells, scored, rejects, created_at=now())
-    results.write(directory.uri, rows, plan.storage)
-    directory.parquet("per_image.parquet", per_image_table(cells, scored, matrices, plan.real.name))
-    failures = [failure for cell in scored for failure in cell.failures]
-    if failures:
-        directory.text("errors.log", "\n\n".join(failures))
-    exit_code = 1 if failures else 0
+        workers = max(1, int(resources.cpus))
+        context = Context(plan, store, encoded.done, workers, now(), rejects, new_progress)
+        outcome = Outcome()
+        for suite in config.suite:
+            outcome.add(_suite(suite)(context))
+            times[suite] = time.monotonic()
+
+    results.write(directory.uri, outcome.rows, plan.storage)
+    for name, table in outcome.tables.items():
+        directory.parquet(f"{name}.parquet", table)
+    if outcome.failures:
+        directory.text("errors.log", "\n\n".join(outcome.failures))
+    exit_code = 1 if outcome.failures else 0
+    notes = [*plan.notes, *outcome.notes]
     times["done"] = time.monotonic()
     directory.json(
         "run.json",
@@ -130,7 +139,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
             "created_at": now(),
             "config": config.model_dump(mode="json", exclude={"storage": {"key", "secret", "token"}}),
             "protocol": {"name": plan.protocol.name, "notes": plan.protocol.notes},
-            "sets": [_describe_set(manifest, rejects, accepted) for manifest in plan.sets],
+            "sets": [_describe_set(manifest, rejects) for manifest in plan.sets],
             "encoders": {
                 label: {**asdict(spec), "fingerprint": spec.fingerprint} for label, (_, spec) in plan.encoders.items()
             },
@@ -141,14 +150,29 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
             "resources": asdict(resources),
             "pool": asdict(pool),
             "versions": _versions(),
-            "notes": plan.notes,
+            "notes": notes,
         },
     )
     directory.status(
-        "done", exit_code=exit_code, n_results=len(rows), n_rejected=len(rejects), n_failed_cells=len(failures)
+        "done",
+        exit_code=exit_code,
+        n_results=len(outcome.rows),
+        n_rejected=len(rejects),
+        n_failed_cells=len(outcome.failures),
     )
-    frame = results.to_table(rows).to_pandas()
-    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), plan.notes, exit_code)
+    frame = results.to_table(outcome.rows).to_pandas()
+    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, exit_code)
+
+
+def _suite(name: str) -> Any:
+    """The function that answers the questions of a suite."""
+    if name == FIDELITY:
+        from chexray.suites.fidelity import evaluate_fidelity
+
+        return evaluate_fidelity
+    from chexray.suites.privacy import evaluate_privacy
+
+    return evaluate_privacy
 
 
 def _check_rejects(plan: Plan, rejects: pa.Table) -> None:
@@ -169,14 +193,14 @@ def _check_rejects(plan: Plan, rejects: pa.Table) -> None:
         )
 
 
-def _describe_set(manifest: Any, rejects: pa.Table, accepted: dict[str, int]) -> dict[str, Any]:
+def _describe_set(manifest: Any, rejects: pa.Table) -> dict[str, Any]:
     n_rejected = sum(name == manifest.name for name in rejects["set"].to_pylist())
     return {
         "name": manifest.name,
         "origin": manifest.origin,
         "fingerprint": manifest.fingerprint,
         "n_rows": manifest.n_rows,
-        "n_evaluated": accepted[manifest.name],
+        "n_evaluated": len(manifest) + len(manifest.rejects) - n_rejected,
         "n_rejected": n_rejected,
         "excluded": manifest.excluded,
     }

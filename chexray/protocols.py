@@ -20,9 +20,11 @@ from chexray.errors import ConfigError
 @dataclass(frozen=True)
 class Protocol:
     """encoder_options, metric_options: settings this protocol fixes, by registry name. A config that contradicts one is
-    refused, since the protocol's name would no longer be true.
+    refused, since the protocol's name would no longer be true. privacy_encoder_options: the same for encoders that only
+    the privacy suite reads.
 
     deduplicate_real_prompts: keep the first real image of each distinct prompt.
+    wrapped_pixel_distance: also report upstream's pixel distance, which is wrong, under a name of its own.
     inherit: how a synthetic image without labels gets them from real images of its prompt: only what they all share
     ("agree"), or the first one's ("first").
     """
@@ -32,7 +34,9 @@ class Protocol:
     inherit: Literal["agree", "first"] = "agree"
     deduplicate_real_prompts: bool = False
     encoder_options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    privacy_encoder_options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     metric_options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    wrapped_pixel_distance: bool = False
     notes: tuple[str, ...] = field(default=())
 
 
@@ -56,6 +60,16 @@ PROTOCOLS = {
                 "rad_dino": {"route": "cgb299"},
             }
         ),
+        privacy_encoder_options=MappingProxyType(
+            {
+                # privacy_metrics.py:521: real images are squashed to 512 x 512 first; another space than fid.py's.
+                "rad_dino": {"route": "cgb512"},
+                # privacy_metrics.py:526: 224 x 224 without the normalisation the network was trained with.
+                "siamese_reid": {"route": "cgb224"},
+            }
+        ),
+        # privacy_metrics.py:429 subtracts bytes, so differences wrap modulo 256: reported beside the true distance.
+        wrapped_pixel_distance=True,
         metric_options=MappingProxyType(
             {
                 # fid.py:269 sets subset_size to the smaller set, so each "subset" is all of it.

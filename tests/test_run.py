@@ -273,10 +273,10 @@ def test_dry_run_prints_the_plan_and_starts_nothing(sets, tmp_path, monkeypatch,
 
 
 def test_a_metric_that_breaks_costs_its_own_rows_and_exit_code_1(ray_cluster, sets, tmp_path, monkeypatch) -> None:
-    from chexray import plan
+    from chexray.plan import building
 
-    find = plan.find
-    monkeypatch.setattr(plan, "find", lambda kind, name: Broken if name == "broken" else find(kind, name))
+    find = building.find
+    monkeypatch.setattr(building, "find", lambda kind, name: Broken if name == "broken" else find(kind, name))
     done = evaluate(config(*sets, tmp_path / "out", metrics=["fid", "broken"]))
     frame = done.results.set_index("metric")
     assert frame.loc["fid", "status"] == "ok"

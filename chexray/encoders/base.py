@@ -3,6 +3,10 @@
 Life of an encoder: it is built from the run config on the driver (cheap, imports no torch at module level), `resolve()`
 checks its weights there and returns the `EncoderSpec`; the object then travels to worker processes, where `load` is
 called once and `prepare` / `encode` many times. Encoders never import ray.
+
+A re-identification encoder is an Encoder with one more method, `scorer() -> PairScorer`, which needs `resolve()` and no
+`load()`: it says from two stored "features" vectors how likely they are to show the same patient. A network fits when
+its pair score can be computed from one vector of each image; one that looks at two images together does not.
 """
 
 from __future__ import annotations
@@ -51,6 +55,18 @@ class EncoderSpec:
     def is_random(self) -> bool:
         """True when the network was filled at random on request: its numbers compare with nothing else."""
         return self.weights.startswith("random:")
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """How likely two images are to show the same patient, from their stored features. Picklable; needs no torch."""
+
+    def __call__(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(n,) float64 in [0, 1], higher = more likely the same patient; row i compares left[i] with right[i].
+
+        left, right: (n, width) float32 "features". Symmetric. Pair i does not depend on the other pairs of the call.
+        """
+        ...
 
 
 @runtime_checkable

@@ -25,9 +25,7 @@ class Pixels:
     allowed: ClassVar[dict[str, Option]] = {"side": Option(16, int)}
 
     def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
-        if weights is not None:
-            raise ConfigError(f"pixels has no weights; found weights: {weights!r}. Remove the line.")
-        read_precision(self.name, precision)
+        refuse_weights(self.name, weights, precision)
         self.side: int = read_options(self.name, self.allowed, options)["side"]
         if not 1 <= self.side <= 256:
             raise ConfigError(f"pixels: side is {self.side}; expected 1 to 256 cells.")
@@ -53,18 +51,32 @@ class Pixels:
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """(height, width) uint8 to the (side, side) float32 cell means in [0, 1]."""
-        rows = _cell_means(grey(image), self.side)
-        return (_cell_means(rows.T, self.side).T / 255).astype(np.float32)
+        return (cell_means(image, self.side) / 255).astype(np.float32)
 
     def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """The cells of each image in one row."""
         return {"features": np.array(batch, np.float32, order="C", copy=True).reshape(len(batch), self.side**2)}
 
 
-def _cell_means(values: np.ndarray, cells: int) -> np.ndarray:
-    """(cells, width) float64: means over equal stretches of the first axis, by differences of its running integral.
+def refuse_weights(encoder: str, weights: str | None, precision: str) -> None:
+    """For encoders without weights: raises ConfigError when weights are given, or a precision that does not exist."""
+    if weights is not None:
+        raise ConfigError(f"{encoder} has no weights; found weights: {weights!r}. Remove the line.")
+    read_precision(encoder, precision)
 
-    Sums of bytes are exact in float64, so the result depends neither on a BLAS nor on the number of threads.
+
+def cell_means(image: np.ndarray, side: int) -> np.ndarray:
+    """(side, side) float64 in 0..255: the mean of a (height, width) uint8 image over each cell of an even grid."""
+    height, width = grey(image).shape
+    rows = cell_sums(image, side) * (side / height)
+    return cell_sums(rows.T, side).T * (side / width)
+
+
+def cell_sums(values: np.ndarray, cells: int) -> np.ndarray:
+    """(cells, width) float64: sums over equal stretches of the first axis, by differences of its running integral.
+
+    Sums of bytes are exact in float64, so the result depends neither on a BLAS nor on the number of threads. When
+    `cells` is a power of two so are all shares of border pixels: sums of bytes over both axes are then exact too.
     """
     length = len(values)
     edges = np.arange(cells + 1) * length / cells
@@ -72,4 +84,4 @@ def _cell_means(values: np.ndarray, cells: int) -> np.ndarray:
     integral = np.zeros((length + 1, values.shape[1]))
     np.cumsum(values, axis=0, dtype=np.float64, out=integral[1:])
     at_edges = integral[whole] + (edges - whole)[:, None] * values[whole]
-    return np.diff(at_edges, axis=0) * (cells / length)
+    return np.diff(at_edges, axis=0)

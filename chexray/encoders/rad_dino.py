@@ -27,13 +27,20 @@ VIT_B_14 = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 
 CGB299 = ("squash", 299, 299, "bilinear")
 """CheXGenBench squashes every image to 299 x 299 for all encoders (fid.py:235) before RAD-DINO's own processor."""
 
+CGB512 = ("squash", 512, 512, "bicubic")
+"""CheXGenBench's privacy script brings images to 512 x 512 (Pillow's default filter) before the processor."""
+
+ROUTES: dict[str, tuple[tuple[Any, ...], ...]] = {"native": (), "cgb299": (CGB299,), "cgb512": (CGB512,)}
+"""Steps before the processor's own."""
+
 
 class RadDino(NetworkEncoder):
     """RAD-DINO, a ViT-B/14 trained on chest radiographs: 768 features.
 
     pooling: `cls` (default), the class token after the final layer norm, as published; `patch_mean`, the mean of the
     patch tokens. route: `native` (default), shorter side to 518 and centre crop; `cgb299`, squashed to 299 x 299 first,
-    as CheXGenBench does: 10 % away from native, so the two do not compare.
+    as CheXGenBench does: 10 % away from native, so the two do not compare; `cgb512`, squashed to 512 x 512 first, as
+    its privacy script does: native where images already have 512 x 512 pixels.
     weights: "microsoft/rad-dino" (default, pin it with revision: COMMIT or @COMMIT), a folder with config.json and
     model.safetensors of any DINOv2 model with a class token, or random:SEED; only the last takes
     architecture: {hidden_size, num_hidden_layers, num_attention_heads, image_size, patch_size}.
@@ -42,7 +49,7 @@ class RadDino(NetworkEncoder):
 
     name: ClassVar[str] = "rad_dino"
     allowed: ClassVar[dict[str, Option]] = {
-        "route": Option("native", str, ("native", "cgb299")),
+        "route": Option("native", str, tuple(ROUTES)),
         "pooling": Option("cls", str, ("cls", "patch_mean")),
         "revision": Option(None, str),
         "architecture": Option(None, dict),
@@ -81,7 +88,7 @@ class RadDino(NetworkEncoder):
                 stacklevel=3,
             )
             native = published
-        steps = (CGB299, *native.steps) if self.options["route"] == "cgb299" else native.steps
+        steps = (*ROUTES[self.options["route"]], *native.steps)
         self._preprocessing = Preprocessing(steps, native.mean, native.std, native.divisor)
         return EncoderSpec(
             name=self.name,

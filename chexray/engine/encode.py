@@ -8,7 +8,7 @@ it stands alone among the rejects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -39,15 +39,22 @@ class Encoded:
 
 
 def plan_chunks(
-    images: dict[str, str], encoders: dict[str, tuple[Encoder, EncoderSpec]], done: dict[str, Done], chunk_size: int
+    images: dict[str, str],
+    encoders: dict[str, tuple[Encoder, EncoderSpec]],
+    done: dict[str, Done],
+    chunk_size: int,
+    wanted: Mapping[str, Collection[str]] | None = None,
 ) -> list[pa.Table]:
     """Pending images cut into chunks of equal pending encoders.
 
-    images: {image_key: uri} in manifest order. Committed chunks are whole slices of this order, so what is left after
+    images: {image_key: uri} in manifest order. wanted: the keys each encoder must encode, all of them by default, so
+    that an image two suites read is decoded once, and one that only privacy reads meets no Inception.
+
+    Committed chunks are whole slices of this order, so what is left after
     a crash is sliced as it was before it, and every batch holds the images it would have held.
     """
     by_need: dict[tuple[str, ...], list[str]] = {}
-    todo = {label: set(pending(images, done[label])) for label in encoders}
+    todo = {label: set(pending(_wanted(images, wanted, label), done[label])) for label in encoders}
     for key in images:
         need = tuple(label for label in encoders if key in todo[label])
         if need:
@@ -58,6 +65,10 @@ def plan_chunks(
             part = keys[start : start + chunk_size]
             chunks.append(_chunk(part, [images[key] for key in part], ",".join(need)))
     return chunks
+
+
+def _wanted(images: dict[str, str], wanted: Mapping[str, Collection[str]] | None, label: str) -> list[str]:
+    return [key for key in images if wanted is None or key in wanted[label]]
 
 
 def _chunk(keys: Sequence[str], uris: Sequence[str], need: str) -> pa.Table:
@@ -71,13 +82,14 @@ def encode(
     pool: Pool,
     job: Job,
     progress: Progress,
+    wanted: Mapping[str, Collection[str]] | None = None,
 ) -> Encoded:
     """Encodes what is pending, commits it, and returns what is committed. Raises RunFailed if an image is in neither
-    parts nor rejects at the end."""
+    parts nor rejects at the end. wanted: as in `plan_chunks`."""
     for _, spec in encoders.values():
         store.describe(spec)
     done = {label: store.done(spec) for label, (_, spec) in encoders.items()}
-    chunks = plan_chunks(images, encoders, done, pool.chunk_size)
+    chunks = plan_chunks(images, encoders, done, pool.chunk_size, wanted)
     n_encoded, cpu_s = 0, 0.0
     if chunks:
         progress.total = sum(chunk.num_rows for chunk in chunks)
@@ -88,10 +100,11 @@ def encode(
         progress.close()
         done = {label: store.done(spec) for label, (_, spec) in encoders.items()}
     for label in encoders:
-        missing = [key for key in images if key not in done[label].rows and key not in done[label].rejects]
+        keys = _wanted(images, wanted, label)
+        missing = [key for key in keys if key not in done[label].rows and key not in done[label].rejects]
         if missing:
             raise RunFailed(
-                f"{len(missing)} of {len(images)} images are neither encoded by {label} nor rejected, first "
+                f"{len(missing)} of {len(keys)} images are neither encoded by {label} nor rejected, first "
                 f"{images[missing[0]]}. Run the same command again to resume; what is committed stays."
             )
     return Encoded(n_encoded, cpu_s, done)

@@ -7,14 +7,16 @@ overlap a little although the difference is significant. Many comparisons are ma
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from chexray.errors import ConfigError
+from chexray.results.privacy_names import COUNT_PREFIX, UPSTREAM_PIXELS, WRAPS, calibrates
 from chexray.results.published import is_random
-from chexray.results.rows import bias_dominated, params_of, to_records
+from chexray.results.rows import bias_dominated, params_of, suite_of, to_records
 from chexray.results.wording import fingerprint, set_name
 
 if TYPE_CHECKING:
@@ -32,12 +34,24 @@ BIASED_BY_N: dict[str, tuple[str, ...]] = {
     "recall": ("n_synthetic",),
     "inception_score": ("n_synthetic",),
     "vendi": ("n_synthetic",),
+    "dcr_q01": ("n_real",),
+    "dcr_q05": ("n_real",),
+    "authenticity": ("n_real",),
+    "c_t": ("n_real", "n_synthetic"),
+    **dict.fromkeys(("duplicates_exact_training", "duplicates_near_training"), ("n_real", "n_synthetic")),
+    **dict.fromkeys(("duplicates_exact_within", "duplicates_near_within"), ("n_synthetic",)),
+    **dict.fromkeys(("reid_max_mean", "latent_distance_min_mean", "pixel_distance_min_mean"), ("n_seeds_max",)),
+    **dict.fromkeys(("reid_max", "latent_distance_min", "pixel_distance_min"), ("n_seeds_max", "n_prompts")),
 }
-"""Metrics whose expected value moves with the number of images, and the sides that move it.
+"""Metrics whose expected value moves with the number of images, and the sides that move it, fields or params.
 
 PRDC's balls shrink as the set they are drawn around grows: the real one for precision, density and coverage, the
-synthetic one for recall. KID and FID-infinity are free of this bias and are compared at any n.
+synthetic one for recall. KID and FID-infinity are free of this bias and are compared at any n. Of more training images
+one is nearer, more images hold more duplicates, and of more seeds or prompts the extreme is more extreme.
 """
+
+COUNTED = ("n_seeds_max", "n_prompts")
+"""What the metrics of COUNT_PREFIX grow with: they count prompts by their highest score."""
 
 N_TOLERANCE = 0.01
 """Relative difference in n that a biased metric forgives (some rejects): FID's bias then moves by as little."""
@@ -48,6 +62,10 @@ N_STRONG = 2.0
 REMARKS = frozenset({"bias_dominated", "metric_key"})
 REMARK_PREFIXES = ("floor", "note", "std_error", "ci_", "p_value")
 """Params that say how a number came out, how its error was found, or what a config calls it. Others: what it is."""
+
+PRIVACY_REMARKS = frozenset({"attained_alpha", "cannot_see", "false_positive_rate", "share", "significant", "z"})
+PRIVACY_REMARK_PREFIXES = ("n_", "null_share", "smallest_share_noticed", "threshold")
+"""The same of privacy rows. A threshold is a remark where the run found it, and what it is where it was given."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +82,19 @@ class Verdict:
 
 def method_params(row: Row) -> str:
     """The params that two rows must share to be compared, as canonical JSON."""
+    remarks, prefixes, given = REMARKS, REMARK_PREFIXES, frozenset()
+    if suite_of(row) == "privacy":
+        given = frozenset({"threshold"} if _FIXED_COUNT.fullmatch(row["metric"]) else ())
+        remarks, prefixes = REMARKS | PRIVACY_REMARKS, (*REMARK_PREFIXES, *PRIVACY_REMARK_PREFIXES)
     kept = {
         name: value
         for name, value in params_of(row).items()
-        if name not in REMARKS and not name.startswith(REMARK_PREFIXES)
+        if name in given or (name not in remarks and not name.startswith(prefixes))
     }
     return json.dumps(kept, sort_keys=True)
+
+
+_FIXED_COUNT = re.compile(rf"{COUNT_PREFIX}[\d.]+")
 
 
 def decide(rows: Mapping[str, Row]) -> Verdict:
@@ -82,7 +107,10 @@ def decide(rows: Mapping[str, Row]) -> Verdict:
     nulls = [name for name, row in rows.items() if row["value"] is None]
     if nulls:
         return Verdict(f"unknown: no value in {', '.join(nulls)}", notes=notes)
-    sizes = [side for side in BIASED_BY_N.get(metric, ()) if _ratio(rows, side) > 1 + N_TOLERANCE]
+    if metric == UPSTREAM_PIXELS:
+        return Verdict(f"not comparable: {WRAPS}", notes=notes)
+    sides = COUNTED if metric.startswith(COUNT_PREFIX) else BIASED_BY_N.get(metric, ())
+    sizes = [side for side in sides if _ratio(rows, side) > 1 + N_TOLERANCE]
     if sizes:
         return Verdict(f"not comparable: n differs ({_sizes(rows, sizes)}), and {metric} depends on n", notes=notes)
     if any(row["ci_low"] is None or row["ci_high"] is None for row in rows.values()):
@@ -104,8 +132,8 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Runs side by side: one row for each number of theirs, aligned on what was measured and how.
 
     frames: run name -> its results. A run with several synthetic sets gives a column group for each, NAME/SET.
-    Columns: metric, subset, encoder, protocol, params (those that matter), better, verdict, note, and for each run
-    NAME.value, .ci_low, .ci_high, .n_real, .n_synthetic, .reason (missing where it has no such number).
+    Columns: suite, metric, subset, encoder, protocol, params (those that matter), better, verdict, note, and for each
+    run NAME.value, .ci_low, .ci_high, .n_real, .n_synthetic, .reason (missing where it has no such number).
     Raises ConfigError when there are not at least two things to compare.
     """
     import pandas as pd
@@ -116,9 +144,9 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     cells: dict[Hashable, list[tuple[str, Row]]] = {}
     for name, rows in runs.items():
         for row in rows:
-            cells.setdefault((row["metric"], row["subset"]), []).append((name, row))
+            cells.setdefault((suite_of(row), row["metric"], row["subset"]), []).append((name, row))
     lines = [_line(group, verdict, runs) for found in cells.values() for group, verdict in _aligned(found)]
-    columns = ["metric", "subset", "encoder", "protocol", "params", "better", "verdict", "note"]
+    columns = ["suite", "metric", "subset", "encoder", "protocol", "params", "better", "verdict", "note"]
     shown = ("value", "ci_low", "ci_high", "n_real", "n_synthetic", "reason")
     table = pd.DataFrame(lines, columns=[*columns, *(f"{name}.{field}" for name in runs for field in shown)])
     for name in runs:
@@ -128,12 +156,19 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _split(frames: Mapping[str, pd.DataFrame]) -> dict[str, list[Row]]:
-    """Frames by run name, those with several synthetic sets cut into NAME/SET."""
+    """Frames by run name, those with several synthetic sets cut into NAME/SET.
+
+    What calibrates a network on real pairs is of every set, whichever it is filed under.
+    """
     runs: dict[str, list[Row]] = {}
     for name, frame in frames.items():
-        by_set: dict[str, list[Row]] = {}
-        for row in to_records(frame):
-            by_set.setdefault(row["synthetic_set"], []).append(row)
+        records = to_records(frame)
+        audited = dict.fromkeys(row["synthetic_set"] for row in records if not calibrates(row))
+        by_set: dict[str, list[Row]] = {identity: [] for identity in audited}
+        for row in records:
+            own = row["synthetic_set"] in audited or not audited
+            for identity in [row["synthetic_set"]] if own else audited:
+                by_set.setdefault(identity, []).append(row)
         short = [set_name(identity) for identity in by_set]
         for identity, rows in by_set.items():
             label = set_name(identity) if short.count(set_name(identity)) == 1 else identity
@@ -195,18 +230,28 @@ def _differences(rows: Iterable[Row]) -> list[str]:
 
 
 def _ratio(rows: Mapping[str, Row], side: str) -> float:
-    counts = [row[side] for row in rows.values()]
-    return max(counts) / max(1, min(counts))
+    counts = [count for row in rows.values() if (count := _size(row, side)) is not None]
+    return max(counts) / max(1, min(counts)) if counts else 1.0
+
+
+def _size(row: Row, side: str) -> int | None:
+    """A count of the row, n_real or one that its params tell; None where they do not."""
+    return row[side] if side in row else params_of(row).get(side)
 
 
 def _sizes(rows: Mapping[str, Row], sides: Iterable[str]) -> str:
-    return "; ".join(f"{side} {' against '.join(f'{row[side]:,}' for row in rows.values())}" for side in sides)
+    counts = {side: [_size(row, side) for row in rows.values()] for side in sides}
+    return "; ".join(
+        f"{side} {' against '.join('?' if n is None else f'{n:,}' for n in found)}" for side, found in counts.items()
+    )
 
 
 def _notes(rows: Mapping[str, Row]) -> tuple[str, ...]:
     notes = []
     if any(is_random(row) for row in rows.values()):
         notes.append("random weights")
+    if any(row["metric"] == UPSTREAM_PIXELS for row in rows.values()):
+        notes.append(WRAPS)
     if any(bias_dominated(row) for row in rows.values()):
         notes.append("mostly bias at this n")
     strong = [side for side in ("n_real", "n_synthetic") if _ratio(rows, side) >= N_STRONG]
@@ -224,7 +269,8 @@ def _line(group: Mapping[str, Row], verdict: Verdict, runs: Iterable[str]) -> di
     def text(of: Any) -> str:
         return " | ".join(dict.fromkeys(str(of(row)) for row in rows))
 
-    line: dict[str, Any] = {name: text(lambda row, name=name: row[name]) for name in ("metric", "subset", "encoder")}
+    line: dict[str, Any] = {"suite": suite_of(rows[0])}
+    line |= {name: text(lambda row, name=name: row[name]) for name in ("metric", "subset", "encoder")}
     line |= {"protocol": text(lambda row: row["protocol"]), "params": text(method_params), "better": rows[0]["better"]}
     line |= {"verdict": verdict.text, "note": "; ".join(verdict.notes)}
     for name in runs:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chexray.results.layout import dim, fits, house_table
-from chexray.results.rows import to_records
+from chexray.results.rows import ABSENT, to_records
 from chexray.results.wording import Wording
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ def show(comparison: pd.DataFrame, wording: Wording, console: Console, width: in
     runs = [name.removesuffix(".value") for name in comparison.columns if name.endswith(".value")]
     if any("random weights" in note for note in comparison["note"]):
         yield Text("RANDOM WEIGHTS: these numbers compare with nothing but each other", style="bold red")
-    together: dict[tuple[str, str], list[Line]] = {}
+    together: dict[tuple[str, str, str], list[Line]] = {}
     for line in to_records(comparison):
-        together.setdefault((line["encoder"], line["protocol"]), []).append(line)
-    for (encoder, protocol), lines in together.items():
+        together.setdefault((line["suite"], line["encoder"], line["protocol"]), []).append(line)
+    for (suite, encoder, protocol), lines in together.items():
         title = [f"encoder: {wording.data(encoder) or 'none'}", f"protocol: {wording.data(protocol)}"]
+        title = title if suite == ABSENT["suite"] else [wording.data(suite), *title]
         yield Text("\n" + wording.own(" · ").join(title), style="bold")
         overall = [line for line in lines if line["subset"] == "all"]
         if overall:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from chexray.results.compare import decide, method_params
-from chexray.results.rows import params_of
+from chexray.results.rows import ABSENT, params_of, suite_of
 from chexray.results.wording import Wording, fingerprint, set_name
 
 Row = Mapping[str, Any]
@@ -21,7 +21,7 @@ Key = tuple[str, str, int]
 
 @dataclass
 class Group:
-    """Rows that share a table: one real set, encoder with weights and protocol.
+    """Rows that share a table: one real set, encoder with weights and protocol, of one suite.
 
     subsets: {subset: {key: {column: row}}}, in the order of the rows.
     """
@@ -31,6 +31,7 @@ class Group:
     weights: str
     protocol: str
     columns: list[Column]
+    suite: str = ABSENT["suite"]
     subsets: dict[str, dict[Key, dict[Column, Row]]] = field(default_factory=dict)
 
     @property
@@ -45,18 +46,13 @@ class Group:
         parts = [f"real: {wording.data(set_name(self.real_set))}", f"encoder: {encoder}{weights}"]
         if len(self.columns) == 1:
             parts.insert(1, f"synthetic: {self.label(self.columns[0], wording)}")
+        if self.suite != ABSENT["suite"]:
+            parts.insert(0, wording.data(self.suite))
         return [*parts, f"protocol: {wording.data(self.protocol)}"]
 
     def label(self, column: Column, wording: Wording) -> str:
         """The set's name, with as much of fingerprint and run as it takes to tell the columns apart."""
-        names = [set_name(identity) for identity, _ in self.columns]
-        identity, run = column
-        name = set_name(identity)
-        if names.count(name) > 1 and len({identity for identity, _ in self.columns if set_name(identity) == name}) > 1:
-            name = f"{name}@{fingerprint(identity)[:8]}"
-        if [identity for identity, _ in self.columns].count(identity) > 1:
-            name = f"{name} (run {run})"
-        return wording.data(name)
+        return column_label(column, self.columns, wording)
 
     def metric_label(self, key: Key, wording: Wording) -> str:
         """`kid ↓`: the name and the direction in which it gets better."""
@@ -65,9 +61,13 @@ class Group:
 
     def metric_name(self, key: Key, wording: Wording) -> str:
         """`kid`; with the params that tell it apart, `precision (k=5)`, where the metric is there several times."""
+        return f"{wording.data(key[0])}{self.variant(key, wording)}"
+
+    def variant(self, key: Key, wording: Wording) -> str:
+        """` (k=5)`, what tells a metric apart that is there several times; empty for the others."""
         metric, params, ordinal = key
         again = f" #{ordinal + 1}" if ordinal else ""
-        return f"{wording.data(metric)}{self._told_apart(metric, params, wording)}{again}"
+        return f"{self._told_apart(metric, params, wording)}{again}"
 
     def winner(self, key: Key, subset: str = "all") -> Column | None:
         """The set whose interval overlaps that of no other, when all may be compared and all have the number."""
@@ -91,18 +91,30 @@ class Group:
         return list(dict.fromkeys(key for lines in self.subsets.values() for key in lines))
 
 
+def column_label(column: Column, columns: Sequence[Column], wording: Wording) -> str:
+    """The name of the column's set, with as much of fingerprint and run as tells it from the other columns."""
+    names = [set_name(identity) for identity, _ in columns]
+    identity, run = column
+    name = set_name(identity)
+    if names.count(name) > 1 and len({identity for identity, _ in columns if set_name(identity) == name}) > 1:
+        name = f"{name}@{fingerprint(identity)[:8]}"
+    if [identity for identity, _ in columns].count(identity) > 1:
+        name = f"{name} (run {run})"
+    return wording.data(name)
+
+
 def group_rows(rows: Iterable[Row]) -> list[Group]:
     """Groups in the order in which rows first mention them."""
     together: dict[tuple[str, ...], list[Row]] = {}
     fields = ("real_set", "encoder", "weights", "protocol", "weights_sha256", "encoder_revision")
     for row in rows:
-        together.setdefault(tuple(row[name] for name in fields), []).append(row)
+        together.setdefault((*(row[name] for name in fields), suite_of(row)), []).append(row)
     return [_group(name, members) for name, members in together.items()]
 
 
 def _group(name: tuple[str, ...], rows: list[Row]) -> Group:
     columns = list(dict.fromkeys((row["synthetic_set"], row["run_id"]) for row in rows))
-    group = Group(*name[:4], columns=columns)
+    group = Group(*name[:4], columns=columns, suite=name[-1])
     times = Counter((row["metric"], row["subset"], row["synthetic_set"], row["run_id"]) for row in rows)
     repeated = {cell[0] for cell, count in times.items() if count > 1}
     seen: Counter[tuple[Any, ...]] = Counter()

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from chexray.results.published import best, comparable
 from chexray.results.rows import bias_dominated
-from chexray.results.wording import Wording, number
+from chexray.results.wording import Wording, error_of, number
 
 Row = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ def marks(row: Row, won: bool) -> str:
 
 
 def floor_text(row: Row) -> str:
-    return "" if row["real_floor"] is None else number(row["real_floor"], row["std_error"])
+    return "" if row["real_floor"] is None else number(row["real_floor"], error_of(row))
 
 
 def n_text(row: Row) -> str:

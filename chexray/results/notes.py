@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from chexray.results import privacy_words
 from chexray.results.grouping import Group
 from chexray.results.published import ENCODER, PROTOCOL, best, comparable, is_random, test_set_size
-from chexray.results.rows import bias_dominated, params_of
+from chexray.results.rows import bias_dominated, params_of, suite_of
 from chexray.results.wording import Wording, set_name
 
 Row = Mapping[str, Any]
@@ -20,7 +21,8 @@ STATUS_WORDS = {"too_few": "too few images", "undefined": "undefined", "failed":
 
 def summary(rows: Sequence[Row], wording: Wording) -> list[str]:
     """What must not be overlooked, the most important first."""
-    lines = []
+    loud, quiet = privacy_words.summary(rows, wording)
+    lines = loud
     random = dict.fromkeys(wording.data(f"{row['encoder']}: {row['weights']}") for row in rows if is_random(row))
     if random:
         lines.append(f"{RANDOM_WEIGHTS} ({', '.join(random)})")
@@ -36,6 +38,10 @@ def summary(rows: Sequence[Row], wording: Wording) -> list[str]:
         subsets = len({row["subset"] for row in biased})
         which = _count(subsets, "subset")
         lines.append(f"BIAS-DOMINATED: {names} in {which} tells more of n than of the images (marked !)")
+    lines += quiet
+    missing = [row for row in rows if suite_of(row) == "privacy" and row["value"] is None and row["status"] != "failed"]
+    if missing:
+        lines.append(f"privacy, not measured: {'; '.join(reasons(missing, wording)).replace(wording.own('– '), '')}")
     nulls = Counter(STATUS_WORDS.get(row["status"], row["status"]) for row in rows if row["value"] is None)
     text = f"{_count(len(rows) - nulls.total(), 'number')} computed"
     if nulls:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chexray.errors import ConfigError, StorageError
-from chexray.results.rows import FORMULA_STARTS, SCHEMA, to_table
+from chexray.results.rows import ABSENT, FORMULA_STARTS, SCHEMA, to_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,12 +94,15 @@ def _from_csv(data: bytes) -> list[dict[str, Any]]:
 
 
 def _known(rows: list[dict[str, Any]], header: list[str] | None = None) -> list[dict[str, Any]]:
-    """Rows cut to the schema: a later version's further columns do not stop an earlier one from reading."""
+    """Rows cut to the schema: a later version's further columns do not stop an earlier one from reading.
+
+    Nor do the columns of ABSENT, which the first files lack, stop this one.
+    """
     columns = header if header is not None else list(rows[0]) if rows else SCHEMA.names
-    missing = [name for name in SCHEMA.names if name not in columns]
+    missing = [name for name in SCHEMA.names if name not in columns and name not in ABSENT]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}")
-    return [{name: row[name] for name in SCHEMA.names} for row in rows]
+    return [{name: {**ABSENT, **row}[name] for name in SCHEMA.names} for row in rows]
 
 
 def _cell(name: str, text: str) -> Any:

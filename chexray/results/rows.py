@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = "chexray.results/1"
+SUITES = ("fidelity", "privacy", "utility")
 STATUSES = ("ok", "too_few", "undefined", "failed")
 DIRECTIONS = ("lower", "higher", "")
+
+ABSENT: dict[str, Any] = {"suite": "fidelity"}
+"""What a row says in fields that the first results files did not have."""
 
 _TEXT, _FLOAT, _INT = pa.string(), pa.float64(), pa.int64()
 
 _FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
+    ("suite", _TEXT, "The question it answers: fidelity, privacy, utility. Files older than this field hold fidelity."),
     ("metric", _TEXT, "What was measured: fid, kid, coverage ... A metric with several outputs gives a row for each."),
     ("value", _FLOAT, "The number, unrounded. Null if and only if status is not ok."),
     ("std_error", _FLOAT, "Standard error of value, in its units. Null where none is known."),
@@ -75,7 +80,7 @@ class _Writes(Protocol):
 
 
 def to_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table of `SCHEMA`, in the order given. `params` may be a dict or its JSON text.
+    """Rows as an Arrow table of `SCHEMA`, in the order given. `params` may be a dict or its JSON text, `suite` absent.
 
     Raises ValueError, naming row and field, for a missing or unknown field, NaN or infinity, a null value without a
     reason or with status ok, an inverted interval, and anything else that would make a row say what is not so.
@@ -140,6 +145,11 @@ def params_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(params) if isinstance(params, str) else dict(params)
 
 
+def suite_of(row: Mapping[str, Any]) -> str:
+    """The row's suite; a row from before there were suites is of the first one, fidelity."""
+    return row.get("suite") or ABSENT["suite"]
+
+
 def bias_dominated(row: Mapping[str, Any]) -> bool:
     """Whether most of the row's number is bias at its n, as its metric says."""
     return row["value"] is not None and bool(params_of(row).get("bias_dominated"))
@@ -158,13 +168,14 @@ FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠'")
 
 
 def _checked(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    row = {**ABSENT, **row}
     missing = [name for name in SCHEMA.names if name not in row]
     unknown = [name for name in row if name not in FIELDS]
     if missing or unknown:
         raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")
     checked = {field.name: _typed(field, row[field.name], where) for field in SCHEMA}
     _check_null(checked, where)
-    for name, allowed in (("status", STATUSES), ("better", DIRECTIONS)):
+    for name, allowed in (("suite", SUITES), ("status", STATUSES), ("better", DIRECTIONS)):
         if checked[name] not in allowed:
             raise ValueError(f"{where}: {name} is {checked[name]!r}, not one of {', '.join(map(repr, allowed))}")
     low, high, error = checked["ci_low"], checked["ci_high"], checked["std_error"]

@@ -15,11 +15,12 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from chexray.results import notes
+from chexray.results import notes, privacy_table
 from chexray.results.grouping import Column, Group, group_rows
 from chexray.results.layout import dim, fits, floor_text, house_table, marks, n_text, paper_cell
+from chexray.results.privacy_groups import audits_of
 from chexray.results.published import is_random
-from chexray.results.rows import to_records
+from chexray.results.rows import suite_of, to_records
 from chexray.results.subset_table import subset_tables
 from chexray.results.wording import Wording
 
@@ -36,16 +37,20 @@ def render(
 
     One for each real set and encoder: a table over all images, synthetic sets side by side where they fit and below
     each other where they do not, then one line a subset. A value is bold, with a star, only when its interval overlaps
-    that of no other set. The last one says how to read the marks. width, console: what to lay out for, when it is not
-    the console that prints.
+    that of no other set. The next one says how to read the marks. Then one for the privacy rows of each real set, laid
+    out by `chexray.results.privacy_table`. width, console: what to lay out for, when it is not the console that prints.
     """
-    groups = group_rows(to_records(rows))
+    records = to_records(rows)
+    groups = group_rows(row for row in records if suite_of(row) != "privacy")
     views: list[RenderableType] = [View(group, _show, width, console) for group in groups]
-    return [*views, View(groups, _legend, width, console)] if groups else []
+    if groups:
+        views.append(View(groups, _legend, width, console))
+    audits = audits_of(row for row in records if suite_of(row) == "privacy")
+    return [*views, *(View(audit, privacy_table.show, width, console) for audit in audits)]
 
 
 def summary_lines(rows: pd.DataFrame | Iterable[Row], *, ascii_only: bool | None = None) -> list[str]:
-    """What must not be overlooked, one plain line each: random weights, biased FID, rejects, missing numbers.
+    """What must not be overlooked, one plain line each: copies found, random weights, biased FID, rejects ...
 
     ascii_only: by default, when standard output is not UTF-8.
     """

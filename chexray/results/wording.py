@@ -48,13 +48,13 @@ class Wording:
 
     def value(self, row: Mapping[str, Any]) -> str:
         """`0.1234`, to the second significant digit of its error."""
-        return self.own("–") if row["value"] is None else number(row["value"], _error(row))
+        return self.own("–") if row["value"] is None else number(row["value"], error_of(row))
 
     def interval(self, row: Mapping[str, Any]) -> str:
         """`[0.117, 0.130]`, the 95% interval; `± 0.0031` where only an error is known; empty where nothing is."""
         if row["value"] is None:
             return ""
-        error = _error(row)
+        error = error_of(row)
         if row["ci_low"] is not None and row["ci_high"] is not None:
             return f"[{number(row['ci_low'], error)}, {number(row['ci_high'], error)}]"
         return "" if row["std_error"] is None else self.own(f"± {number(row['std_error'], error)}")
@@ -63,7 +63,7 @@ class Wording:
         """`0.1234 ± 0.0031`, the value alone where no error is known."""
         if row["value"] is None or row["std_error"] is None:
             return self.value(row)
-        return self.own(f"{self.value(row)} ± {number(row['std_error'], _error(row))}")
+        return self.own(f"{self.value(row)} ± {number(row['std_error'], error_of(row))}")
 
 
 def number(value: float, error: float | None = None) -> str:
@@ -90,7 +90,8 @@ def fingerprint(identity: str) -> str:
     return match[2] if match else identity
 
 
-def _error(row: Mapping[str, Any]) -> float | None:
+def error_of(row: Mapping[str, Any]) -> float | None:
+    """The error a row's numbers are rounded by: its own, or what its interval is worth."""
     if row["std_error"]:
         return row["std_error"]
     low, high = row["ci_low"], row["ci_high"]

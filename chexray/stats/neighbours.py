@@ -21,7 +21,7 @@ SPARE = 3
 """Neighbours kept beyond the k-th. When rounding might have hidden a nearer one, the row is done again in float64."""
 
 PAIRS = 2048
-"""Pairs of rows whose float64 differences are held at once: 25 MiB at d = 768 with the gathered rows."""
+"""Pairs of rows whose float64 differences are held at once, fewer beyond d = 768: 25 MiB with the gathered rows."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,19 @@ def centre_and_scale(*sets: np.ndarray) -> tuple[np.ndarray, float]:
     return centre, 2.0 ** -np.ceil(np.log2(largest)) if largest > 0 else 1.0
 
 
-def rounding_bound(d: int) -> float:
+def rounding_bound(d: int, unit: float = 2.0**-24) -> float:
     """e such that a float32 value of -|x - y|^2/2 on centred points is off by at most e (|x|^2 + |y|^2).
 
     The textbook bound of a dot product of length d, d u |x||y| with u = 2^-24 (Higham 2002, 3.1), plus the roundings of
-    centring, of the squares and of their addition. Observed errors are some ten times smaller.
+    centring, of the squares and of their addition. Observed errors are some ten times smaller. `unit`: another u.
     """
-    return 2.0**-24 * (d / 2 + 8)
+    return unit * (d / 2 + 8)
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """|x[i] - y[j]|^2 for each pair, (p,) float64, from float64 differences: exactly 0 for equal rows."""
     found = np.empty(len(i))
-    for start, stop in spans(0, len(i), PAIRS):
+    for start, stop in spans(0, len(i), max(1, PAIRS * 768 // max(768, x.shape[1]))):
         difference = x[i[start:stop]].astype(np.float64)
         difference -= y[j[start:stop]]
         found[start:stop] = np.einsum("ij,ij->i", difference, difference)

@@ -159,13 +159,17 @@ class Storage:
             except pa.ArrowException as error:
                 raise StorageFailure(f"{uri} is not a readable Parquet file: {error}", code="corrupt") from error
 
-    def write_parquet(self, uri: str, table: pa.Table) -> None:
-        """Writes a table as one Parquet file (zstd), whole or not at all."""
+    def write_parquet(self, uri: str, table: pa.Table, *, plain: bool = False) -> None:
+        """Writes a table as one Parquet file (zstd), whole or not at all.
+
+        plain: neither compressed nor encoded, for columns of floats that do not shrink and are read many times.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        options: dict[str, Any] = {"use_dictionary": False, "write_statistics": False} if plain else {}
+        pq.write_table(table, sink, compression="none" if plain else "zstd", **options)
         self.write(uri, sink.getvalue().to_pybytes())
 
     def _files(self, uri: str) -> LocalFiles | Buckets:

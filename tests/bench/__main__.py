@@ -1,4 +1,4 @@
-"""`make bench`: what chexray costs, beside what it replaces. `python tests/bench [upstream|ray|pairwise] [--quick]`.
+"""`make bench`: what chexray costs, beside what it replaces. `python tests/bench [PART ...] [--quick]`.
 
 Everything that is compared runs in this one call, in turns, on the same images and networks; seconds belong to the
 machine and to its other load, ratios travel.
@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-PARTS = ("upstream", "ray", "pairwise")
+PARTS = ("upstream", "ray", "pairwise", "search")
 
 
 def main() -> int:
-    from bench import pairwise, ray_cost, upstream_bench
+    from bench import pairwise, ray_cost, search, upstream_bench
     from bench.tables import TARGETS, machine, table
 
     parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
@@ -33,7 +33,7 @@ def main() -> int:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
 
     started = time.monotonic()
-    measure = {"upstream": upstream_bench.run, "ray": ray_cost.run, "pairwise": pairwise.run}
+    measure = {"upstream": upstream_bench.run, "ray": ray_cost.run, "pairwise": pairwise.run, "search": search.run}
     print(f"chexray bench ({options.size}): {machine()}\n", flush=True)
     rows, agrees = [], True
     for part in options.parts or PARTS:

@@ -71,14 +71,15 @@ def run(size_name: str = "default") -> Report:
     return Report(text, summary)
 
 
-def _memory(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+def memory(field: str, pid: str = "self") -> int:
+    """Bytes that the kernel reports of a process: VmRSS, resident now, or VmHWM, at most so far."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(field):
             return 1024 * int(line.split()[1])
-    raise RuntimeError(f"no {field} in /proc/self/status")
+    raise RuntimeError(f"no {field} in /proc/{pid}/status")
 
 
-def _gemm_rate(seconds: float = 1.0) -> float:
+def gemm_rate(seconds: float = 1.0) -> float:
     """flop/s of a float32 product with torch's present number of threads."""
     import torch
 
@@ -109,16 +110,16 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     sides = Rows(ids, real), Rows(ids, synthetic)
     metric = find("metrics", job["metric"])()
     metric.score(*(rows.take(np.arange(300)) for rows in sides), floor=False)  # imports and first calls
-    before, peak = _memory("VmRSS"), 0
-    gemm, seconds, cpu, values = [_gemm_rate()], [], [], {}
+    before, peak = memory("VmRSS"), 0
+    gemm, seconds, cpu, values = [gemm_rate()], [], [], {}
     for _ in range(job["repeats"]):
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         start, start_cpu = time.perf_counter(), time.process_time()
         scores = metric.score(*sides, floor=False)
         seconds.append(time.perf_counter() - start)
         cpu.append(time.process_time() - start_cpu)
-        peak = max(peak, _memory("VmHWM"))
-        gemm.append(_gemm_rate())
+        peak = max(peak, memory("VmHWM"))
+        gemm.append(gemm_rate())
         values = {score.metric: (score.value, score.std_error) for score in scores}
     flop = 4.0 * D * n**2
     return {

@@ -64,6 +64,37 @@ def test_a_complete_set_is_not_drawn_again(tmp_path, monkeypatch):
     assert small(tmp_path).read("real", Storage()).equals(table)
 
 
+COPIER = {"generator": "copier", "n": 40, "seed": 5, "training_seed": 3, "training_n": 16}
+
+
+def test_a_copier_says_which_images_are_copies(tmp_path):
+    training = small(tmp_path / "training", n=16).read("real", Storage())
+    table = small(tmp_path / "copies", **COPIER).read("synthetic", Storage())
+    ids = training["sample_id"].to_pylist()
+    assert table["prompt"].to_pylist() == [training["prompt"][index % 16].as_py() for index in range(40)]
+    assert table["labels"].to_pylist() == [training["labels"][index % 16].as_py() for index in range(40)]
+    copies = {index: name for index, name in enumerate(table["copy_of"].to_pylist()) if name}
+    assert len(copies) == 2
+    for index, name in copies.items():
+        assert name == ids[index % 16]
+
+
+def test_only_a_copier_has_a_column_of_copies(tmp_path):
+    small(tmp_path, generator="good").read("synthetic", Storage())
+    assert (tmp_path / "manifest.csv").read_text().splitlines()[0] == ",".join(source_module.COLUMNS)
+    assert set(json.loads((tmp_path / "phantom.json").read_text())) == {
+        "n", "generator", "seed", "size", "drawing_version",
+    }  # fmt: skip
+
+
+def test_another_training_set_is_another_set(tmp_path, monkeypatch):
+    small(tmp_path, **COPIER).read("synthetic", Storage())
+    monkeypatch.setattr(source_module, "draw", refuse)
+    small(tmp_path, **COPIER).read("synthetic", Storage())
+    with pytest.raises(AssertionError, match="drawn again"):
+        small(tmp_path, **{**COPIER, "training_n": 17}).read("synthetic", Storage())
+
+
 @pytest.mark.parametrize("change", [{"n": 9}, {"seed": 4}, {"size": 48}, {"generator": "poor"}])
 def test_another_set_is_drawn_anew(tmp_path, monkeypatch, change):
     small(tmp_path).read("real", Storage())
@@ -126,6 +157,15 @@ def test_a_damaged_marker_vouches_for_nothing(tmp_path, text):
         ({"seed": -1}, "seed is -1"),
         ({"size": 8}, "at least 32"),
         ({"n": "many"}, "whole number"),
+        ({"generator": "copier"}, "both training_seed and training_n"),
+        ({"generator": "copier", "training_seed": 1}, "both training_seed and training_n"),
+        ({"generator": "copier", "training_seed": 1, "training_n": 0}, "training_n is 0"),
+        ({"generator": "copier", "training_seed": "one", "training_n": 4}, "training_seed is 'one'"),
+        ({"generator": "copier", "training_seed": 3, "training_n": 4}, "choose another seed"),
+        (
+            {"generator": "good", "training_seed": 1, "training_n": 4},
+            "takes no training_seed or training_n; only copier",
+        ),
     ],
 )
 def test_wrong_fields_are_config_errors(tmp_path, change, message):

@@ -15,11 +15,14 @@ from chexray.registry import find, names
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
 CASES = {
     "pixels": {},
+    "patches": {},
+    "perceptual_hash": {},
     "inception_v3": {"weights": "random:3"},
     "rad_dino": {"weights": "random:3", "architecture": SMALL},
+    "siamese_reid": {"weights": "random:3"},
     "timm_vision": {"weights": "random:3", "model": "resnet10t"},
 }
-RANDOM = [name for name in CASES if name != "pixels"]
+RANDOM = [name for name, options in CASES.items() if "weights" in options]
 
 
 def build(name, **options):
@@ -43,7 +46,8 @@ def batch_of(encoder, images):
 
 
 def test_the_registry_knows_them():
-    assert set(names("encoders")) >= {"hf_vision", "inception_v3", "pixels", "rad_dino", "timm_vision"}
+    known = {"hf_vision", "inception_v3", "patches", "perceptual_hash", "pixels", "rad_dino", "siamese_reid"}
+    assert set(names("encoders")) >= known | {"timm_vision"}
     assert not {"base", "fid_network", "image_processor", "network", "resize", "weights"} & set(names("encoders"))
 
 

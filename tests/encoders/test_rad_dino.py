@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from chexray.encoders.network import normalise
@@ -72,6 +73,18 @@ def test_pixels_are_bit_equal_to_the_official_processor(oracles, formula, route)
     meta = json.loads((oracles / "raddino_meta.json").read_text())
     np.testing.assert_allclose(pixels.mean((1, 2, 3)), meta["pixel_mean"][f"{route}_slow"], atol=1e-5)
     assert hashlib.sha256(pixels.tobytes()).hexdigest() == meta["pixel_sha256"][f"{route}_slow"]
+
+
+def test_the_privacy_route_squashes_to_512_first(formula):
+    """CheXGenBench's privacy script: Pillow's `resize((512, 512))`, bicubic by default, then the processor."""
+    privacy, native = (RadDino(weights="random:0", route=route) for route in ("cgb512", "native"))
+    square, other = formula.images()[:2]
+    squashed = np.asarray(Image.fromarray(other).resize((512, 512)))
+    np.testing.assert_array_equal(privacy.prepare(other), native.prepare(squashed))
+    np.testing.assert_array_equal(privacy.prepare(square), native.prepare(square))
+    assert (privacy.prepare(other) != native.prepare(other)).any()
+    assert "squash-512-512-bicubic" in privacy.resolve().preprocessing
+    assert privacy.resolve().fingerprint != native.resolve().fingerprint
 
 
 # One image a route: a ViT-B at 518 pixels costs seconds an image. The pixels of all four are covered above.

@@ -111,3 +111,28 @@ def test_every_cell_names_a_source_and_a_known_confidence():
 
 def test_the_mean_over_subsets_stands_beside_what_the_paper_calls_kid() -> None:
     assert best("kid_subsets", "rad_dino") == best("kid", "rad_dino")
+
+
+def test_privacy_stands_beside_the_paper_by_its_own_encoder():
+    row = {"protocol": "chexgenbench", "weights": "hub/trained"}
+    assert comparable(row | {"metric": "reid_mean", "encoder": "siamese_reid"}) is None
+    assert comparable(row | {"metric": "reid_max", "encoder": "siamese_reid"}) is None
+    assert comparable(row | {"metric": "latent_distance", "encoder": "rad_dino"}) is None
+    assert "the paper's is siamese_reid" in comparable(row | {"metric": "reid_mean", "encoder": "rad_dino"})
+    assert "the paper's is rad_dino" in comparable(row | {"metric": "latent_distance", "encoder": "siamese_reid"})
+    assert "random" in comparable(row | {"metric": "reid_mean", "encoder": "siamese_reid", "weights": "random:7"})
+    assert (best("reid_mean", "siamese_reid").value, best("reid_max", "siamese_reid").value) == (0.365, 0.992)
+    assert best("latent_distance", "rad_dino").value == 0.601
+
+
+def test_the_pixel_distance_and_the_count_have_no_best(oracle):
+    for metric in (
+        "pixel_distance",
+        "pixel_distance_upstream",
+        "reid_count_0.5",
+        "reid_count_calibrated",
+        "reid_max_mean",
+    ):
+        assert all(best(metric, encoder) is None for encoder in ("", "pixels", "siamese_reid", "rad_dino"))
+    protocol = oracle["privacy"]["protocol"]
+    assert published.prompts_and_seeds() == (protocol["n_prompts"], protocol["generations_per_prompt"])

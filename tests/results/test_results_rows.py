@@ -160,6 +160,7 @@ def test_json_is_plain_and_holds_its_own_legend():
         (row(ci_low=1.0, ci_high=0.5), "inverted"),
         (row(std_error=-0.1), "below 0"),
         (row(better="up"), "better is 'up'"),
+        (row(suite="charm"), "suite is 'charm'"),
         (row(n_real=2.5), "not a whole number"),
         (row(n_rejected=-1), "n_rejected below 0"),
         (row(n_real=None), "n_real is None"),
@@ -237,3 +238,24 @@ def test_a_later_versions_further_columns_do_not_stop_reading(tmp_path):
     path = tmp_path / "results.json"
     path.write_text(json.dumps(content))
     assert list(read_results(path).columns) == SCHEMA.names
+
+
+def test_a_row_without_suite_is_of_the_first_one():
+    assert SCHEMA.names[0] == "suite"
+    assert to_table([row(), row(suite="privacy")])["suite"].to_pylist() == ["fidelity", "privacy"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_files_from_before_there_were_suites_are_read_as_fidelity(tmp_path, name):
+    rows = to_table(ROWS)
+    old = rows.drop_columns(["suite"])
+    if name.endswith("parquet"):
+        pq.write_table(old, tmp_path / name)
+    elif name.endswith("json"):
+        (tmp_path / name).write_text(json.dumps({"format": "chexray.results/1", "rows": old.to_pylist()}))
+    else:
+        lines = list(csv.reader(io.StringIO(to_csv(ROWS).decode(), newline="")))
+        with open(tmp_path / name, "w", newline="") as file:
+            csv.writer(file).writerows(line[1:] for line in lines)
+    assert to_records(read_results(tmp_path)) == rows.to_pylist()
+    assert set(read_results(tmp_path)["suite"]) == {"fidelity"}

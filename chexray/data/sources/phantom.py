@@ -8,6 +8,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from PIL import Image
@@ -15,7 +16,7 @@ from PIL import Image
 from chexray.data.sources.table import Table
 from chexray.errors import ConfigError, StorageError
 from chexray.findings import FINDINGS
-from chexray.phantom import DRAWING_VERSION, GENERATORS, draw
+from chexray.phantom import DRAWING_VERSION, GENERATORS, draw, training_problem
 from chexray.storage import Storage, absolute, join
 
 MANIFEST, MARKER = "manifest.csv", "phantom.json"
@@ -33,8 +34,10 @@ ROLES: dict[str, str | None] = {
 class Phantom:
     """Phantom radiographs with labels and prompts, drawn from a seed into a folder.
 
-    n: images. generator: "real" for the reference world, or one that imitates it ("good", "poor"). seed: its patients;
-    sets of different seeds share none, so real and synthetic sets need different ones. size: pixels a side.
+    n: images. generator: "real" for the reference world, or one that imitates it ("good", "poor", "copier"). seed: its
+    patients; sets of different seeds share none, so real and synthetic sets need different ones. size: pixels a side.
+    training_seed, training_n: the "real" set that "copier" learned from and copies now and then; no other takes them.
+    Its manifest.csv names in `copy_of` the training image that an image repeats, and has its prompts.
     path: the folder, local or s3://; by default one below ./phantoms named after the other fields.
     The folder also gets manifest.csv, in upstream's columns. A complete set of the same fields is read, not redrawn.
     """
@@ -44,25 +47,38 @@ class Phantom:
     seed: int
     size: int = 256
     path: str = ""
+    training_seed: int | None = None
+    training_n: int | None = None
 
     def __post_init__(self) -> None:
         if self.generator not in GENERATORS:
             raise ConfigError(f"phantom: generator {self.generator!r} is not one of {', '.join(GENERATORS)}.")
-        for name, least in (("n", 1), ("seed", 0), ("size", 32)):
+        for name, least in (("n", 1), ("seed", 0), ("size", 32), ("training_n", 1), ("training_seed", 0)):
             value = getattr(self, name)
+            if value is None and name.startswith("training"):
+                continue
             if not isinstance(value, int) or value < least:
                 raise ConfigError(f"phantom: {name} is {value!r}, expected a whole number of at least {least}.")
+        if problem := training_problem(self.generator, self.seed, self.training_seed, self.training_n):
+            raise ConfigError(f"phantom: {problem}.")
 
     def read(self, origin: str, storage: Storage) -> pa.Table:
         """The set as a source's table, drawn first where that is needed. Raises StorageError when it cannot be written.
 
         Further columns: view, age, sex. Only the reference world names patients; a generator's are nobody's.
         """
-        name = f"phantoms/{self.generator}-s{self.seed}-n{self.n}-{self.size}px"
+        learned = "" if self.training_n is None else f"-of-s{self.training_seed}-n{self.training_n}"
+        name = f"phantoms/{self.generator}{learned}-s{self.seed}-n{self.n}-{self.size}px"
         folder = absolute(self.path or name)
         if not self._is_complete(folder, storage):
             self._draw(folder, storage)
         return Table(join(folder, MANIFEST), image_root=folder, columns=ROLES).read(origin, storage)
+
+    @property
+    def _training(self) -> dict[str, Any]:
+        """The arguments that name the training set; none for a generator without one, whose sets stay as they were."""
+        given = {"training_seed": self.training_seed, "training_n": self.training_n}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def _parameters(self) -> dict[str, int | str]:
@@ -72,6 +88,7 @@ class Phantom:
             "seed": self.seed,
             "size": self.size,
             "drawing_version": DRAWING_VERSION,
+            **self._training,
         }
 
     def _is_complete(self, folder: str, storage: Storage) -> bool:
@@ -86,10 +103,11 @@ class Phantom:
     def _draw(self, folder: str, storage: Storage) -> None:
         """Images, then the manifest, then the marker; the marker of another set goes first, lest it vouch for both."""
         storage.delete(join(folder, MARKER))
+        columns = (*COLUMNS, "copy_of") if self._training else COLUMNS
 
         def one(index: int) -> dict[str, str | int]:
-            drawn = draw(index, seed=self.seed, generator=self.generator, size=self.size)
-            sample_id = f"phantom-{self.generator}-s{self.seed}-{index:05d}"
+            drawn = draw(index, seed=self.seed, generator=self.generator, size=self.size, **self._training)
+            sample_id = sample_id_of(self.generator, self.seed, index)
             image = io.BytesIO()
             Image.fromarray(drawn.image).save(image, format="PNG", compress_level=1)
             path = f"images/{sample_id}.png"
@@ -97,7 +115,10 @@ class Phantom:
             labels = {name: None if drawn.labels[name] is None else float(drawn.labels[name] or 0) for name in FINDINGS}
             subject_id = drawn.subject_id if self.generator == "real" else ""
             row = (sample_id, path, drawn.prompt, str(labels), subject_id, drawn.view, drawn.age, drawn.sex)
-            return dict(zip(COLUMNS, row, strict=True))
+            if self._training:
+                source = drawn.copy_of
+                row += ("" if source is None else sample_id_of("real", self._training["training_seed"], source),)
+            return dict(zip(columns, row, strict=True))
 
         # Threads, since encoding and writing leave the interpreter free; the pixels do not depend on who draws them.
         with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
@@ -107,8 +128,13 @@ class Phantom:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         storage.write(join(folder, MANIFEST), text.getvalue().encode())
         storage.write(join(folder, MARKER), json.dumps(self._parameters).encode())
+
+
+def sample_id_of(generator: str, seed: int, index: int) -> str:
+    """The id of one image of a phantom set, the same whoever asks for it."""
+    return f"phantom-{generator}-s{seed}-{index:05d}"

@@ -1,23 +1,21 @@
-"""The run config: YAML (or flags) to a validated, immutable `RunConfig`, and back to YAML that runs again.
-
-Precedence: `--set key=value`, then flags, then the file, then defaults. Paths are relative to the working directory.
-Unknown keys are errors with the nearest known key, at any depth.
-"""
+"""What a run config may say: validated, immutable models, and back to YAML that runs again."""
 
 from __future__ import annotations
 
-import copy
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from chexray.errors import ConfigError
+
+def _words(value: Any) -> Any:
+    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+
+Suite = Literal["fidelity", "privacy"]
 
 
 class _Strict(BaseModel):
@@ -52,6 +50,8 @@ class EncoderConfig(BaseModel):
     weights: str | None = None
     """A hub id, a local path, an fsspec URL, or `random:SEED` (then shouted in every summary)."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    suites: Annotated[list[Suite] | None, BeforeValidator(_words)] = None
+    """The suites that read it; by default all that can. `suites: [privacy]` keeps fidelity numbers off its features."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class MetricConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-def _named(value: Any) -> Any:
+def named(value: Any) -> Any:
     """`a,b` or `[a, {name: b, k: 3}]` to a list of mappings with a name."""
     items = value.split(",") if isinstance(value, str) else value
     if isinstance(items, dict):
@@ -84,22 +84,18 @@ def _named(value: Any) -> Any:
     return [{"name": item.strip()} if isinstance(item, str) else item for item in items]
 
 
-def _words(value: Any) -> Any:
-    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
-
-
-def _one_set(value: Any) -> Any:
+def one_set(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-def _sets(value: Any) -> Any:
+def several_sets(value: Any) -> Any:
     """A path, a mapping, a list of either, or a mapping of name to set."""
     if isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
         is_options = bool(set(value) & {"path", "source", "columns"})
         if not is_options:
             return [{"name": name, **item} for name, item in value.items()]
     items = value if isinstance(value, list) else [value]
-    return [_one_set(item) for item in items]
+    return [one_set(item) for item in items]
 
 
 class EncodeConfig(_Strict):
@@ -146,15 +142,46 @@ class RayConfig(_Strict):
     object_store_gb: float | None = Field(default=None, gt=0)
 
 
+class PrivacyConfig(_Strict):
+    """What the privacy suite asks. Which encoder does what follows from what it can do: one with a pair score gives
+    re-identification, one with a mirrored hash gives duplicates, the others a space to search for copies in."""
+
+    pairs: str = "auto"
+    """Which real image each synthetic one is held against: same_prompt, same_id, none, or a table's path."""
+    thresholds: list[Annotated[float, Field(gt=0, lt=1)]] = [0.5, 0.85, 0.95]
+    """Re-identification scores above which prompts are counted, beside a calibrated one."""
+    alpha: float = Field(default=0.01, gt=0, le=0.2)
+    """Share of images without a copy that the memorisation search may flag, in each encoder's space."""
+    search: Annotated[list[str] | None, BeforeValidator(_words)] = None
+    """Encoders to search for copies in; by default all of the suite but re-identification and hashes."""
+    latent: Annotated[list[str] | None, BeforeValidator(_words)] = None
+    """Encoders of the latent distance of pairs; by default those of `search` that have weights, or else all of them."""
+    duplicates: bool = True
+    near_bits: int | None = Field(default=None, ge=0, le=64)
+    """Hamming distance up to which two perceptual hashes are near duplicates; by default the encoder's own."""
+    pixel_distance: bool = True
+    peers: bool = True
+    """Also AuthPct, C_T and NNAA, for comparison with other tools."""
+
+
 class RunConfig(_Strict):
-    """One evaluation: a real set, one or more synthetic sets, encoders, metrics and subsets."""
+    """One evaluation: a real set, one or more synthetic sets, encoders, metrics and subsets.
+
+    The privacy suite asks whether `synthetic` gives `training` away, with `heldout` as the null. Without `training` the
+    real set is taken to be what the generator learned from; with it, the real set is what it never saw.
+    """
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    suite: Annotated[list[Suite], BeforeValidator(_words)] = Field(default=["fidelity"], min_length=1)
     protocol: str = "standard"
-    real: Annotated[SetConfig, BeforeValidator(_one_set)]
-    synthetic: Annotated[list[SetConfig], BeforeValidator(_sets)] = Field(min_length=1)
-    encoders: Annotated[list[EncoderConfig], BeforeValidator(_named)] = Field(min_length=1)
-    metrics: Annotated[list[MetricConfig], BeforeValidator(_named)] = Field(
+    real: Annotated[SetConfig, BeforeValidator(one_set)]
+    synthetic: Annotated[list[SetConfig], BeforeValidator(several_sets)] = Field(min_length=1)
+    training: Annotated[SetConfig | None, BeforeValidator(one_set)] = None
+    """Privacy: the images the generator learned from; by default the real set."""
+    heldout: Annotated[SetConfig | None, BeforeValidator(one_set)] = None
+    """Privacy: real images of other patients that it never saw; by default the real set when `training` is given."""
+    encoders: Annotated[list[EncoderConfig], BeforeValidator(named)] = Field(min_length=1)
+    metrics: Annotated[list[MetricConfig], BeforeValidator(named)] = Field(
         default_factory=lambda: [MetricConfig(name=name) for name in ("fid", "fid_infinity", "kid", "prdc", "cmmd")],
         min_length=1,
     )
@@ -167,6 +194,7 @@ class RunConfig(_Strict):
     seed: int = Field(default=0, ge=0)
     floor: bool = True
     """Compute the real-against-real floor beside each number (about doubles the cost of the reduce stage)."""
+    privacy: PrivacyConfig = PrivacyConfig()
     encode: EncodeConfig = EncodeConfig()
     storage: StorageConfig = StorageConfig()
     ray: RayConfig = RayConfig()
@@ -211,98 +239,3 @@ def _texts(data: Any) -> Iterator[str]:
     elif isinstance(data, dict | list):
         for item in data.values() if isinstance(data, dict) else data:
             yield from _texts(item)
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config in a YAML file with `key.path=value` overrides applied. Raises ConfigError in one line."""
-    return parse_config(read_yaml(path), overrides, origin=str(path))
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file, unvalidated. Raises ConfigError in one line."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file. Start from one in configs/.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a config ({error}).") from None
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{where} is not YAML: {getattr(error, 'problem', error)}.") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, found {type(data).__name__}. See configs/.")
-    return data
-
-
-def parse_config(
-    data: dict[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    flags: dict[str, Any] | None = None,
-    origin: str = "config",
-) -> RunConfig:
-    """A RunConfig from plain data, then whole settings (`flags`), then `key.path=value` overrides.
-
-    Errors name `origin`.
-    """
-    data = {**copy.deepcopy(data), **(flags or {})}
-    # Short forms are spelled out first, so that an override can reach into them (synthetic.0.name=...).
-    for key, spell_out in (("real", _one_set), ("synthetic", _sets), ("encoders", _named), ("metrics", _named)):
-        if key in data:
-            data[key] = spell_out(data[key])
-    for override in overrides:
-        _apply(data, override)
-    try:
-        return RunConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(f"{origin}: {_first_problem(error)}") from None
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, found, value = override.partition("=")
-    if not found or not key:
-        raise ConfigError(f"--set {override!r}: expected key=value, such as encode.batch_size=64.")
-    *parents, last = key.split(".")
-    node: Any = data
-    try:
-        for part in parents:
-            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        parsed = yaml.safe_load(value)
-        if isinstance(node, list):
-            node[int(last)] = parsed
-        else:
-            node[last] = parsed
-    except (TypeError, ValueError, IndexError, AttributeError, yaml.YAMLError):
-        raise ConfigError(f"--set {override!r}: {key!r} does not lead to a setting of this config.") from None
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """Known keys beside the one at `location`, by walking the model."""
-    model: Any = RunConfig
-    for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = getattr(field, "annotation", None)
-    return list(getattr(model, "model_fields", {}))
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    # The members of a union are no part of the key.
-    parts = [str(part) for part in problem["loc"] if part not in ("int", "str") and "[" not in str(part)]
-    where = ".".join(parts) or "config"
-    rest = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(problem["loc"])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
-        return f"unknown key {where!r}. {hint}{rest}"
-    if problem["type"] == "missing":
-        return f"{where!r} is required.{rest}"
-    message = problem["msg"].removeprefix("Value error, ")
-    # A rejected secret must not be echoed.
-    value = None if "password" in message else problem.get("input")
-    shown = f", found {value!r}" if isinstance(value, str | int | float | bool) and "storage" not in where else ""
-    return f"{where}: {message}{shown}.{rest}"

@@ -1,0 +1,32 @@
+"""The run config: YAML (or flags) to a validated, immutable `RunConfig`, and back to YAML that runs again.
+
+Precedence: `--set key=value`, then flags, then the file, then defaults. Paths are relative to the working directory.
+Unknown keys are errors with the nearest known key, at any depth.
+"""
+
+from chexray.config.models import (
+    EncodeConfig,
+    EncoderConfig,
+    MetricConfig,
+    PrivacyConfig,
+    RayConfig,
+    RunConfig,
+    SetConfig,
+    StorageConfig,
+)
+from chexray.config.reading import load_config, parse_config, read_yaml, with_reid_weights
+
+__all__ = [
+    "EncodeConfig",
+    "EncoderConfig",
+    "MetricConfig",
+    "PrivacyConfig",
+    "RayConfig",
+    "RunConfig",
+    "SetConfig",
+    "StorageConfig",
+    "load_config",
+    "parse_config",
+    "read_yaml",
+    "with_reid_weights",
+]

@@ -1,0 +1,321 @@
+"""Which synthetic image is compared with which real one: by prompt, by id, as a table says, or with strangers.
+
+A pair is one synthetic image beside the real image it may have copied. `prompt_id` groups the pairs of one prompt over
+its seeds. It is the sample_id of the real image and never the prompt, which may be a patient's report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chexray.data.manifest import Manifest
+from chexray.data.matching import SYNTHETIC_STEM, blank_to_null, checked_ids, index_in, is_in, named, resolve, stems
+from chexray.data.sources._tables import read_table
+from chexray.data.strangers import draw_outside
+from chexray.data.values import as_text, codes, nearest
+from chexray.errors import ConfigError, ManifestError
+from chexray.storage import Storage, absolute, basename
+
+SCHEMA = pa.schema([(name, pa.string()) for name in ("real_id", "synthetic_id", "prompt_id", "seed")])
+UNPAIRED_SCHEMA = pa.schema([("synthetic_id", pa.string()), ("reason", pa.string())])
+
+HOW = ("auto", "same_prompt", "same_id", "given", "none")
+
+_PREFIX = re.compile("^SyntheticImg_")
+_SEED_SUFFIX = r"_gen_(?P<seed>\d+)$"
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of two sets: `table` has SCHEMA, sorted by prompt_id and synthetic_id; `seed` may be null.
+
+    how: "same_prompt", "same_id", "given", "none" or "other_patients". notes: lines to show the user.
+    unpaired: the synthetic images that are in no pair, each with the reason.
+    """
+
+    how: str
+    table: pa.Table
+    unpaired: pa.Table
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def build(how: str, real: Manifest, synthetic: Manifest, storage: Storage, path: str | None = None) -> Pairs:
+    """The pairs that a config asks for.
+
+    "auto": the table at `path` when there is one, else by prompt when prompts meet, else by id when ids meet, else
+    none, and a note says why. Ids that are mere numbers meet by chance, so "auto" never pairs by them.
+    Raises ConfigError for a request that contradicts itself, ManifestError when what was asked for by name finds no
+    pair and for a table that does not fit the sets.
+    """
+    if how not in HOW:
+        raise ConfigError(f"pairs: {how!r} is not a way to pair. {nearest(how, HOW)}")
+    if path is not None and how in ("auto", "given"):
+        where = absolute(path)
+        return given(read_table(where, storage, lambda name: True), real, synthetic, where)
+    if path is not None:
+        raise ConfigError(f"pairs: {how!r} and the table {path} exclude each other. Leave one of them out.")
+    if how == "given":
+        raise ConfigError("pairs: 'given' needs a table with the columns real_id and synthetic_id. Name its path.")
+    if how == "none":
+        return _none(synthetic, "no pairs: none were asked for")
+    if how == "auto":
+        if len(pairs := same_prompt(real, synthetic)):
+            return pairs
+        if not len(pairs := same_id(real, synthetic)):
+            return _none(synthetic, f"no pairs: no prompt and no id of {synthetic.name} is one of {real.name}")
+        paired = is_in(synthetic.table["sample_id"], pairs.table["synthetic_id"])
+        if all(name.isdigit() for name, used in zip(stems(synthetic), paired, strict=True) if name and used):
+            why = f"no pairs: {len(pairs)} ids of {synthetic.name} meet {real.name}, but they are mere numbers"
+            return _none(synthetic, f"{why}; ask for same_id if they mean the same")
+        return pairs
+    pairs = same_prompt(real, synthetic) if how == "same_prompt" else same_id(real, synthetic)
+    if not len(pairs):
+        what = "prompt" if how == "same_prompt" else "file name"
+        raise ManifestError(
+            f"pairs: {how} finds none: no {what} of {len(synthetic)} images of {synthetic.name!r} is that of an image "
+            f"of {real.name!r}. Give the set that the generator learned from, or a table of pairs."
+        )
+    return pairs
+
+
+def same_prompt(real: Manifest, synthetic: Manifest) -> Pairs:
+    """Each synthetic image with the real image of its prompt, over all seeds of the prompt.
+
+    A column of the synthetic table, or a file name, that names the real image decides where it can and contradicts no
+    prompt; elsewhere several real images may share the prompt, and the first row of the real table stands for it, as in
+    upstream CheXGenBench. The seed is column `seed`, or k of a file name that ends in _gen_<k>, or counted from 0 in
+    the order of sample_ids.
+    """
+    prompts, real_prompts = (blank_to_null(each.table["prompt"]) for each in (synthetic, real))
+    in_file_order = np.argsort(real.table["row"].to_numpy(), kind="stable")
+    place = index_in(prompts, real_prompts.take(pa.array(in_file_order)))
+    by_prompt = np.append(in_file_order, -1)[place]
+    names = [None if name is None else re.sub(_SEED_SUFFIX, "", _PREFIX.sub("", name)) for name in stems(synthetic)]
+    index, notes = named(real, synthetic, by_prompt, real_prompts, pa.array(names, pa.string()))
+    left = (index < 0) & (by_prompt >= 0)
+    index = np.where(left, by_prompt, index)
+    real_codes = codes(real_prompts)
+    used = np.unique(real_codes[by_prompt[left]])
+    n_several = int((np.bincount(real_codes, minlength=1)[used] > 1).sum())
+    if n_several:
+        notes.append(
+            f"{n_several} of {len(used)} prompts belong to several real images; "
+            f"the first row of {real.name} stands for each"
+        )
+    why = np.where(prompts.is_null().to_numpy(), "it has no prompt", "no real image has its prompt")
+    return _pairs("same_prompt", real, synthetic, index, why, notes, count=True)
+
+
+def same_id(real: Manifest, synthetic: Manifest, stem: str = SYNTHETIC_STEM) -> Pairs:
+    """Each synthetic image with the real image that its file name names, as `SyntheticImg_<id>.png` of SynthCheX-75K.
+
+    stem: a regular expression that the file name without its suffix must match in full; its first group must be the
+    sample_id of a real image or the name of its file without suffix. Seeds are null unless the table or the names have
+    them. Raises ConfigError for an expression without a group.
+    """
+    try:
+        fits = re.compile(stem)
+    except re.error as error:
+        raise ConfigError(f"pairs: {stem!r} is no regular expression ({error}).") from None
+    if not fits.groups:
+        raise ConfigError(f"pairs: {stem!r} has no group. Put the part that is the id in parentheses.")
+    matches = [None if name is None else fits.fullmatch(name) for name in stems(synthetic)]
+    names = pa.array([match[1] if match else None for match in matches], pa.string())
+    why = np.full(len(synthetic), "its file name is that of no real image", dtype=object)
+    return _pairs("same_id", real, synthetic, resolve(names, real), why, [], count=False)
+
+
+def given(table: pa.Table, real: Manifest, synthetic: Manifest, where: str) -> Pairs:
+    """The pairs of a table: real_id, synthetic_id, and prompt_id and seed if it has them.
+
+    Pairs of rejected images, and of images that the run leaves out (`limit`), are left out and counted. Raises
+    ManifestError for a missing column, an empty cell, an id of neither set and a pair given twice.
+    """
+    for name in ("real_id", "synthetic_id"):
+        if name not in table.column_names:
+            raise ManifestError(f"{where}: has no column {name!r}. {nearest(name, table.column_names)}")
+    ids = [checked_ids(as_text(table[f"{each.origin}_id"]), each, where) for each in (real, synthetic)]
+    both = codes(ids[0]).astype(np.int64) * max(1, len(table)) + codes(ids[1])
+    _, first, inverse = np.unique(both, return_index=True, return_inverse=True)
+    repeated = np.flatnonzero(first[inverse] != np.arange(len(both)))
+    if len(repeated):
+        row, earlier = int(repeated[0]), int(first[inverse[repeated[0]]])
+        raise ManifestError(
+            f"{where}: {len(repeated)} of {len(table)} pairs repeat, first {ids[0][row].as_py()!r} with "
+            f"{ids[1][row].as_py()!r} (data rows {earlier + 1} and {row + 1}). Keep one row of each."
+        )
+    notes = []
+    prompts = as_text(table["prompt_id"]) if "prompt_id" in table.column_names else ids[0]
+    prompts = pc.call_function("coalesce", [prompts, ids[0]])
+    if any(is_in(prompts, each.table["prompt"]).any() for each in (real, synthetic)):
+        notes.append(f"column prompt_id of {basename(where)} holds prompts; the first real_id of each stands for it")
+        _, start, group = np.unique(codes(prompts), return_index=True, return_inverse=True)
+        prompts = ids[0].take(pa.array(start[group]))
+    seeds = as_text(table["seed"]) if "seed" in table.column_names else pa.nulls(len(table), pa.string())
+    whole = pa.table([*ids, prompts, seeds], schema=SCHEMA)
+    used = is_in(ids[0], real.table["sample_id"]) & is_in(ids[1], synthetic.table["sample_id"])
+    if not used.all():
+        notes.append(f"{int((~used).sum())} of {len(table)} pairs name an image that was rejected or left out")
+    whole = whole.filter(pa.array(used))
+    alone = ~is_in(synthetic.table["sample_id"], whole["synthetic_id"])
+    why = np.full(
+        len(synthetic), "the table of pairs does not name it, or with an image that is not used", dtype=object
+    )
+    return _finish("given", whole, _unpaired(synthetic.table["sample_id"], alone, why), notes, len(synthetic))
+
+
+def restrict(pairs: Pairs, real_ids: Iterable[str], synthetic_ids: Iterable[str]) -> Pairs:
+    """The pairs whose two images are among the ids given, those that could be read; a note counts what was lost."""
+    real_there, synthetic_there = (
+        is_in(pairs.table[column], pa.array(list(ids), pa.string()))
+        for column, ids in (("real_id", real_ids), ("synthetic_id", synthetic_ids))
+    )
+    keep = real_there & synthetic_there
+    if keep.all():
+        return pairs
+    table = pairs.table.filter(pa.array(keep))
+    lost = pairs.table.filter(pa.array(~keep))
+    n_prompts = int((~is_in(lost["prompt_id"].unique(), table["prompt_id"])).sum())
+    tail = f"; {n_prompts} prompts lost all their pairs" if n_prompts else ""
+    n_real, n_synthetic = (
+        len(pairs.table[column].filter(pa.array(~there)).unique())
+        for column, there in (("real_id", real_there), ("synthetic_id", synthetic_there))
+    )
+    note = (
+        f"{len(lost)} of {len(pairs)} pairs lost with {n_real} real and {n_synthetic} synthetic images rejected{tail}"
+    )
+    why = np.where(synthetic_there, "the real image of its pair was rejected", "it was rejected")[~keep]
+    alone = ~is_in(lost["synthetic_id"], table["synthetic_id"])
+    once = np.zeros(len(lost), dtype=bool)
+    once[np.unique(codes(lost["synthetic_id"]), return_index=True)[1]] = True
+    unpaired = pa.concat_tables([pairs.unpaired, _unpaired(lost["synthetic_id"], alone & once, why)])
+    usual = _usual(pairs.table)
+    notes = [*(line for line in pairs.notes if line != _lacking(pairs.table, usual)), note, _lacking(table, usual)]
+    return replace(pairs, table=table, unpaired=unpaired, notes=tuple(line for line in notes if line))
+
+
+def other_patients(
+    pairs: Pairs, real: Manifest, rng: np.random.Generator, among: Iterable[str] | None = None
+) -> tuple[Pairs | None, str]:
+    """The floor: each pair with a real image of another patient, drawn at random, in place of the synthetic one.
+
+    Prompts and seeds stay, so a maximum over seeds is one over as many images. No image comes twice within a prompt
+    unless there are fewer than it needs. among: sample_ids that may be drawn, by default all of the real set.
+    (None, the reason) when the real set names no patients or all its images are of one.
+    """
+    subjects = real.table["subject_id"]
+    known = subjects.is_valid().to_numpy()
+    if not known.any():
+        return None, f"the real set {real.name!r} names no patients"
+    patients = codes(subjects)
+    allowed = known if among is None else known & is_in(real.table["sample_id"], pa.array(list(among), pa.string()))
+    pool = np.flatnonzero(allowed)
+    pool = pool[np.argsort(patients[pool], kind="stable")]
+    own = index_in(pairs.table["real_id"], real.table["sample_id"])
+    low, high = (np.searchsorted(patients[pool], patients[own], side) for side in ("left", "right"))
+    usable = (own >= 0) & known[own] & (high - low < len(pool))
+    if not usable.any():
+        return None, f"the real set {real.name!r} has no image of another patient to draw"
+    table = pairs.table.filter(pa.array(usable))
+    picked = pool[draw_outside(codes(table["prompt_id"]), low[usable], high[usable], len(pool), rng)]
+    table = table.set_column(1, "synthetic_id", real.table["sample_id"].take(pa.array(picked)))
+    n_lost = len(pairs) - len(table)
+    notes = (f"{n_lost} of {len(pairs)} pairs have no floor: the patient of the real image is not known",)
+    return Pairs("other_patients", table, UNPAIRED_SCHEMA.empty_table(), notes if n_lost else ()), ""
+
+
+def _none(synthetic: Manifest, note: str) -> Pairs:
+    why = np.full(len(synthetic), "no pairs were made", dtype=object)
+    alone = np.ones(len(synthetic), dtype=bool)
+    unpaired = _unpaired(synthetic.table["sample_id"], alone, why)
+    return Pairs("none", SCHEMA.empty_table(), unpaired, (note,))
+
+
+def _pairs(
+    how: str, real: Manifest, synthetic: Manifest, index: np.ndarray, why: np.ndarray, notes: list[str], *, count: bool
+) -> Pairs:
+    """The pairs of the synthetic images with the real rows at `index`; -1 leaves one unpaired for the reason in `why`.
+
+    count: number the images of a prompt where neither a column nor the file names say the seed.
+    """
+    rows = np.flatnonzero(index >= 0)
+    prompts = real.table["sample_id"].take(pa.array(index[rows]))
+    ids = synthetic.table["sample_id"]
+    columns = [prompts, ids.take(pa.array(rows)), prompts, _seeds(synthetic, rows, codes(prompts), count)]
+    unpaired = _unpaired(ids, index < 0, why)
+    return _finish(how, pa.table(columns, schema=SCHEMA), unpaired, notes, len(synthetic))
+
+
+def _seeds(synthetic: Manifest, rows: np.ndarray, groups: np.ndarray, count: bool) -> pa.Array | pa.ChunkedArray:
+    """The seed of each image at `rows`: of the column, else of the file names, else counted within `groups` or null."""
+    if "seed" in synthetic.table.column_names:
+        seeds = as_text(synthetic.table["seed"]).take(pa.array(rows))
+        if seeds.null_count < len(seeds):
+            return seeds
+    found = [re.search(_SEED_SUFFIX, name or "") for name in np.array(stems(synthetic), dtype=object)[rows]]
+    if found and all(found):
+        return pa.array([match["seed"] for match in found if match], pa.string())
+    if not count:
+        return pa.nulls(len(rows), pa.string())
+    order = np.argsort(groups, kind="stable")
+    number = np.empty(len(rows), dtype=np.int64)
+    number[order] = np.arange(len(rows)) - np.searchsorted(groups[order], groups[order])
+    return pa.array(number).cast(pa.string())
+
+
+def _finish(how: str, table: pa.Table, unpaired: pa.Table, notes: Sequence[str], n_synthetic: int) -> Pairs:
+    """Sorted pairs with the notes every way of pairing has: what is unpaired, what lacks seeds or repeats them."""
+    table = table.sort_by([("prompt_id", "ascending"), ("synthetic_id", "ascending"), ("real_id", "ascending")])
+    table = table.combine_chunks()
+    notes = list(notes)
+    for reason in unpaired["reason"].unique().to_pylist():
+        ids = unpaired.filter(pc.field("reason") == reason)["synthetic_id"]
+        first = ", ".join(ids[:_SHOWN].to_pylist())
+        notes.append(f"{len(ids)} of {n_synthetic} synthetic images are in no pair: {reason}; first {first}")
+    notes.append(_lacking(table, _usual(table)))
+    seeded = table.filter(table["seed"].is_valid())
+    keys = seeded.select(["prompt_id", "real_id", "seed"]).group_by(["prompt_id", "real_id", "seed"], use_threads=False)
+    repeats = keys.aggregate([([], "count_all")])
+    n_repeats = len(repeats.filter(pc.field("count_all") > 1)["prompt_id"].unique())
+    if n_repeats:
+        notes.append(f"{n_repeats} prompts name a seed more than once: fewer independent images than pairs")
+    return Pairs(how, table, unpaired, tuple(line for line in notes if line))
+
+
+def _unpaired(ids: pa.ChunkedArray, alone: np.ndarray, why: np.ndarray) -> pa.Table:
+    reasons = pa.array([str(reason) for reason in why[alone]], pa.string())
+    return pa.table([ids.filter(pa.array(alone)), reasons], schema=UNPAIRED_SCHEMA)
+
+
+def _usual(table: pa.Table) -> int:
+    """The number of pairs that most prompts have; the larger of two that are equally common."""
+    if not len(table):
+        return 0
+    prompts_with = np.bincount(np.bincount(codes(table["prompt_id"])))
+    return int(np.flatnonzero(prompts_with == prompts_with.max())[-1])
+
+
+def _lacking(table: pa.Table, usual: int) -> str:
+    """A line when some prompts have fewer pairs than `usual`, with the first of them; "" when none has."""
+    if not len(table):
+        return ""
+    prompts = codes(table["prompt_id"])
+    counts = np.bincount(prompts)
+    short = np.flatnonzero(counts < usual)
+    if not len(short):
+        return ""
+    first = table["prompt_id"][int(np.argmax(prompts == short[0]))].as_py()
+    return (
+        f"{len(short)} of {len(counts)} prompts lack seeds: {usual} expected, "
+        f"{counts[short[0]]} found first at {first!r}"
+    )

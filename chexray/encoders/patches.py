@@ -1,0 +1,74 @@
+"""Weight-free encoder of local structure: greys of small patches, each brought to its own zero and its own scale."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from chexray.encoders.base import EncoderSpec
+from chexray.encoders.options import Option, read_options
+from chexray.encoders.pixels import cell_means, refuse_weights
+from chexray.errors import ConfigError
+
+CONTRAST_FLOOR = 0.02
+"""Greys on [0, 1], about 5 of 255: a patch that varies less is air or noise and is not blown up to full contrast."""
+
+
+class Patches:
+    """Locally normalised greys: small patches of a coarse grid, each centred and scaled; no weights, no torch.
+
+    features: side * side values, patch after patch from the top left, inside a patch row by row. The image is averaged
+    over side x side cells (as in `pixels`) on [0, 1] and cut into patches of patch x patch cells; each becomes
+    (x - mean) / sqrt(variance + 0.02^2). A copy stays near whatever was done to brightness and contrast, of the whole
+    image or smoothly across it, and two chests that merely share a silhouette do not. A mirrored copy is far away.
+    `precision` is accepted and has no meaning: the arithmetic is float64.
+    """
+
+    name: ClassVar[str] = "patches"
+    code_version: ClassVar[int] = 1
+    allowed: ClassVar[dict[str, Option]] = {"side": Option(32, int), "patch": Option(8, int)}
+
+    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
+        refuse_weights(self.name, weights, precision)
+        self.options = read_options(self.name, self.allowed, options)
+        self.side, self.patch = self.options["side"], self.options["patch"]
+        if not 1 <= self.side <= 256:
+            raise ConfigError(f"patches: side is {self.side}; expected 1 to 256 cells.")
+        if self.patch < 2 or self.side % self.patch:
+            raise ConfigError(
+                f"patches: side {self.side} is not a multiple of patch {self.patch}, or a patch has one cell. "
+                "Use patches of at least 2 cells that fill the grid, such as side: 32, patch: 8."
+            )
+
+    def resolve(self) -> EncoderSpec:
+        """The spec; there is nothing to find."""
+        return EncoderSpec(
+            name=self.name,
+            weights="none",
+            weights_sha256="",
+            revision="",
+            preprocessing=f"area-{self.side}/255/patch-{self.patch}/floor-{CONTRAST_FLOOR}",
+            precision="fp32",
+            outputs={"features": self.side**2},
+            input_shape=(self.side, self.side),
+            input_dtype="float32",
+            code_version=self.code_version,
+            options=dict(self.options),
+        )
+
+    def load(self, device: str) -> None:
+        """Nothing to load, on any device."""
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """(height, width) uint8 to the (side, side) float32 cell means in [0, 1]."""
+        return (cell_means(image, self.side) / 255).astype(np.float32)
+
+    def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """The normalised patches of each image in one row."""
+        count, across, patch = len(batch), self.side // self.patch, self.patch
+        blocks = batch.astype(np.float64).reshape(count, across, patch, across, patch).swapaxes(2, 3)
+        cells = np.ascontiguousarray(blocks).reshape(count, across**2, patch**2)
+        centred = cells - cells.mean(-1, keepdims=True)
+        scale = np.sqrt((centred**2).mean(-1, keepdims=True) + CONTRAST_FLOOR**2)
+        return {"features": (centred / scale).astype(np.float32).reshape(count, self.side**2)}

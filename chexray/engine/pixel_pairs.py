@@ -1,0 +1,230 @@
+"""Pixel distances between real images and what was generated from their prompts, on Ray tasks.
+
+    <root>/pixel-distances/<key>/chunk-00000.parquet     pair, distance, wrapped, code, detail, transient
+
+The file is the commit. Pixels are compared as radiographs of 512x512: greyscale bytes, resized with Pillow's bicubic if
+they are of another size. Each real image is decoded once, whatever the number of its generations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from chexray.data.images import Reject, load_images
+from chexray.encoders.resize import PILLOW, pil_resize
+from chexray.engine.progress import Progress
+from chexray.engine.tasks import as_they_finish
+from chexray.engine.worker import ALL_UNAVAILABLE
+from chexray.errors import RunFailed, StorageError
+from chexray.stats.pixel_distance import pixel_rms, wrapped_pixel_rms
+from chexray.storage import Storage, basename, join
+
+SIDE = 512
+CHUNK_IMAGES = 256
+"""Images of a chunk, 2 to 5 s of one core; a prompt with more of them is a chunk of its own."""
+
+BATCH = 32
+"""Images fetched and decoded at once; as soon as they are 512x512 the decoded ones are let go."""
+
+SMALL_IMAGES = 64
+"""Images below which the work is done in this process: less than a worker needs to start."""
+
+PIXELS_VERSION = 1
+
+Image = tuple[str, str]
+"""image_key and uri."""
+Group = tuple[Image, Sequence[Image]]
+"""A real image and the images generated from its prompt."""
+
+SCHEMA = pa.schema(
+    [
+        ("pair", pa.int64()),
+        ("distance", pa.float64()),
+        ("wrapped", pa.float64()),
+        ("code", pa.string()),
+        ("detail", pa.string()),
+        ("transient", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PixelDistances:
+    """One entry a pair, in the order of the groups and of the generations within them.
+
+    distance: (n,) float64, RMS in grey levels 0..255, NaN where the pair has a reject. wrapped: upstream's wrong value
+    for the same pairs, if it was asked for. rejects: {pair: why}, where either image could not be read.
+    """
+
+    distance: np.ndarray
+    wrapped: np.ndarray | None
+    rejects: dict[int, Reject]
+
+
+def pixel_distances(
+    groups: Sequence[Group],
+    *,
+    root: str,
+    storage: Storage,
+    workers: int,
+    max_pixels: int,
+    io_threads: int,
+    wrapped: bool,
+    progress: Progress,
+) -> PixelDistances:
+    """The pixel distance of every pair, from what is committed and from what is decoded now.
+
+    Progress counts images to decode. Pairs rejected for a passing reason are tried again by the next call.
+    Raises StorageError when a whole batch is unavailable or a chunk is broken, RunFailed when a pair is missing.
+    """
+    chunks = _chunks(groups)
+    folder = join(root, "pixel-distances", _key(groups))
+    uris = {i: join(folder, f"chunk-{i:05d}.parquet") for i in range(len(chunks))}
+    found = _committed(folder, uris, storage)
+    pending = [i for i in range(len(chunks)) if i not in found or any(found[i]["transient"].to_pylist())]
+    if pending:
+        progress.total = sum(chunks[i].n_images for i in pending)
+        items = ((chunks[i], uris[i], storage, max_pixels, io_threads) for i in pending)
+        here = progress.total < SMALL_IMAGES
+        for n_images, n_rejected in as_they_finish(_measure, items, workers=workers, what="pixel distances", here=here):
+            progress.advance(n_images, n_rejected)
+        progress.close()
+        found |= _committed(folder, {i: uris[i] for i in pending}, storage)
+    return _collect(list(found.values()), sum(len(generated) for _, generated in groups), wrapped, folder)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Consecutive groups; `first` is the number of their first pair."""
+
+    first: int
+    groups: list[Group]
+
+    @property
+    def n_images(self) -> int:
+        return sum(1 + len(generated) for _, generated in self.groups)
+
+    def images(self) -> Iterator[tuple[str, bool]]:
+        """uri, and whether it is the real image of the generations that follow."""
+        for real, generated in self.groups:
+            yield real[1], True
+            yield from ((uri, False) for _, uri in generated)
+
+
+def _chunks(groups: Sequence[Group]) -> list[_Chunk]:
+    chunks: list[_Chunk] = []
+    n_pairs, n_images = 0, CHUNK_IMAGES
+    for group in groups:
+        size = 1 + len(group[1])
+        if size == 1:
+            continue
+        if n_images + size > CHUNK_IMAGES:
+            chunks.append(_Chunk(n_pairs, []))
+            n_images = 0
+        chunks[-1].groups.append(group)
+        n_pairs, n_images = n_pairs + size - 1, n_images + size
+    return chunks
+
+
+def _key(groups: Sequence[Group]) -> str:
+    """16 hex digits over the images, how they are paired and cut, and what is done to them."""
+    digest = hashlib.blake2b(f"{PIXELS_VERSION} {SIDE} {CHUNK_IMAGES} {PILLOW}".encode(), digest_size=8)
+    for (key, _), generated in groups:
+        digest.update("\0".join(["", key, *(other for other, _ in generated), ""]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _committed(folder: str, uris: dict[int, str], storage: Storage) -> dict[int, pa.Table]:
+    """{number of the chunk: its table} for those that are committed."""
+    there = {basename(stat.uri) for stat in storage.list(folder)}
+    present = [(i, uri) for i, uri in uris.items() if basename(uri) in there]
+
+    def read(uri: str) -> pa.Table:
+        try:
+            return storage.read_parquet(uri, SCHEMA.names)
+        except StorageError as error:
+            if error.transient:
+                raise
+            raise StorageError(f"{error} Delete it and run the same command again; only it will be redone.") from None
+
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip((i for i, _ in present), pool.map(read, [uri for _, uri in present]), strict=True))
+
+
+def _collect(tables: list[pa.Table], n: int, wrapped: bool, folder: str) -> PixelDistances:
+    distance, upstream = np.full(n, np.nan), np.full(n, np.nan)
+    rejects: dict[int, Reject] = {}
+    seen = np.zeros(n, np.int64)
+    for table in tables:
+        pairs = table["pair"].to_numpy()
+        seen[pairs] += 1
+        distance[pairs], upstream[pairs] = table["distance"].to_numpy(), table["wrapped"].to_numpy()
+        for row in table.select(["pair", "code", "detail", "transient"]).to_pylist():
+            if row["code"]:
+                rejects[row["pair"]] = Reject(row["code"], row["detail"], row["transient"])
+    if np.any(seen != 1):
+        raise RunFailed(
+            f"{folder} holds {int((seen == 1).sum())} of {n} pixel distances. Run the same command again to resume; "
+            "if that fails too, delete this folder."
+        )
+    return PixelDistances(distance, upstream if wrapped else None, rejects)
+
+
+def _measure(chunk: _Chunk, uri: str, storage: Storage, max_pixels: int, io_threads: int) -> tuple[int, int]:
+    """Commits the distances of a chunk to `uri`; returns how many images it has and how many pairs were rejected."""
+    rows = []
+    real: np.ndarray | Reject = Reject("not_found", "a group begins with its real image")
+    for image, is_real in _prepared(chunk, storage, max_pixels, io_threads):
+        if is_real:
+            real = replace(image, detail=f"the real image: {image.detail}") if isinstance(image, Reject) else image
+            continue
+        row: dict[str, object] = {"pair": chunk.first + len(rows), "distance": math.nan, "wrapped": math.nan}
+        if isinstance(real, Reject):
+            row |= asdict(real)
+        elif isinstance(image, Reject):
+            row |= asdict(image)
+        else:
+            row |= {"distance": pixel_rms(real, image), "wrapped": wrapped_pixel_rms(real, image), "transient": False}
+        rows.append(row)
+    storage.write_parquet(uri, pa.Table.from_pylist(rows, SCHEMA))
+    return chunk.n_images, sum("code" in row for row in rows)
+
+
+def _prepared(
+    chunk: _Chunk, storage: Storage, max_pixels: int, io_threads: int
+) -> Iterator[tuple[np.ndarray | Reject, bool]]:
+    """Each image of a chunk as (SIDE, SIDE) uint8 or a Reject, the next batch decoded while one is compared."""
+    images = list(chunk.images())
+
+    def load(start: int) -> list[np.ndarray | Reject]:
+        uris = [uri for uri, _ in images[start : start + BATCH]]
+        loaded = load_images(uris, storage, threads=io_threads, max_pixels=max_pixels)
+        if len(uris) >= ALL_UNAVAILABLE and all(isinstance(image, Reject) and image.transient for image in loaded):
+            raise StorageError(
+                f"{uris[0]} and the {len(uris) - 1} images after it are unavailable. What is compared so far is kept: "
+                "run the same command again when the storage answers.",
+                transient=True,
+            )
+        return [image if isinstance(image, Reject) else _fit(image) for image in loaded]
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(load, 0)
+        for start in range(0, len(images), BATCH):
+            batch = ahead.result()
+            if start + BATCH < len(images):
+                ahead = pool.submit(load, start + BATCH)
+            yield from zip(batch, (is_real for _, is_real in images[start : start + BATCH]), strict=True)
+
+
+def _fit(image: np.ndarray) -> np.ndarray | Reject:
+    try:
+        return pil_resize(image, SIDE, SIDE, "bicubic")
+    except (ValueError, MemoryError, OverflowError) as error:
+        return Reject("unpreparable", f"cannot be resized to {SIDE}x{SIDE}: {str(error)[:200]}")

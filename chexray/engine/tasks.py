@@ -1,0 +1,72 @@
+"""Pieces of work as Ray tasks that commit what they find: bounded in flight, bounded in retries, errors as themselves.
+
+A piece that was committed is never given out again, so a piece may run twice but never count twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from chexray.errors import ChexrayError, RunFailed
+
+MAX_RETRIES = 3
+"""New tries of a task whose worker was lost. What a task raises itself is no reason for another."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An expected error as data: raised, Ray would wrap it and print its traceback."""
+
+    error: ChexrayError
+
+
+def as_they_finish(
+    fn: Callable[..., Any], items: Iterable[tuple[Any, ...]], *, workers: int, what: str, here: bool = False
+) -> Iterator[Any]:
+    """Yields fn(*item) for every item, in the order in which they finish; at most 2 * workers are in flight, and no
+    item is asked for before its turn.
+
+    here: in this process, one after the other, for work that is smaller than the start of a worker. Otherwise an item
+    may hold references of ray.put, which the tasks receive as the values. what: names the stage in an error.
+
+    Raises the ChexrayError that a task met, and RunFailed when a worker was lost MAX_RETRIES + 1 times over one item.
+    """
+    if here:
+        yield from (fn(*item) for item in items)
+        return
+    submit = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_guarded).remote
+    waiting = iter(items)
+    flying = [submit(fn, *item) for item in islice(waiting, 2 * workers)]
+    try:
+        while flying:
+            (finished, *_), flying = ray.wait(flying, num_returns=1)
+            try:
+                answer = ray.get(finished)
+            except RayTaskError:
+                raise
+            except RayError as error:
+                raise RunFailed(
+                    f"{what}: a worker process was lost {MAX_RETRIES + 1} times over the same piece of work "
+                    f"({type(error).__name__}), most often for lack of memory. Lower ray.num_cpus, or give the workers "
+                    "more memory, and run the same command again: what is committed stays."
+                ) from None
+            if isinstance(answer, _Failure):
+                raise answer.error
+            flying += [submit(fn, *item) for item in islice(waiting, 1)]
+            yield answer
+    finally:
+        for task in flying:
+            ray.cancel(task)
+
+
+def _guarded(fn: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return fn(*arguments)
+    except ChexrayError as error:
+        return _Failure(error)

@@ -1,0 +1,207 @@
+"""Reads manifests, finds weights and builds metrics: a config in, a checked plan out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from chexray.config import EncoderConfig, MetricConfig, RunConfig, SetConfig, StorageConfig
+from chexray.data import manifest as manifests
+from chexray.data import pairs as pairing
+from chexray.data.manifest import Manifest
+from chexray.data.pairs import Pairs
+from chexray.data.sources import infer
+from chexray.data.subsets import deduplicate_prompts, expand, inherit_by_prompt
+from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.errors import ConfigError
+from chexray.metrics.base import Metric
+from chexray.plan.plan import FIDELITY, PRIVACY, Plan
+from chexray.plan.roles import PrivacyRoles, privacy_roles
+from chexray.protocols import Protocol, merged, protocol
+from chexray.registry import find
+from chexray.storage import Storage, absolute, basename, join
+
+HASH = "perceptual_hash"
+"""The encoder that finds duplicates; the privacy suite brings it along when the config names none of its kind."""
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """The plan of a config. Raises a ChexrayError that says what to change."""
+    preset = protocol(config.protocol)
+    storage = make_storage(config.storage)
+    metrics = _metrics(config.metrics, preset) if FIDELITY in config.suite else {}
+    given = {"real": config.real, "training": config.training, "heldout": config.heldout}
+    chosen = {role: item for role, item in given.items() if item is not None}
+    names = _set_names([*chosen.items(), *(("synthetic", item) for item in config.synthetic)])
+    encoders, suites_of = _encoders(config, preset, storage)
+    real = {
+        role: _manifest(item, name, "real", config, storage)
+        for (role, item), name in zip(chosen.items(), names, strict=False)
+    }
+    synthetic = [
+        _manifest(item, name, "synthetic", config, storage)
+        for item, name in zip(config.synthetic, names[len(chosen) :], strict=True)
+    ]
+    # Labels come from all real rows of a prompt, so inherit before any row is left out.
+    for source in dict.fromkeys(role for role in ("real", "training") if role in real):
+        synthetic = [inherit_by_prompt(item, real[source], mode=preset.inherit) for item in synthetic]
+    training, heldout = _learned_from(real) if PRIVACY in config.suite else (None, None)
+    reference = real["real"]
+    if preset.deduplicate_real_prompts and FIDELITY in config.suite:
+        reference = deduplicate_prompts(reference)
+        # Privacy still searches every image: the two are then different sets.
+        everything = replace(real["real"], name=f"{reference.name}-all") if reference is not real["real"] else reference
+        training, heldout = (everything if each is real["real"] else each for each in (training, heldout))
+    roles = privacy_roles(config.privacy, {k: v for k, v in encoders.items() if PRIVACY in suites_of[k]})
+    subsets = expand(config.subsets, reference, synthetic) if FIDELITY in config.suite else []
+    plan = Plan(
+        config, preset, storage, reference, tuple(synthetic), encoders, suites_of, metrics, tuple(subsets),
+        training, heldout, roles, _pairs(config, training, synthetic, storage), _remarks(config, roles),
+    )  # fmt: skip
+    _check_metrics(plan)
+    return plan
+
+
+def _learned_from(real: dict[str, Manifest]) -> tuple[Manifest, Manifest | None]:
+    """(training, held-out): the real set is the one when no training set is given, else it may be the other."""
+    if "training" in real:
+        return real["training"], real.get("heldout", real["real"])
+    return real["real"], real.get("heldout")
+
+
+def _pairs(
+    config: RunConfig, training: Manifest | None, synthetic: Sequence[Manifest], storage: Storage
+) -> dict[str, Pairs]:
+    """{synthetic set: its pairs}; a table of pairs serves the set it names, so it goes with a single one."""
+    if training is None:
+        return {}
+    how = config.privacy.pairs
+    path = None if how in pairing.HOW else how
+    if path is not None and len(synthetic) > 1:
+        raise ConfigError(
+            f"privacy.pairs names one table, {path}, for {len(synthetic)} synthetic sets. Evaluate them one by one."
+        )
+    return {item.name: pairing.build("given" if path else how, training, item, storage, path) for item in synthetic}
+
+
+def _remarks(config: RunConfig, roles: PrivacyRoles) -> tuple[str, ...]:
+    if PRIVACY not in config.suite:
+        return ()
+    remarks = []
+    if not roles.reid:
+        remarks.append("no re-identification: give --reid-weights, or an encoder such as siamese_reid")
+    if config.training is None and config.heldout is None:
+        remarks.append(
+            "no held-out real images: the search for copies takes its null from the training patients themselves; "
+            "give --heldout for the sharper one"
+        )
+    if config.suite == [PRIVACY] and config.training is not None and config.heldout is not None:
+        remarks.append("the real set is not used: privacy reads training and heldout")
+    return tuple(remarks)
+
+
+def _check_metrics(plan: Plan) -> None:
+    if not plan.has(FIDELITY):
+        return
+    labels = list(plan.encoders_of(FIDELITY))
+    if not labels:
+        raise ConfigError("the fidelity suite has no encoder: all of them are for privacy. Add rad_dino or pixels.")
+    used = {key for label in labels for key in plan.metrics_of(label)}
+    for key, metric in plan.metrics.items():
+        if key not in used:
+            raise ConfigError(
+                f"metric {key!r} needs {metric.requires!r}, which none of the encoders "
+                f"({', '.join(labels)}) gives. Add inception_v3, or drop the metric."
+            )
+
+
+def make_storage(config: StorageConfig) -> Storage:
+    settings: dict[str, Any] = config.model_dump(exclude={"key", "secret", "token"})
+    for name, value in (("key", config.key), ("secret", config.secret), ("token", config.token)):
+        settings[name] = value.get_secret_value() if value else None
+    return Storage(**settings)
+
+
+def _set_names(items: Sequence[tuple[str, SetConfig]]) -> list[str]:
+    """A name for each (role, set), distinct."""
+    names = [
+        item.name or basename(str(item.options.get("path", "")).rstrip("/")).split(".")[0] or item.source or role
+        for role, item in items
+    ]
+    if len(set(names)) < len(names):
+        double = max(names, key=names.count)
+        raise ConfigError(f"two sets are called {double!r}: give each its own `name`.")
+    return names
+
+
+def _checked(cls: Any, options: dict[str, Any], what: str) -> Any:
+    """An instance of a dataclass from config options; unknown or missing options are ConfigErrors."""
+    if isinstance(cls, type) and is_dataclass(cls):
+        known = [item.name for item in fields(cls) if item.init]
+        for key in options:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known) or 'none'}."
+                raise ConfigError(f"{what} has no option {key!r}. {hint}")
+    try:
+        return cls(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{what}: {error}. Options given: {', '.join(options) or 'none'}.") from None
+
+
+def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storage: Storage) -> Manifest:
+    options = item.options
+    kind = item.source or infer(str(options.get("path", "")), storage)
+    if kind == "phantom" and "path" not in options:
+        options["path"] = join(absolute(config.output), "phantoms", name)
+    source = _checked(find("sources", kind), options, f"source {kind!r} of set {name!r}")
+    return manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
+
+
+def _encoders(
+    config: RunConfig, preset: Protocol, storage: Storage
+) -> tuple[dict[str, tuple[Encoder, EncoderSpec]], dict[str, tuple[str, ...]]]:
+    """{label: (encoder, spec)} and {label: the suites of this run that read it}."""
+    encoders: dict[str, tuple[Encoder, EncoderSpec]] = {}
+    suites_of: dict[str, tuple[str, ...]] = {}
+    for item in config.encoders:
+        encoder = _encoder(item, preset, storage, for_privacy=_asked(item, config) == [PRIVACY])
+        only_privacy = hasattr(encoder, "scorer") or hasattr(encoder, "mirror_signs")
+        suites = [suite for suite in _asked(item, config) if suite == PRIVACY or not only_privacy]
+        if not suites:
+            raise ConfigError(
+                f"encoder {item.label!r} has no use in suite {', '.join(config.suite)}. Drop it, or add its suite "
+                f"({PRIVACY if only_privacy else ', '.join(item.suites or [])})."
+            )
+        encoders[item.label] = (encoder, encoder.resolve())
+        suites_of[item.label] = tuple(suites)
+    has_hash = any(hasattr(encoder, "mirror_signs") for encoder, _ in encoders.values())
+    if PRIVACY in config.suite and config.privacy.duplicates and not has_hash:
+        encoder = find("encoders", HASH)()
+        encoders[HASH] = (encoder, encoder.resolve())
+        suites_of[HASH] = (PRIVACY,)
+    return encoders, suites_of
+
+
+def _asked(item: EncoderConfig, config: RunConfig) -> list[str]:
+    return [suite for suite in config.suite if item.suites is None or suite in item.suites]
+
+
+def _encoder(item: EncoderConfig, preset: Protocol, storage: Storage, *, for_privacy: bool) -> Any:
+    options = (preset.privacy_encoder_options if for_privacy else preset.encoder_options).get(item.name, {})
+    options = merged(dict(options), item.options, what=item.name, protocol_name=preset.name)
+    given = {"weights": item.weights} if item.weights else {}
+    cls = find("encoders", item.name)
+    return _checked(cls, {**options, **given, "precision": item.precision, "storage": storage}, item.name)
+
+
+def _metrics(items: Sequence[MetricConfig], preset: Protocol) -> dict[str, Metric]:
+    metrics: dict[str, Metric] = {}
+    for item in items:
+        fixed = preset.metric_options.get(item.name, {})
+        options = merged(fixed, item.options, what=item.name, protocol_name=preset.name)
+        key = item.name if item.name not in metrics else f"{item.name}#{len(metrics)}"
+        metrics[key] = _checked(find("metrics", item.name), options, f"metric {item.name!r}")
+    return metrics

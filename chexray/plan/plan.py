@@ -1,0 +1,158 @@
+"""What a plan holds and what follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from chexray.config import RunConfig
+from chexray.data.manifest import Manifest
+from chexray.data.pairs import Pairs
+from chexray.data.subsets import Subset
+from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.metrics.base import Metric
+from chexray.plan.roles import PrivacyRoles
+from chexray.protocols import Protocol
+from chexray.storage import Storage, absolute, join
+
+FIDELITY, PRIVACY = "fidelity", "privacy"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run.
+
+    encoders: {label: (encoder, spec)}; suites_of: {label: the suites that read it}; metrics: {key: metric}.
+    real: what fidelity compares with. training, heldout: what privacy searches, and its null; None where there is none.
+    roles: which encoder does what for privacy. pairs: {synthetic set: which image is held against which real one}.
+    remarks: lines to show the user.
+    """
+
+    config: RunConfig
+    protocol: Protocol
+    storage: Storage
+    real: Manifest
+    synthetic: tuple[Manifest, ...]
+    encoders: dict[str, tuple[Encoder, EncoderSpec]]
+    suites_of: dict[str, tuple[str, ...]]
+    metrics: dict[str, Metric]
+    subsets: tuple[Subset, ...]
+    training: Manifest | None = None
+    heldout: Manifest | None = None
+    roles: PrivacyRoles = field(default_factory=PrivacyRoles)
+    pairs: dict[str, Pairs] = field(default_factory=dict)
+    remarks: tuple[str, ...] = field(default=())
+
+    def has(self, suite: str) -> bool:
+        """Whether the run computes this suite."""
+        return suite in self.config.suite
+
+    def encoders_of(self, suite: str) -> dict[str, tuple[Encoder, EncoderSpec]]:
+        """The encoders that a suite of this run reads."""
+        return {label: pair for label, pair in self.encoders.items() if suite in self.suites_of[label]}
+
+    def sets_of(self, suite: str) -> tuple[Manifest, ...]:
+        """The sets that a suite of this run reads, real ones first."""
+        if not self.has(suite):
+            return ()
+        real = (self.real,) if suite == FIDELITY else (self.training, self.heldout)
+        return (*(manifest for manifest in real if manifest is not None), *self.synthetic)
+
+    @property
+    def sets(self) -> tuple[Manifest, ...]:
+        """Every set of the run, once."""
+        both = (*self.sets_of(FIDELITY), *self.sets_of(PRIVACY))
+        real = [manifest for manifest in both if manifest.origin == "real"]
+        return tuple({manifest.name: manifest for manifest in (*real, *self.synthetic)}.values())
+
+    @property
+    def run_id(self) -> str:
+        """`<name>-<10 hex>`, the hex over config, images and weights: the same question asked again is the same run."""
+        digest = hashlib.blake2b(self.config.fingerprint.encode(), digest_size=5)
+        for part in [manifest.fingerprint for manifest in self.sets]:
+            digest.update(part.encode())
+        for label, (_, spec) in self.encoders.items():
+            digest.update(f"{label}={spec.fingerprint}".encode())
+        return f"{self.config.name}-{digest.hexdigest()}"
+
+    @property
+    def run_uri(self) -> str:
+        return join(absolute(self.config.output), self.run_id)
+
+    @property
+    def store_uri(self) -> str:
+        return absolute(self.config.feature_store or join(absolute(self.config.output), "features"))
+
+    def metrics_of(self, label: str) -> dict[str, Metric]:
+        """The fidelity metrics that make sense on this encoder (the Inception score needs logits)."""
+        if FIDELITY not in self.suites_of[label]:
+            return {}
+        outputs = self.encoders[label][1].outputs
+        return {key: metric for key, metric in self.metrics.items() if {metric.reads, metric.requires} <= set(outputs)}
+
+    @property
+    def images(self) -> dict[str, str]:
+        """{image_key: uri} over all sets in manifest order; an image named twice is encoded once."""
+        images: dict[str, str] = {}
+        for manifest in self.sets:
+            keys, uris = manifest.table["image_key"].to_pylist(), manifest.table["uri"].to_pylist()
+            for key, uri in zip(keys, uris, strict=True):
+                images.setdefault(key, uri)
+        return images
+
+    @property
+    def wanted(self) -> dict[str, set[str]]:
+        """{encoder label: image_keys it must encode}: those of the sets its suites read."""
+        keys = {
+            suite: {key for manifest in self.sets_of(suite) for key in manifest.table["image_key"].to_pylist()}
+            for suite in self.config.suite
+        }
+        return {label: set().union(*(keys[suite] for suite in self.suites_of[label])) for label in self.encoders}
+
+    @property
+    def notes(self) -> list[str]:
+        notes = [*self.protocol.notes, *self.remarks]
+        for manifest in self.sets:
+            notes += [f"{manifest.name}: {note}" for note in manifest.notes]
+            notes += [f"{manifest.name}: {n} rows left out ({why})" for why, n in manifest.excluded.items() if n]
+        notes += [f"{name}: {note}" for name, pairs in self.pairs.items() for note in pairs.notes]
+        return notes
+
+    def describe(self) -> list[str]:
+        """The plan in lines for a person."""
+        suites = ", ".join(self.config.suite)
+        lines = [f"run        {self.run_id}  ({suites}; protocol {self.protocol.name}: {self.protocol.summary})"]
+        for manifest in self.sets:
+            counts = f"{len(manifest):,} images"
+            if len(manifest.rejects):
+                counts += f", {len(manifest.rejects):,} rejected already"
+            lines.append(f"{self._role(manifest):<10} {manifest.name}: {counts}")
+        for label, (_, spec) in self.encoders.items():
+            outputs = ", ".join(f"{name} {width}" for name, width in spec.outputs.items())
+            weights = f"{spec.weights} {spec.weights_sha256[:12]}".strip() if spec.weights_sha256 else spec.weights
+            lines.append(
+                f"encoder    {label}: {outputs}; {spec.preprocessing}; {spec.precision}"
+                + (f"; weights {weights}" if weights else "")
+            )
+            if self.metrics_of(label):
+                lines.append(f"           metrics: {', '.join(self.metrics_of(label))}")
+            if PRIVACY in self.suites_of[label]:
+                lines.append(f"           privacy: {', '.join(self.roles.of(label))}")
+        for name, pairs in self.pairs.items():
+            lines.append(f"pairs      {name}: {len(pairs):,} ({pairs.how})")
+        if self.has(FIDELITY):
+            names = [subset.name for subset in self.subsets]
+            shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+            lines.append(f"subsets    {len(names)}: {shown}")
+            cells = sum(len(self.metrics_of(label)) for label in self.encoders) * len(names) * len(self.synthetic)
+            lines.append(f"results    {cells:,} cells -> {self.run_uri}")
+        else:
+            lines.append(f"results    {self.run_uri}")
+        return lines
+
+    def _role(self, manifest: Manifest) -> str:
+        if manifest is self.training and manifest is not self.real:
+            return "training"
+        if manifest is self.heldout and manifest is not self.real:
+            return "held-out"
+        return manifest.origin

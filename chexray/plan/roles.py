@@ -1,0 +1,47 @@
+"""Which encoder does what in the privacy suite: it follows from what an encoder can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chexray.config import PrivacyConfig
+from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class PrivacyRoles:
+    """Labels of the encoders that score pairs (reid), span a space to search (search), measure the latent distance of
+    pairs (latent), and hash for duplicates."""
+
+    reid: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    latent: tuple[str, ...] = ()
+    duplicates: str | None = None
+
+    def of(self, label: str) -> list[str]:
+        """What an encoder is used for, in words."""
+        held = {
+            "re-identification": self.reid,
+            "search for copies": self.search,
+            "latent distance": self.latent,
+            "duplicates": (self.duplicates,),
+        }
+        return [word for word, labels in held.items() if label in labels]
+
+
+def privacy_roles(config: PrivacyConfig, encoders: Mapping[str, tuple[Encoder, EncoderSpec]]) -> PrivacyRoles:
+    """The roles of the privacy suite's encoders. Raises ConfigError for a label that is none of them."""
+    for key in ("search", "latent"):
+        for label in getattr(config, key) or []:
+            if label not in encoders:
+                raise ConfigError(f"privacy.{key} names {label!r}. Encoders of this suite: {', '.join(encoders)}.")
+    reid = [label for label, (encoder, _) in encoders.items() if hasattr(encoder, "scorer")]
+    hashes = [label for label, (encoder, _) in encoders.items() if hasattr(encoder, "mirror_signs")]
+    spaces = [label for label in encoders if label not in (*reid, *hashes)]
+    search = spaces if config.search is None else config.search
+    trained = [label for label in search if encoders[label][1].weights != "none"]
+    latent = (trained or search) if config.latent is None else config.latent
+    duplicates = hashes[0] if hashes and config.duplicates else None
+    return PrivacyRoles(tuple(reid), tuple(search), tuple(latent), duplicates)

@@ -1,0 +1,118 @@
+"""What a copy may look like when it comes back: small named changes after which a radiograph still shows its patient.
+
+Each takes an image, (h, w) uint8, and a generator of random numbers, and returns a new image of that shape and type.
+Copies planted with them measure what a search or a filter finds (arXiv 2510.01793): a filter that sees only identical
+images is none.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+CROP_SHARE = 0.04
+"""Of each side that a crop takes away."""
+GAINS = (0.8, 1.2)
+GAMMAS = (0.85, 1.15)
+NOISE_SD = 5.0
+"""Grey levels, about the quantum noise of a portable film."""
+DEGREES = (2.0, 3.0)
+JPEG_QUALITY = 50
+
+
+def identity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image itself: what even a search for equal pixels must find."""
+    return _checked(image).copy()
+
+
+def flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Left and right exchanged, as most training pipelines do at random."""
+    return _checked(image)[:, ::-1].copy()
+
+
+def crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """4 % less at each side, resized back."""
+    return _crop(_checked(image), CROP_SHARE)
+
+
+def contrast(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Gain 0.8 or 1.2 about the mean, then gamma 0.85 or 1.15: another window of the same film."""
+    return _contrast(_checked(image), float(rng.choice(GAINS)), float(rng.choice(GAMMAS)))
+
+
+def noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """White noise of 5 grey levels."""
+    return _noise(_checked(image), NOISE_SD, rng)
+
+
+def rotation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """2 to 3 degrees either way about the centre; the border is repeated, so no black wedge gives it away."""
+    degrees = float(rng.uniform(*DEGREES) * rng.choice([-1, 1]))
+    return _rotate(_checked(image), degrees)
+
+
+def jpeg(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Through JPEG of quality 50 and back."""
+    packed = io.BytesIO()
+    Image.fromarray(_checked(image)).save(packed, format="JPEG", quality=JPEG_QUALITY)
+    with Image.open(packed) as back:
+        return np.array(back)
+
+
+def combined(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A little of several at once, at about half strength: crop of 2 %, 1 degree, gain 0.9 or 1.1, noise of 2.5."""
+    turned = _rotate(_crop(_checked(image), CROP_SHARE / 2), float(rng.choice([-1, 1])))
+    return _noise(_contrast(turned, float(rng.choice([0.9, 1.1])), 1.0), NOISE_SD / 2, rng)
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "identity": identity,
+    "flip": flip,
+    "crop": crop,
+    "contrast": contrast,
+    "noise": noise,
+    "rotation": rotation,
+    "jpeg": jpeg,
+    "combined": combined,
+}
+"""By name, in the order in which an audit shows them; a new one is a new entry."""
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"an augmentation takes (h, w) uint8 images, found {image.shape} {image.dtype}")
+    return np.ascontiguousarray(image)
+
+
+def _to_uint8(grey: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def _crop(image: np.ndarray, share: float) -> np.ndarray:
+    height, width = image.shape
+    box = (share * width, share * height, (1 - share) * width, (1 - share) * height)
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, box=box))
+
+
+def _contrast(image: np.ndarray, gain: float, gamma: float) -> np.ndarray:
+    mean = float(image.mean())
+    level = np.clip(mean + gain * (np.arange(256) - mean), 0, 255)
+    return _to_uint8(255 * (level / 255) ** gamma)[image]
+
+
+def _noise(image: np.ndarray, sd: float, rng: np.random.Generator) -> np.ndarray:
+    return _to_uint8(image + np.float32(sd) * rng.standard_normal(image.shape, dtype=np.float32))
+
+
+def _rotate(image: np.ndarray, degrees: float) -> np.ndarray:
+    height, width = image.shape
+    margin = math.ceil(math.hypot(height, width) / 2 * math.sin(math.radians(abs(degrees)))) + 2
+    padded = Image.fromarray(np.pad(image, margin, mode="edge"))
+    turned = np.asarray(padded.rotate(degrees, Image.Resampling.BICUBIC))
+    return np.ascontiguousarray(turned[margin : margin + height, margin : margin + width])

@@ -1,0 +1,211 @@
+"""Exact and near duplicates of images, from digests of their pixels and Hamming distances of perceptual hashes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chexray.metrics.base import Output, Score
+from chexray.metrics.common import nulls
+from chexray.privacy.shares import effective_n, share_interval
+
+OUTPUTS = (
+    Output("duplicates_exact_training", "lower"),
+    Output("duplicates_near_training", "lower"),
+    Output("duplicates_exact_within", "lower"),
+    Output("duplicates_near_within", "lower"),
+)
+EXACT_TRAINING, NEAR_TRAINING, EXACT_WITHIN, NEAR_WITHIN = OUTPUTS
+
+_BLIND_EXACT = "a copy with one changed pixel: see the near duplicates"
+_BLIND_NEAR = "a copy turned, cropped or altered beyond what the hash forgives: see the memorisation search"
+CANNOT_SEE = {
+    EXACT_TRAINING: _BLIND_EXACT, NEAR_TRAINING: _BLIND_NEAR, EXACT_WITHIN: _BLIND_EXACT, NEAR_WITHIN: _BLIND_NEAR
+}  # fmt: skip
+
+NULL_SHARE = 0.001
+"""Share of unseen real images that may pass for near duplicates of a training image."""
+
+
+@dataclass(frozen=True)
+class Hamming:
+    """bits: (n,) float64, Hamming distance of each hash to its nearest reference, inf where there is none. row: (n,)
+    int64, that reference, -1 where there is none."""
+
+    bits: np.ndarray
+    row: np.ndarray
+
+    @classmethod
+    def of_signs(cls, squared: np.ndarray, row: np.ndarray) -> Hamming:
+        """From squared distances between hashes of -1 and 1: a differing bit adds 4, a 0 beside a sign 1."""
+        return cls(np.asarray(squared, dtype=np.float64) / 4, row)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearer of an image and its mirror image. mirrored: (n,) bool, where the mirror image is strictly nearer."""
+
+    bits: np.ndarray
+    row: np.ndarray
+    mirrored: np.ndarray
+
+
+def nearer(plain: Hamming, mirrored: Hamming | None = None) -> Nearest:
+    """Per image the nearer of the two searches; without the second, the first."""
+    if mirrored is None:
+        return Nearest(plain.bits, plain.row, np.zeros(len(plain.bits), dtype=bool))
+    flipped = mirrored.bits < plain.bits
+    return Nearest(np.where(flipped, mirrored.bits, plain.bits), np.where(flipped, mirrored.row, plain.row), flipped)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """The largest Hamming distance that counts as near, and what it lets pass.
+
+    bits: -1 where even equal hashes are too common among real images, so that nothing counts as near. default_bits:
+    asked for. null_share: share of held-out images with a training image of another patient within `bits`, None
+    without a null, in which case the default stands unchecked. n_null: held-out images.
+    """
+
+    bits: int
+    default_bits: int
+    null_share: float | None
+    n_null: int
+
+
+def calibrated_bits(null_bits: np.ndarray | None, default_bits: int, *, most: float = NULL_SHARE) -> Bits:
+    """The default, lowered until at most a share `most` of held-out images has a training image within it.
+
+    null_bits: (m,) distances of held-out images to the nearest training image of another patient, the nearer of plain
+    and mirrored. Below 1/most images that is none at all.
+    """
+    null = np.empty(0) if null_bits is None else np.asarray(null_bits, dtype=np.float64)
+    if not len(null):
+        return Bits(default_bits, default_bits, None, 0)
+    allowed = int(most * len(null) + 1e-9)
+    # The first null image too many lies at this distance: stay below it.
+    first = np.partition(null, allowed)[allowed] if allowed < len(null) else np.inf
+    bits = default_bits if first > default_bits else int(np.ceil(first)) - 1
+    return Bits(bits, default_bits, float(np.mean(null <= bits)), len(null))
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What each of n synthetic images is a duplicate of.
+
+    exact_training: (n,) int64, lowest row of the training images with the same digest, or -1. near_training: (n,) bool,
+    within `bits` of training_row (n,) int64 at training_bits (n,) float64, as its mirror image where
+    training_mirrored; exact duplicates are near ones too. exact_within: (n,) int64, lowest row of the synthetic images
+    with this digest where there are several, or -1. near_within: (n,) bool, within `bits` of within_row, another one.
+    """
+
+    exact_training: np.ndarray
+    near_training: np.ndarray
+    training_row: np.ndarray
+    training_bits: np.ndarray
+    training_mirrored: np.ndarray
+    exact_within: np.ndarray
+    near_within: np.ndarray
+    within_row: np.ndarray
+    within_bits: np.ndarray
+    within_mirrored: np.ndarray
+
+
+def find_duplicates(
+    digests: np.ndarray, training_digests: np.ndarray, to_training: Nearest, within: Nearest, bits: Bits
+) -> Duplicates:
+    """The duplicates of n synthetic images among N training images and among themselves, in O((n + N) log(n + N)).
+
+    digests, training_digests: (n, k), (N, k) float32, equal rows for equal images. to_training, within: nearest
+    training image, nearest other synthetic image. Whole sets of equal images cost no more than distinct ones.
+    """
+    n, known = len(digests), len(training_digests)
+    if not n == len(to_training.bits) == len(within.bits):
+        raise ValueError(f"{n} digests, {len(to_training.bits)} and {len(within.bits)} nearest neighbours")
+    first, _ = first_equal(np.concatenate([training_digests, digests]))
+    own, count = first_equal(digests)
+    return Duplicates(
+        exact_training=np.where(first[known:] < known, first[known:], -1),
+        near_training=to_training.bits <= bits.bits,
+        training_row=to_training.row,
+        training_bits=to_training.bits,
+        training_mirrored=to_training.mirrored,
+        exact_within=np.where(count > 1, own, -1),
+        near_within=within.bits <= bits.bits,
+        within_row=within.row,
+        within_bits=within.bits,
+        within_mirrored=within.mirrored,
+    )
+
+
+def first_equal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest index among the rows equal to each of (n, k) rows, and how many those are: (n,), (n,) int64.
+
+    Bytes are compared, so NaN equals NaN; -0 is taken as 0.
+    """
+    if not rows.size:
+        return np.arange(len(rows)), np.ones(len(rows), dtype=np.int64)
+    rows = np.ascontiguousarray(rows + rows.dtype.type(0))
+    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).reshape(-1)
+    _, first, inverse, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    inverse = inverse.reshape(-1)
+    return first[inverse], count[inverse]
+
+
+def duplicate_scores(
+    found: Duplicates,
+    bits: Bits,
+    *,
+    heldout_exact: np.ndarray | None = None,
+    prompts: np.ndarray | None = None,
+) -> list[Score]:
+    """The four OUTPUTS, in order: counts of synthetic images. Lower is better.
+
+    The floor of near duplicates of training images is how many of as many held-out images there would be. That of exact
+    ones needs heldout_exact, (m,) bool: which held-out images equal a training image of another patient. Sets of
+    synthetic images have no real counterpart here, so no floor. Intervals are for another n images of this generator,
+    clustered by `prompts`, (n,) int64 codes; counts within the set come without, as they grow with the square of n.
+    """
+    n = len(found.near_training)
+    if not n:
+        return nulls(OUTPUTS, "too_few", "0 synthetic images, and at least 1 is needed")
+    exact_floor = None if heldout_exact is None or not len(heldout_exact) else n * float(np.mean(heldout_exact))
+    near_floor = None if bits.null_share is None else n * bits.null_share
+    threshold: dict[str, Any] = {
+        "default_bits": bits.default_bits, "bits": bits.bits, "null_share": bits.null_share, "n_null": bits.n_null
+    }  # fmt: skip
+    if bits.null_share is None:
+        threshold["note"] = (
+            f"{bits.bits} bits unchecked: no held-out images tell how often unrelated images agree so far"
+        )
+    elif bits.bits < bits.default_bits:
+        threshold["note"] = (
+            f"near means at most {bits.bits} bits, not {bits.default_bits}: unrelated real images agree so far"
+            if bits.bits >= 0
+            else "nothing counts as near: even equal hashes are common among unrelated real images"
+        )
+    share_mirrored = int((found.near_training & found.training_mirrored).sum())
+    return [
+        _count(EXACT_TRAINING, found.exact_training >= 0, exact_floor, prompts),
+        _count(NEAR_TRAINING, found.near_training, near_floor, prompts, **threshold, n_mirrored=share_mirrored),
+        _count_within(EXACT_WITHIN, found.exact_within >= 0),
+        _count_within(NEAR_WITHIN, found.near_within, **threshold),
+    ]
+
+
+def _count_within(output: Output, hit: np.ndarray, **params: Any) -> Score:
+    why = "this is a count of pairs' members and grows with the square of n"
+    params = {"cannot_see": CANNOT_SEE[output], "std_error_reason": why, **params}
+    return Score(output.name, float(hit.sum()), output.better, params=params)
+
+
+def _count(output: Output, hit: np.ndarray, floor: float | None, prompts: np.ndarray | None, **params: Any) -> Score:
+    n = len(hit)
+    low, high = share_interval(float(hit.mean()), effective_n(hit, prompts))
+    return Score(
+        output.name, float(hit.sum()), output.better,
+        ci_low=n * low, ci_high=n * high, std_error_method="clopper_pearson", real_floor=floor,
+        params={"cannot_see": CANNOT_SEE[output], **params},
+    )  # fmt: skip

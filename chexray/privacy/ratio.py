@@ -1,0 +1,203 @@
+"""Per-image memorisation test: is this synthetic image nearer to training than an unseen real image would be?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from chexray.errors import MetricError
+
+HELD_OUT = "held-out"
+TRAINING_PATIENTS = "training patients"
+
+ALPHA = 0.01
+"""Share of unseen real images that the test may flag."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Which values are smaller than those of the null, at a known rate of false flags.
+
+    p_value: (n,) float64, (1 + #{null <= value}) / (m + 1), which is at most alpha with probability at most alpha for a
+    value exchangeable with the null ones (conformal p-value, Vovk et al. 2005), whatever their distribution.
+    flagged: (n,) bool, p_value <= alpha, which is value < threshold. alpha: asked for, or 1/(m + 1) where m null values
+    support no smaller one. attained_alpha: the rate that ranks and ties among the null values leave of it: without ties
+    floor(alpha (m + 1)) / (m + 1), with ties an estimate, 0 where nothing can be flagged. rank: threshold is the
+    rank-th smallest null value.
+    """
+
+    p_value: np.ndarray
+    flagged: np.ndarray
+    alpha: float
+    attained_alpha: float
+    threshold: float
+    rank: int
+
+
+def calibrated(values: np.ndarray, null: np.ndarray, alpha: float = ALPHA) -> Calibrated:
+    """The one-sided conformal test of each of (n,) values against (m,) null values, m >= 1, small ones flagged."""
+    if not 0 < alpha < 1:
+        raise MetricError(f"alpha is {alpha}, expected a share of false flags between 0 and 1, such as {ALPHA}")
+    m = len(null)
+    ordered = np.sort(null)
+    at_most = np.searchsorted(ordered, values, side="right")
+    rank = math.floor(alpha * (m + 1) + 1e-9)  # 0.07 * 100 is 7.000000000000001, 0.29 * 100 is 28.999999999999996
+    used = alpha if rank else 1 / (m + 1)
+    rank = max(rank, 1)
+    threshold = float(ordered[rank - 1])
+    # A null image in place of the synthetic one would be flagged when at most `rank` of all m + 1 lie at or below it.
+    # Counting with an unflagged newcomer: all of a group of equal null values, or none of it.
+    tied = int(np.searchsorted(ordered, threshold, side="right"))
+    below = rank if tied == rank else int(np.searchsorted(ordered, threshold, side="left"))
+    return Calibrated((1 + at_most) / (m + 1), at_most < rank, used, below / (m + 1), threshold, rank)
+
+
+@dataclass(frozen=True)
+class RatioTest:
+    """The ratio of each synthetic image, the null ratios, and which images are flagged at which false-positive rate.
+
+    ratio, p_value: (n,) float64; small means nearer to training than unseen real images are. flagged: (n,) bool.
+    null_ratio: (m,) float64 of the null images that have both distances; null_kept: (m + dropped,) bool, which they
+    are. null: "held-out" (ratio_test) or "training patients" (neighbour_ratio). alpha_asked: as given; `calibration`
+    holds what the null could support.
+    """
+
+    ratio: np.ndarray
+    null_ratio: np.ndarray
+    null_kept: np.ndarray
+    null: str
+    alpha_asked: float
+    calibration: Calibrated
+
+    @property
+    def p_value(self) -> np.ndarray:
+        return self.calibration.p_value
+
+    @property
+    def flagged(self) -> np.ndarray:
+        return self.calibration.flagged
+
+    @property
+    def attained_alpha(self) -> float:
+        return self.calibration.attained_alpha
+
+    @property
+    def threshold(self) -> float:
+        """Images with a smaller ratio are flagged."""
+        return self.calibration.threshold
+
+    @property
+    def n_flagged(self) -> int:
+        return int(self.flagged.sum())
+
+    @property
+    def expected(self) -> float:
+        """How many of as many unseen real images would be flagged."""
+        return self.attained_alpha * len(self.ratio)
+
+    @property
+    def excess(self) -> float:
+        """Flagged images beyond the expected: below 0 as often as above where nothing is copied."""
+        return self.n_flagged - self.expected
+
+    @cached_property
+    def ranking(self) -> np.ndarray:
+        """(n,) int64: the synthetic images, the most suspicious first; equal ratios in their order."""
+        return np.argsort(self.ratio, kind="stable")
+
+    @property
+    def note(self) -> str:
+        """What a reader must know about the null: too small for alpha, or holding copies of training images itself."""
+        m, found = len(self.null_ratio), []
+        if self.calibration.alpha > self.alpha_asked:
+            found.append(
+                f"{m} null images support no false-positive rate below {self.calibration.alpha:.2g}: it was used "
+                f"instead of {self.alpha_asked:g}"
+            )
+        zeros = int((self.null_ratio == 0).sum())
+        if zeros:
+            found.append(f"{zeros} of {m} null images equal a training image of another patient in this encoder")
+        return "; ".join(found)
+
+
+def ratio_test(
+    synthetic_to_training: np.ndarray,
+    synthetic_to_heldout: np.ndarray,
+    heldout_to_training: np.ndarray,
+    heldout_to_heldout: np.ndarray,
+    *,
+    alpha: float = ALPHA,
+) -> RatioTest:
+    """r = d(synthetic, nearest training) / d(synthetic, nearest held-out image) against held-out images' own ratios.
+
+    Distances, not squared: (n,), (n,), (m,), (m,) float64; the last two to images of other patients than the image's
+    own. The null ratio is d(held-out, training) / d(held-out, other held-out).
+
+    A generator that merely varies too little lies near training and held-out images alike, and the ratio cancels that.
+    Training and held-out sets may differ in size: synthetic and null ratios divide distances to the same two sets, so
+    a small held-out set lowers both (and the threshold with them, and so the sensitivity), not the rate of false flags.
+    Monte Carlo, 1,200 training and 120 held-out images, 8 to 128 dimensions: false flags 1.0 times the attained alpha
+    (standard error .03), .7 to 1.0 times for a generator of low diversity, while .9 of all images lie nearer to
+    training than to held-out images without any copy: `closer_to_training` needs matched sizes, this does not.
+
+    The held-out images must be of the training set's source: of another hospital, they make everything look copied.
+    Synthetic images that resemble each other are flagged or passed together: the rate holds on average over sets.
+    """
+    return _test(
+        _ratio("synthetic", synthetic_to_training, synthetic_to_heldout),
+        _ratio("held-out", heldout_to_training, heldout_to_heldout),
+        HELD_OUT,
+        alpha,
+    )
+
+
+def neighbour_ratio(
+    synthetic_first: np.ndarray,
+    synthetic_second: np.ndarray,
+    training_first: np.ndarray,
+    training_second: np.ndarray,
+    *,
+    alpha: float = ALPHA,
+) -> RatioTest:
+    """The fallback without a held-out set: nearest training image over the nearest of any other training patient.
+
+    synthetic_first: (n,) distances to the nearest training image t; synthetic_second: to the nearest training image of
+    a patient other than that of t, so that two images of one patient do not hide a copy of either. training_first,
+    training_second: (m,) the same for training images, their own patient left out of both. Ratios lie in [0, 1].
+
+    Blind where the training set shows one image under two patients: both distances are then small.
+    """
+    return _test(
+        _ratio("synthetic", synthetic_first, synthetic_second),
+        _ratio("training", training_first, training_second),
+        TRAINING_PATIENTS,
+        alpha,
+    )
+
+
+def _test(ratio: np.ndarray, null: np.ndarray, kind: str, alpha: float) -> RatioTest:
+    if np.isnan(ratio).any():
+        raise MetricError("a synthetic image has no reference image to be compared with: a reference set is empty")
+    kept = ~np.isnan(null)
+    if not kept.any():
+        raise MetricError(
+            f"no null ratio ({kind}): every image of it needs a training and a reference image of another patient"
+        )
+    return RatioTest(ratio, null[kept], kept, kind, alpha, calibrated(ratio, null[kept], alpha))
+
+
+def _ratio(side: str, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """near / far: 1 for 0/0, which is no evidence; NaN where a distance is infinite: there is nothing to compare."""
+    near, far = np.asarray(near, dtype=np.float64), np.asarray(far, dtype=np.float64)
+    if near.shape != far.shape or near.ndim != 1:
+        raise ValueError(f"{side} distances of shapes {near.shape} and {far.shape}: one of each per image is needed")
+    if not ((near >= 0).all() and (far >= 0).all()):
+        raise ValueError(f"{side} distances are negative or NaN")
+    missing = np.isinf(near) | np.isinf(far)
+    # A held-out twin at distance 0 proves that the image is no secret of the training set: infinite, never flagged.
+    ratio = np.where(near == far, 1.0, np.inf)
+    np.divide(near, far, out=ratio, where=(near != far) & (far > 0) & ~missing)
+    return np.where(missing, np.nan, ratio)

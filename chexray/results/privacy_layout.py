@@ -1,0 +1,139 @@
+"""The table of the privacy sections: one line a metric, the synthetic sets beside each other where they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from chexray.results.layout import fits, floor_text, house_table, paper_cell
+from chexray.results.privacy_groups import Audit, Line
+from chexray.results.wording import Wording
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A column beside the numbers. Left out where it has nothing to say."""
+
+    header: str
+    cell: Callable[[Row], str]
+
+
+def real_floor(wording: Wording) -> Extra:
+    """What real images score in place of the synthetic ones."""
+    return Extra("real\nfloor", lambda row: wording.own(floor_text(row)))
+
+
+def papers_best(wording: Wording) -> Extra:
+    """The paper's best, beside like only."""
+    return Extra("paper's\nbest", lambda row: paper_cell(row, wording))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Lines under labels, and how their numbers are put. labels: one a line, as long as `lines`."""
+
+    audit: Audit
+    head: str
+    lines: Sequence[Line]
+    labels: Sequence[str]
+    cell: Callable[[Row], str]
+    extras: Sequence[Extra]
+    wording: Wording
+    style: str = ""
+
+    def fit(self, console: Console, width: int) -> Table:
+        """Sets side by side when that fits `width`, below each other when not."""
+        wide = self._side_by_side()
+        return wide if len(self._columns) == 1 or fits(wide, console, width) else self._stacked()
+
+    @property
+    def _columns(self) -> list[Any]:
+        having = {column for line in self.lines for column in line.rows}
+        return [column for column in self.audit.columns if column in having]
+
+    @property
+    def _extras(self) -> list[Extra]:
+        return [
+            extra for extra in self.extras if any(extra.cell(row) for line in self.lines for row in line.rows.values())
+        ]
+
+    def _table(self) -> Table:
+        table = house_table(self.wording)
+        table.style = Style.parse(self.style) if self.style else ""
+        return table
+
+    def _side_by_side(self) -> Table:
+        table = self._table()
+        table.add_column(Text(f"{self.head}\n"), overflow="fold")
+        for column in self._columns:
+            rows = [line.rows[column] for line in self.lines if column in line.rows]
+            table.add_column(Text(f"{self.audit.label(column, self.wording)}\nn = {n_text(rows)}"), overflow="fold")
+        for extra in self._extras:
+            table.add_column(Text(extra.header), justify="right")
+        for line, label in zip(self.lines, self.labels, strict=True):
+            cells = [self.cell(line.rows[column]) if column in line.rows else "" for column in self._columns]
+            beside = [_joined(extra.cell(row) for row in line.rows.values()) for extra in self._extras]
+            table.add_row(*map(Text, (label, *cells, *beside)))
+        return table
+
+    def _stacked(self) -> Table:
+        """One row a metric and set, each with its own floor; n goes below, so that no value is broken."""
+        table = self._table()
+        table.caption, table.caption_justify, table.caption_style = self._sizes(), "left", "dim"
+        table.add_column(self.head, overflow="fold")
+        table.add_column("synthetic set", overflow="fold")
+        table.add_column("value", no_wrap=True)
+        for extra in self._extras:
+            table.add_column(Text(extra.header), justify="right")
+        for line, label in zip(self.lines, self.labels, strict=True):
+            for position, column in enumerate(column for column in self._columns if column in line.rows):
+                row = line.rows[column]
+                name = self.audit.label(column, self.wording)
+                beside = [extra.cell(row) for extra in self._extras]
+                table.add_row(*map(Text, ("" if position else label, name, self.cell(row), *beside)))
+        return table
+
+    def _sizes(self) -> Text:
+        """` n = 400 / 400 real / synthetic images`, set by set where they differ."""
+        sizes: dict[str, list[str]] = {}
+        for column in self._columns:
+            rows = [line.rows[column] for line in self.lines if column in line.rows]
+            sizes.setdefault(n_text(rows), []).append(self.audit.label(column, self.wording))
+        parts = [f"{size} ({', '.join(names)})" if len(sizes) > 1 else size for size, names in sizes.items()]
+        return Text(f" n real / synthetic = {', '.join(parts)}")
+
+
+def n_text(rows: Sequence[Row]) -> str:
+    """`400 / 400`, real and synthetic; `200-400 / 400` where it differs between the rows."""
+    sides = ([row[name] for row in rows] for name in ("n_real", "n_synthetic"))
+    return " / ".join(f"{min(side):,}" if min(side) == max(side) else f"{min(side):,}-{max(side):,}" for side in sides)
+
+
+def value_and_interval(row: Row, wording: Wording) -> str:
+    """`0.5390 [0.52, 0.56]`."""
+    return " ".join(part for part in (wording.value(row), wording.interval(row)) if part)
+
+
+def whole_interval(row: Row) -> str:
+    """`[398, 471]`, the interval of a count."""
+    if row["ci_low"] is None or row["ci_high"] is None:
+        return ""
+    return f"[{max(0, round(row['ci_low'])):,}, {round(row['ci_high']):,}]"
+
+
+def scaled(row: Row, factor: float) -> dict[str, Any]:
+    """The row in other units."""
+    names = ("value", "std_error", "ci_low", "ci_high")
+    return {**row, **{name: None if row[name] is None else factor * row[name] for name in names}}
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(text for text in texts if text))

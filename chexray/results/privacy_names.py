@@ -1,0 +1,50 @@
+"""The numbers of the privacy suite by section, and what they are called on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+HEADLINE = ("memorised_share", "memorised_excess")
+PEERS = (
+    "closer_to_training",
+    "dcr_q01",
+    "dcr_q05",
+    "dcr_below_null",
+    "authenticity",
+    "c_t",
+    "nnaa_loss",
+)
+"""What other tools report. They overlook a few copies or alarm without any, and so come last and dim."""
+
+DUPLICATES = {
+    "duplicates_exact_training": "the same as a training image",
+    "duplicates_near_training": "nearly a training image",
+    "duplicates_exact_within": "the same as another synthetic one",
+    "duplicates_near_within": "nearly another synthetic one",
+}
+REID_SCORES = {
+    "reid_mean": "mean score",
+    "reid_max_mean": "mean of the maxima",
+    "reid_max": "maximum",
+}
+COUNT_PREFIX, FPR_PREFIX = "reid_count_", "reid_fpr_"
+CALIBRATION = ("reid_auc", "reid_threshold")
+"""With the rows of FPR_PREFIX: about the network and real pairs, whatever the synthetic set they are filed under."""
+
+DISTANCES = {
+    "latent_distance": "mean",
+    "latent_distance_min_mean": "mean of the minima",
+    "latent_distance_min": "minimum",
+    "pixel_distance": "mean",
+    "pixel_distance_min_mean": "mean of the minima",
+    "pixel_distance_min": "minimum",
+}
+UPSTREAM_PIXELS = "pixel_distance_upstream"
+WRAPS = "WRONG: differences wrap modulo 256"
+"""Stands wherever a value of UPSTREAM_PIXELS is shown: two images one grey level apart score 255 or 1."""
+
+
+def calibrates(row: Mapping[str, Any]) -> bool:
+    """Whether the row is about a network and real pairs, and so about no synthetic set."""
+    return row["metric"] in CALIBRATION or row["metric"].startswith(FPR_PREFIX)

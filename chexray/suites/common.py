@@ -1,0 +1,134 @@
+"""What suites share: what they are given, what they return, and how a number becomes a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from chexray import __version__
+from chexray.data.manifest import REJECT_SCHEMA, Manifest
+from chexray.engine.features import Done, FeatureStore
+from chexray.engine.progress import Progress
+from chexray.metrics.base import Score
+from chexray.plan import Plan
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a suite works on. done: {encoder label: what its store holds}; progress(stage, unit, total): a new line."""
+
+    plan: Plan
+    store: FeatureStore
+    done: dict[str, Done]
+    workers: int
+    created_at: str
+    rejects: pa.Table
+    progress: Callable[[str, str, int], Progress]
+
+
+@dataclass
+class Outcome:
+    """What a suite returns: rows of the results, side tables by file stem, notes, and tracebacks of what failed."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        """Takes over everything the other holds."""
+        self.rows += other.rows
+        self.tables.update(other.tables)
+        self.notes += other.notes
+        self.failures += other.failures
+
+
+def set_name(manifest: Manifest) -> str:
+    """The set as results name it: name@fingerprint."""
+    return f"{manifest.name}@{manifest.fingerprint}"
+
+
+def result_row(
+    context: Context,
+    score: Score,
+    *,
+    suite: str,
+    real: Manifest,
+    synthetic: Manifest,
+    n_real: int,
+    n_synthetic: int,
+    encoder: str = "",
+    subset: str = "all",
+    params: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A score as a row of the results schema. encoder: a label of the plan, or "" for a number that has none."""
+    plan = context.plan
+    lost = context.rejects["set"].to_pylist()
+    row = {
+        "metric": score.metric,
+        "value": score.value,
+        "std_error": score.std_error,
+        "ci_low": score.ci_low,
+        "ci_high": score.ci_high,
+        "std_error_method": score.std_error_method,
+        "better": score.better,
+        "real_floor": score.real_floor,
+        "suite": suite,
+        "encoder": encoder,
+        "encoder_revision": "",
+        "weights": "",
+        "weights_sha256": "",
+        "subset": subset,
+        "n_real": n_real,
+        "n_synthetic": n_synthetic,
+        "n_rejected": lost.count(real.name) + lost.count(synthetic.name),
+        "real_set": set_name(real),
+        "synthetic_set": set_name(synthetic),
+        "protocol": plan.protocol.name,
+        "params": {**(params or {}), **score.params},
+        "status": score.status,
+        "reason": score.reason,
+        "run_id": plan.run_id,
+        "seed": plan.config.seed,
+        "chexray_version": __version__,
+        "created_at": context.created_at,
+    }
+    if encoder:
+        spec = plan.encoders[encoder][1]
+        row["encoder_revision"] = f"{spec.preprocessing}+{spec.fingerprint}"
+        row["weights"], row["weights_sha256"] = spec.weights, spec.weights_sha256
+    return row
+
+
+def patient_codes(column: pa.ChunkedArray) -> np.ndarray | None:
+    """Patient codes (n,) int64; a row without a patient is a patient of its own. None when no row names one."""
+    if column.null_count == len(column):
+        return None
+    encoded = column.combine_chunks().dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    unknown = np.flatnonzero(codes < 0)
+    codes[unknown] = len(encoded.dictionary) + np.arange(len(unknown))
+    return codes
+
+
+def collect_rejects(plan: Plan, done: dict[str, Done]) -> pa.Table:
+    """One row an image and reason, over the manifests' own rejects and the stores'."""
+    rows: list[dict[str, Any]] = []
+    wanted = plan.wanted
+    for manifest in plan.sets:
+        rows += manifest.rejects.to_pylist()
+        named = manifest.table.select(["sample_id", "uri", "image_key"]).to_pylist()
+        for image in named:
+            key = image["image_key"]
+            stores = (store for label, store in done.items() if key in wanted[label])
+            reason = next((store.rejects[key] for store in stores if key not in store.rows), None)
+            if reason:
+                rows.append({"set": manifest.name, **image, **{name: reason[name] for name in _REASON}})
+    return pa.Table.from_pylist(rows, schema=REJECT_SCHEMA)
+
+
+_REASON = ("stage", "code", "detail", "transient")

@@ -1,0 +1,132 @@
+"""Fidelity: which rows make a cell, and what a cell's scores say in a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from chexray.data.manifest import Manifest
+from chexray.data.subsets import members
+from chexray.engine.features import Done
+from chexray.engine.reduce import Cell, CellResult, Matrix, reduce
+from chexray.plan.plan import FIDELITY
+from chexray.suites.common import Context, Outcome, patient_codes, result_row
+
+
+def evaluate_fidelity(context: Context) -> Outcome:
+    """All metrics of every synthetic set, encoder and subset: a row each, and one row an image in `per_image`."""
+    plan = context.plan
+    cells, matrices = build_cells(context)
+    progress = context.progress("reduce", "cells", len(cells))
+    scored = reduce(cells, matrices, plan.real.name, seed=plan.config.seed, workers=context.workers, progress=progress)
+    return Outcome(
+        rows=result_rows(context, cells, scored),
+        tables={"per_image": per_image_table(cells, scored, matrices, plan.real.name)},
+        failures=[failure for cell in scored for failure in cell.failures],
+    )
+
+
+def _accepted(manifest: Manifest, done: Done) -> np.ndarray:
+    return np.array([key in done.rows for key in manifest.table["image_key"].to_pylist()], bool)
+
+
+def build_cells(context: Context) -> tuple[list[Cell], dict[str, dict[str, dict[str, Matrix]]]]:
+    """Cells in the order of the results, and feature matrices {encoder: {set: {output: Matrix}}}."""
+    plan, store, done = context.plan, context.store, context.done
+    sets = plan.sets_of(FIDELITY)
+    matrices: dict[str, dict[str, dict[str, Matrix]]] = {}
+    masks = {
+        (manifest.name, subset.name): members(manifest, subset, plan.config.label_policy)
+        for manifest in sets
+        for subset in plan.subsets
+    }
+    cells = []
+    for label, (_, spec) in plan.encoders_of(FIDELITY).items():
+        metrics = plan.metrics_of(label)
+        ok = {manifest.name: _accepted(manifest, done[label]) for manifest in sets}
+        matrices[label] = {}
+        for manifest in sets:
+            table = manifest.table.filter(pa.array(ok[manifest.name]))
+            keys = table["image_key"].to_pylist()
+            ids, subjects = np.array(table["sample_id"].to_pylist(), dtype=str), patient_codes(table["subject_id"])
+            matrices[label][manifest.name] = {
+                output: Matrix(ids, store.read(spec, output, keys, done[label]), subjects)
+                for output in sorted({metric.reads for metric in metrics.values()})
+            }
+        for synthetic in plan.synthetic:
+            for subset in plan.subsets:
+                index: dict[str, np.ndarray] = {}
+                unavailable = ""
+                for manifest in (plan.real, synthetic):
+                    mask = masks[manifest.name, subset.name]
+                    if isinstance(mask, str):
+                        unavailable, mask = mask, np.zeros(len(ok[manifest.name]), bool)
+                    index[manifest.name] = np.flatnonzero(mask[ok[manifest.name]])
+                cells.append(
+                    Cell(
+                        label,
+                        synthetic.name,
+                        subset.name,
+                        index[plan.real.name],
+                        index[synthetic.name],
+                        metrics,
+                        unavailable,
+                        per_image=subset.name == "all",
+                        floor=plan.config.floor,
+                    )
+                )
+    return cells, matrices
+
+
+def result_rows(context: Context, cells: list[Cell], scored: list[CellResult]) -> list[dict[str, Any]]:
+    """Rows of the results schema, in the order of cells and of the metrics' outputs."""
+    plan = context.plan
+    sets = {manifest.name: manifest for manifest in plan.sets}
+    rows = []
+    for cell, result in zip(cells, scored, strict=True):
+        policy = {"label_policy": plan.config.label_policy} if cell.subset.startswith("finding:") else {}
+        rows += [
+            result_row(
+                context,
+                score,
+                suite=FIDELITY,
+                real=plan.real,
+                synthetic=sets[cell.synthetic_set],
+                n_real=len(cell.real),
+                n_synthetic=len(cell.synthetic),
+                encoder=cell.encoder,
+                subset=cell.subset,
+                params={**policy, **score.params, "metric_key": key},
+            )
+            for key, score in result.scores
+        ]
+    return rows
+
+
+def per_image_table(
+    cells: list[Cell], scored: list[CellResult], matrices: dict[str, dict[str, dict[str, Matrix]]], real_set: str
+) -> pa.Table:
+    """One row a synthetic image and encoder: nearest real image and distance, realism, rarity, influence on FID ..."""
+    tables = []
+    for cell, result in zip(cells, scored, strict=True):
+        if not (cell.per_image and result.images):
+            continue
+        outputs = matrices[cell.encoder]
+        synthetic = next(iter(outputs[cell.synthetic_set].values()))
+        real_ids = next(iter(outputs[real_set].values())).ids[cell.real]
+        columns: dict[str, Any] = {
+            "synthetic_set": [cell.synthetic_set] * len(cell.synthetic),
+            "encoder": [cell.encoder] * len(cell.synthetic),
+            "sample_id": synthetic.ids[cell.synthetic].tolist(),
+        }
+        for name, values in result.images.items():
+            if name == "nearest_real_index":
+                columns["nearest_real_id"] = real_ids[np.asarray(values, np.int64)].tolist()
+            else:
+                columns[name] = values
+        tables.append(pa.table(columns))
+    if not tables:
+        return pa.table({name: pa.array([], pa.string()) for name in ("synthetic_set", "encoder", "sample_id")})
+    return pa.concat_tables(tables, promote_options="permissive")

@@ -1,0 +1,149 @@
+"""Equal and nearly equal images, by digests of their pixels and perceptual hashes, mirrored ones too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from chexray.engine.search import Search
+from chexray.metrics.base import Score
+from chexray.privacy.duplicates import (
+    Bits,
+    Duplicates,
+    Hamming,
+    Nearest,
+    calibrated_bits,
+    duplicate_scores,
+    find_duplicates,
+    first_equal,
+    nearer,
+)
+from chexray.stats.nearest import Found
+from chexray.suites.common import Context
+from chexray.suites.privacy.copies import prompt_codes
+from chexray.suites.privacy.guard import Guard
+from chexray.suites.privacy.searches import Space, run_searches
+from chexray.suites.privacy.sets import ImageSet, Sets
+
+SCHEMA = pa.schema(
+    [
+        ("synthetic_set", pa.string()),
+        ("sample_id", pa.string()),
+        ("kind", pa.string()),
+        ("other_set", pa.string()),
+        ("other_id", pa.string()),
+        ("bits", pa.float64()),
+        ("mirrored", pa.bool_()),
+    ]
+)
+"""One row a duplicate: kind is exact_training, near_training, exact_within or near_within; bits: Hamming distance."""
+
+
+@dataclass
+class DuplicatesOf:
+    """What was found for one synthetic set; `found` is None when that failed."""
+
+    synthetic: ImageSet
+    scores: list[Score]
+    found: Duplicates | None
+    images: pa.Table
+
+
+def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[DuplicatesOf]:
+    """A `DuplicatesOf` for each synthetic set; none when the run does not ask for duplicates."""
+    label = context.plan.roles.duplicates
+    if label is None:
+        return []
+    encoder, _ = context.plan.encoders[label]
+    signs = encoder.mirror_signs()  # pyright: ignore[reportAttributeAccessIssue]
+    space = Space(context, label)
+    t = space.of(sets.training)
+    heldout = sets.heldout if sets.heldout is not None and len(sets.heldout) else None
+    searches: dict[str, Search] = {}
+
+    def both_ways(name: str, search: Search) -> None:
+        searches[name] = search
+        searches[f"{name} mirrored"] = Search(
+            search.queries, search.references, search.query_codes, search.reference_codes, signs=signs
+        )
+
+    for images in sets.synthetic:
+        own, s = np.arange(len(images)), space.of(images)
+        both_ways(f"{images.name} training", Search(s, t))
+        both_ways(f"{images.name} within", Search(s, s, own, own))
+    if heldout is not None:
+        both_ways("heldout", Search(space.of(heldout), t))
+    found = run_searches(context, searches)
+
+    def nearest(name: str) -> Nearest:
+        return nearer(_hamming(found[name]), _hamming(found[f"{name} mirrored"]))
+
+    asked = context.plan.config.privacy.near_bits
+    default = encoder.near_bits if asked is None else asked  # pyright: ignore[reportAttributeAccessIssue]
+    bits = calibrated_bits(None if heldout is None else nearest("heldout").bits, default)
+    digests = {images.name: _digests(context, label, images) for images in (sets.training, *sets.synthetic)}
+    heldout_exact = None
+    if heldout is not None:
+        mine = _digests(context, label, heldout)
+        first, _ = first_equal(np.concatenate([digests[sets.training.name], mine]))
+        heldout_exact = first[len(sets.training) :] < len(sets.training)
+    results = []
+    for images in sets.synthetic:
+        one = DuplicatesOf(images, [], None, SCHEMA.empty_table())
+        with guard(f"{label} {images.name}", "duplicates_near_training", one.scores):
+            one.found = find_duplicates(
+                digests[images.name],
+                digests[sets.training.name],
+                nearest(f"{images.name} training"),
+                nearest(f"{images.name} within"),
+                bits,
+            )
+            one.scores += duplicate_scores(one.found, bits, heldout_exact=heldout_exact, prompts=prompt_codes(images))
+            one.images = _images(one.found, images, sets.training)
+        results.append(one)
+    return results
+
+
+def _hamming(found: Found) -> Hamming:
+    return Hamming.of_signs(found.squared, found.row)
+
+
+def _digests(context: Context, label: str, images: ImageSet) -> np.ndarray:
+    spec = context.plan.encoders[label][1]
+    return context.store.read(spec, "digest", images.keys, context.done[label])
+
+
+def _images(found: Duplicates, images: ImageSet, training: ImageSet) -> pa.Table:
+    """The duplicates as rows; an exact one is not listed again as near."""
+    rows: list[dict[str, Any]] = []
+    exact, inside = found.exact_training >= 0, found.exact_within >= 0
+    kinds = (
+        ("exact_training", exact, found.exact_training, None, None, training),
+        ("near_training", found.near_training & ~exact, found.training_row, found.training_bits,
+         found.training_mirrored, training),
+        ("exact_within", inside, found.exact_within, None, None, images),
+        ("near_within", found.near_within & ~inside, found.within_row, found.within_bits,
+         found.within_mirrored, images),
+    )  # fmt: skip
+    ids = images.ids
+    for kind, hit, row, bits, mirrored, other in kinds:
+        other_ids = other.ids
+        rows += [
+            {
+                "synthetic_set": images.name,
+                "sample_id": ids[i],
+                "kind": kind,
+                "other_set": other.name,
+                "other_id": other_ids[row[i]],
+                "bits": 0.0 if bits is None else float(bits[i]),
+                "mirrored": False if mirrored is None else bool(mirrored[i]),
+            }
+            for i in np.flatnonzero(hit)
+        ]
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+__all__ = ["Bits", "DuplicatesOf", "search_duplicates"]

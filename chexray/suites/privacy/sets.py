@@ -1,0 +1,115 @@
+"""The sets of the privacy suite as it reads them: accepted images, and patients told apart across sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from chexray.data.manifest import Manifest
+from chexray.plan.plan import PRIVACY
+from chexray.suites.common import Context, patient_codes
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of one set that every encoder of the suite has encoded, in the order of their sample_ids.
+
+    table: their rows of the manifest. patients: (n,) int64, equal for one patient in this set and in the other real
+    set, or None when no row of either names one; a row without a patient is one of its own.
+    """
+
+    manifest: Manifest
+    table: pa.Table
+    patients: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def ids(self) -> list[str]:
+        return self.table["sample_id"].to_pylist()
+
+    @property
+    def keys(self) -> list[str]:
+        return self.table["image_key"].to_pylist()
+
+    @property
+    def known_patients(self) -> np.ndarray | None:
+        """The same with -1 where the patient is not known."""
+        if self.patients is None:
+            return None
+        return np.where(self.table["subject_id"].is_valid().to_numpy(), self.patients, -1)
+
+    @property
+    def key_of(self) -> dict[str, str]:
+        """{sample_id: image_key}"""
+        return dict(zip(self.ids, self.keys, strict=True))
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What the suite compares. heldout is None without one; notes: lines to show the user."""
+
+    training: ImageSet
+    heldout: ImageSet | None
+    synthetic: tuple[ImageSet, ...]
+    notes: tuple[str, ...]
+
+
+def read_sets(context: Context) -> Sets:
+    """The sets of a run. Held-out images whose patient or whose very file is also in training are left out, with a
+    note: the null is made of strangers."""
+    plan = context.plan
+    assert plan.training is not None
+    training = _accepted(context, plan.training)
+    synthetic = tuple(ImageSet(manifest, _accepted(context, manifest)) for manifest in plan.synthetic)
+    notes = []
+    if plan.heldout is None:
+        codes = patient_codes(training["subject_id"])
+        return Sets(ImageSet(plan.training, training, codes), None, synthetic, tuple(_without_patients(codes)))
+    heldout = _accepted(context, plan.heldout)
+    n = len(heldout)
+    strangers = ~_in(heldout, training, "image_key")
+    if training["subject_id"].null_count < len(training) and heldout["subject_id"].null_count < len(heldout):
+        strangers &= ~_in(heldout, training, "subject_id")
+    heldout = heldout.filter(pa.array(strangers))
+    if len(heldout) < n:
+        notes.append(
+            f"{n - len(heldout)} of {n} held-out images are left out of the null: they, or their patients, "
+            f"are also in {plan.training.name}"
+        )
+    both = pa.chunked_array([*training["subject_id"].chunks, *heldout["subject_id"].chunks], pa.string())
+    codes = patient_codes(both)
+    cut = len(training)
+    first, second = (None, None) if codes is None else (codes[:cut], codes[cut:])
+    notes += _without_patients(codes)
+    return Sets(
+        ImageSet(plan.training, training, first), ImageSet(plan.heldout, heldout, second), synthetic, tuple(notes)
+    )
+
+
+def _without_patients(codes: np.ndarray | None) -> list[str]:
+    if codes is not None:
+        return []
+    return [
+        "the real images name no patients: errors are not clustered, a null image may have met its own patient, and "
+        "re-identification cannot be calibrated. Name the column in columns: {subject_id: ...}"
+    ]
+
+
+def _accepted(context: Context, manifest: Manifest) -> pa.Table:
+    stores = [context.done[label] for label in context.plan.encoders_of(PRIVACY)]
+    keys = manifest.table["image_key"].to_pylist()
+    return manifest.table.filter(pa.array([all(key in store.rows for store in stores) for key in keys], pa.bool_()))
+
+
+def _in(left: pa.Table, right: pa.Table, column: str) -> np.ndarray:
+    """(n,) bool: whether the value of each row of `left` occurs in `right`; null never does."""
+    known = set(right[column].to_pylist()) - {None}
+    return np.array([value in known for value in left[column].to_pylist()], bool)
