@@ -10,6 +10,7 @@ import numpy as np
 
 from chexray.metrics.base import Output, Score
 from chexray.metrics.common import Error, measured, nulls
+from chexray.privacy.alarm import raise_alarm
 from chexray.privacy.ratio import (
     ALPHA,
     HELD_OUT,
@@ -21,11 +22,8 @@ from chexray.privacy.ratio import (
     ratio_test,
 )
 from chexray.privacy.shares import (
-    LEVEL,
-    POWER,
     effective_n,
     excess_interval,
-    noticed_share,
     quantile_interval,
     rate_interval,
     share_interval,
@@ -103,8 +101,8 @@ def memorisation_scores(
     to_training: (n,) distances to the whole training set; null_to_training: the same of all images the null of `test`
     was made of, in its order. null_subjects: their patient codes. prompts: (n,) int64 codes, equal for synthetic images
     of one prompt. Both widen the intervals to what patients and prompts, rather than images, are worth.
-    n_searches: searches of the same audit (encoders times sets). params["significant"], the alarm, is drawn at a level
-    stricter by as much (Bonferroni), so that an audit without copies alarms in 2.5 % of cases, however many it makes.
+    n_searches: searches of the same audit (encoders times sets). params["significant"] is the alarm: an exact test
+    (alarm.py) corrected for all of them (Bonferroni), so that at most 2.5 % of audits without a copy alarm.
     """
     kept = test.null_kept
     subjects = None if null_subjects is None else np.asarray(null_subjects)[kept]
@@ -128,8 +126,7 @@ def _flagged(
         return nulls((SHARE, EXCESS), "undefined", reason)
     rate, share = test.attained_alpha, test.n_flagged / len(test.ratio)
     n, m = effective_n(test.flagged, prompts), effective_n(test.null_ratio <= test.threshold, subjects)
-    strict = 1 - (1 - LEVEL) / n_searches
-    noticed = noticed_share(n, rate, m, strict)
+    alarm = raise_alarm(test, subjects, prompts, n_searches)
     params: dict[str, Any] = {
         **common,
         "attained_alpha": rate,
@@ -137,8 +134,7 @@ def _flagged(
         "n_expected": test.expected,
         "threshold_ratio": test.threshold,
         "n_below_all_null": int((test.ratio < test.null_ratio.min()).sum()),
-        "smallest_share_noticed": noticed,
-        "smallest_share_noticed_power": POWER,
+        "smallest_share_noticed": alarm.smallest_share,
     }
     if test.note:
         params["note"] = test.note
@@ -150,7 +146,8 @@ def _flagged(
         _with_interval(
             EXCESS, share - rate, (low, high), "mover", 0.0, **params, **method,
             ci_attained_alpha=[least, most],
-            significant=excess_interval(share, n, rate, m, strict)[0] > 0,
+            significant=alarm.significant,
+            p_value=alarm.p_value,
             n_searches=n_searches,
         ),
     ]  # fmt: skip

@@ -14,7 +14,6 @@ from scipy.stats import beta, binom
 from chexray.stats.resampling import clustered_std_error
 
 LEVEL = 0.95
-POWER = 0.8
 
 Interval = tuple[float, float]
 
@@ -66,25 +65,6 @@ def excess_interval(share: float, n: float, rate: float, m: float, level: float 
     least, most = rate_interval(rate, m, level)
     value = share - rate
     return value - math.hypot(share - low, most - rate), value + math.hypot(high - share, rate - least)
-
-
-def noticed_share(n: float, rate: float, m: float, level: float = LEVEL, power: float = POWER) -> float | None:
-    """The smallest share of copies, each of them flagged, whose excess would come out significant 4 times in 5.
-
-    Significant: the lower end of `excess_interval` above 0. None where even n copies would not do.
-    """
-    count, low, high = int(n), 1, int(n)
-    if count < 1 or excess_interval(1.0, n, rate, m, level)[0] <= 0:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if excess_interval(middle / n, n, rate, m, level)[0] > 0:
-            high = middle
-        else:
-            low = middle + 1
-    # P(at least `low` of `count` flagged) = power, solved for the chance of a flag: copies, and others by mistake.
-    flagged = float(beta.ppf(power, low, count - low + 1))
-    return min(1.0, max(0.0, (flagged - rate) / (1 - rate)))
 
 
 def quantile_interval(ordered: np.ndarray, q: float, n: float, level: float = LEVEL) -> tuple[float, float | None]:

@@ -115,7 +115,6 @@ def test_the_excess_is_the_share_of_copies(table: dict, generator: tuple[str, fl
     excess = [run.scores["memorised_excess"] for run in table[generator]]
     assert np.mean([score.value for score in excess]) == pytest.approx(0.99 * generator[1], abs=0.005)
     assert sum(score.ci_low <= 0.99 * generator[1] <= score.ci_high for score in excess) >= len(excess) - 1
-    assert all(score.params["significant"] == (score.ci_low > 0) for score in excess)
     if generator[1] >= 0.05:
         assert all(score.params["significant"] for score in excess)
 

@@ -14,7 +14,6 @@ from chexray.privacy.memorisation import (
 from chexray.privacy.shares import (
     effective_n,
     excess_interval,
-    noticed_share,
     quantile_interval,
     rate_interval,
     share_interval,
@@ -57,22 +56,6 @@ def test_the_rate_of_a_calibration_is_beta() -> None:
     rates = np.array([np.partition(rng.random(150), 2)[2] for _ in range(4000)])
     low, high = rate_interval(3 / 151, 150)
     assert np.mean((rates >= low) & (rates <= high)) == pytest.approx(0.95, abs=0.012)
-
-
-@pytest.mark.parametrize(("n", "m"), [(80, 222), (1500, 1500), (5000, 100)])
-def test_the_smallest_share_noticed_is_noticed_four_times_in_five(n: int, m: int) -> None:
-    rate = max(1, (m + 1) // 100) / (m + 1)
-    share = noticed_share(n, rate, m)
-    assert share is not None
-    rng = np.random.default_rng(n)
-    flagged = rng.binomial(n, share + (1 - share) * rate, 4000) / n
-    noticed = {value: excess_interval(value, n, rate, m)[0] > 0 for value in np.unique(flagged)}
-    assert np.mean([noticed[value] for value in flagged]) == pytest.approx(0.8, abs=0.02)
-
-
-def test_too_few_images_notice_nothing() -> None:
-    assert noticed_share(0, 0.01, 100) is None
-    assert noticed_share(1, 1 / 3, 2) is None
 
 
 def test_patients_count_as_one_where_their_images_agree() -> None:
