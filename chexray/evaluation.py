@@ -54,7 +54,7 @@ def evaluate(config: RunConfig, *, verbose: bool = False) -> Run:
     Raises ChexrayError (one line) for wrong input, RunFailed when too many images were rejected, and KeyboardInterrupt
     on Ctrl-C or SIGTERM, after the status has been written.
     """
-    with _said_if_slow("plan: reading sets and weights"):
+    with said_if_slow("plan: reading sets and weights"):
         plan = make_plan(config)
     return evaluate_plan(plan, verbose=verbose)
 
@@ -236,7 +236,7 @@ def _status_writer(directory: RunDirectory, state: str) -> Any:
 
 
 @contextmanager
-def _said_if_slow(message: str) -> Iterator[None]:
+def said_if_slow(message: str) -> Iterator[None]:
     """Prints the line once the block has taken SLOW_S, so that silence is short and a quick error stands alone."""
     from chexray.engine.cluster import say
 

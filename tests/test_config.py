@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chexray.config import load_config, parse_config
+from chexray.config import load_config, parse_config, with_reid_weights
 from chexray.errors import ConfigError
 from chexray.protocols import PROTOCOLS, merged, protocol
 from chexray.registry import find, names
@@ -23,6 +23,51 @@ def test_short_forms_mean_what_they_say() -> None:
     assert config.subsets == ["all", "sex"]
     named = parse_config({**BASE, "synthetic": {"good": {"path": "a"}, "poor": {"source": "phantom", "n": 3}}})
     assert [(item.name, item.options) for item in named.synthetic] == [("good", {"path": "a"}), ("poor", {"n": 3})]
+
+
+def test_suites_are_one_word_several_or_a_list() -> None:
+    assert parse_config(BASE).suite == ["fidelity"]
+    for given in ("privacy", ["privacy"], "privacy,privacy"):
+        assert parse_config({**BASE, "suite": given}).suite == ["privacy"]
+    assert parse_config({**BASE, "suite": "fidelity, privacy"}).suite == ["fidelity", "privacy"]
+    encoder = parse_config({**BASE, "encoders": [{"name": "pixels", "suites": "privacy"}]}).encoders[0]
+    assert (encoder.suites, encoder.options) == (["privacy"], {})
+    one, both = (parse_config({**BASE, "suite": suite}) for suite in ("privacy", "fidelity,privacy"))
+    assert one.fingerprint != both.fingerprint
+    again = parse_config(yaml.safe_load(both.to_yaml()))
+    assert (again.suite, again.fingerprint) == (both.suite, both.fingerprint)
+
+
+@pytest.mark.parametrize("role", ["training", "heldout"])
+def test_the_other_real_sets_are_plain_paths_or_mappings(role: str) -> None:
+    plain = parse_config({**BASE, role: "other.csv"}, [f"{role}.name=other"])
+    given = getattr(plain, role)
+    assert (given.name, given.options) == ("other", {"path": "other.csv"})
+    whole = parse_config({**BASE, role: {"name": "other", "path": "other.csv"}})
+    assert plain.fingerprint == whole.fingerprint != parse_config(BASE).fingerprint
+    assert getattr(parse_config(BASE), role) is None
+
+
+def test_reid_weights_reach_the_encoder_wherever_it_is_named() -> None:
+    siamese = {"name": "siamese_reid", "route": "official256"}
+
+    def encoders(data: dict, flags: dict | None = None) -> list[dict]:
+        data, flags = with_reid_weights({**BASE, **data}, flags or {}, "re.pth")
+        return [item.model_dump(exclude_defaults=True) for item in parse_config(data, flags=flags).encoders]
+
+    added = {"name": "siamese_reid", "weights": "re.pth"}
+    assert encoders({}) == [{"name": "pixels"}, added]
+    assert encoders({"encoders": "pixels,siamese_reid"}) == [{"name": "pixels"}, added]
+    assert encoders({"encoders": [{**siamese, "weights": "old.pth"}]}) == [{**siamese, "weights": "re.pth"}]
+    assert encoders({"encoders": [siamese]}, {"encoders": "patches"}) == [{"name": "patches"}, added]
+    two = [{"name": "siamese_reid", "id": "a"}, {"name": "siamese_reid", "id": "b", "route": "official256"}]
+    assert encoders({"encoders": two}) == [{**item, "weights": "re.pth"} for item in two]
+
+
+def test_reid_weights_change_nothing_given() -> None:
+    data, flags = {**BASE, "encoders": [{"name": "siamese_reid"}]}, {"encoders": [{"name": "siamese_reid"}]}
+    with_reid_weights(data, flags, "re.pth")
+    assert data["encoders"] == flags["encoders"] == [{"name": "siamese_reid"}]
 
 
 def test_overrides_win_over_flags_and_flags_over_the_file() -> None:
@@ -62,6 +107,11 @@ def test_where_and_how_fast_is_not_what() -> None:
         ({"name": "../up"}, "name"),
         ({"output": "s3://key:hush@bucket/x"}, "holds a user or password"),
         ({"real": None}, "real"),
+        ({"suite": "privcy"}, r"suite.*'fidelity' or 'privacy'.*found 'privcy'"),
+        ({"suite": []}, "suite"),
+        ({"privacy": {"alpha": 0.5}}, r"privacy\.alpha.*less than or equal to 0\.2"),
+        ({"privacy": {"thresholds": [0.5, 1.0]}}, r"privacy\.thresholds.*less than 1"),
+        ({"privacy": {"serch": ["pixels"]}}, r"'privacy\.serch'\. Did you mean 'search'"),
     ],
 )
 def test_a_wrong_config_is_one_helpful_line(change: dict, words: str) -> None:
@@ -97,10 +147,17 @@ def test_every_example_loads_and_names_only_what_exists(path: Path) -> None:
 def test_the_quickstart_plans_without_a_cluster(tmp_path) -> None:
     from chexray.plan import make_plan
 
-    overrides = [f"output={tmp_path}", "real.n=6", "synthetic.0.n=6", "synthetic.1.n=6", "subsets=[all]"]
+    overrides = [f"output={tmp_path}", "real.n=6", "training.n=6", "subsets=[all]", "synthetic.2.training_n=6"]
+    overrides += [f"synthetic.{i}.n=6" for i in range(3)]
     plan = make_plan(load_config(CONFIGS / "quickstart.yaml", overrides))
-    assert len(plan.images) == 18
+    assert len(plan.images) == 5 * 6
     assert any("phantom-poor: 6 images" in line for line in plan.describe())
+    assert [each.name for each in plan.sets_of("fidelity")][:1] == ["phantom-test"]
+    assert [each.name for each in plan.sets_of("privacy")][:2] == ["phantom-training", "phantom-test"]
+    assert plan.suites_of == {
+        "pixels": ("fidelity",), "pixels-32": ("privacy",), "patches": ("privacy",), "perceptual_hash": ("privacy",),
+    }  # fmt: skip
+    assert len(plan.pairs["phantom-copier"]) == 6
 
 
 def test_a_protocol_keeps_its_word() -> None:

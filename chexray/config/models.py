@@ -8,11 +8,15 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 
 def _words(value: Any) -> Any:
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+
+def _once(values: list[str]) -> list[str]:
+    return list(dict.fromkeys(values))
 
 
 Suite = Literal["fidelity", "privacy"]
@@ -172,7 +176,9 @@ class RunConfig(_Strict):
     """
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    suite: Annotated[list[Suite], BeforeValidator(_words)] = Field(default=["fidelity"], min_length=1)
+    suite: Annotated[list[Suite], BeforeValidator(_words), AfterValidator(_once)] = Field(
+        default=["fidelity"], min_length=1
+    )
     protocol: str = "standard"
     real: Annotated[SetConfig, BeforeValidator(one_set)]
     synthetic: Annotated[list[SetConfig], BeforeValidator(several_sets)] = Field(min_length=1)

@@ -32,21 +32,9 @@ def make_plan(config: RunConfig) -> Plan:
     preset = protocol(config.protocol)
     storage = make_storage(config.storage)
     metrics = _metrics(config.metrics, preset) if FIDELITY in config.suite else {}
-    given = {"real": config.real, "training": config.training, "heldout": config.heldout}
-    chosen = {role: item for role, item in given.items() if item is not None}
-    names = _set_names([*chosen.items(), *(("synthetic", item) for item in config.synthetic)])
     encoders, suites_of = _encoders(config, preset, storage)
-    real = {
-        role: _manifest(item, name, "real", config, storage)
-        for (role, item), name in zip(chosen.items(), names, strict=False)
-    }
-    synthetic = [
-        _manifest(item, name, "synthetic", config, storage)
-        for item, name in zip(config.synthetic, names[len(chosen) :], strict=True)
-    ]
-    # Labels come from all real rows of a prompt, so inherit before any row is left out.
-    for source in dict.fromkeys(role for role in ("real", "training") if role in real):
-        synthetic = [inherit_by_prompt(item, real[source], mode=preset.inherit) for item in synthetic]
+    real, synthetic = read_manifests(config, storage)
+    synthetic = inherit_labels(synthetic, real, preset)
     training, heldout = _learned_from(real) if PRIVACY in config.suite else (None, None)
     reference = real["real"]
     if preset.deduplicate_real_prompts and FIDELITY in config.suite:
@@ -58,10 +46,36 @@ def make_plan(config: RunConfig) -> Plan:
     subsets = expand(config.subsets, reference, synthetic) if FIDELITY in config.suite else []
     plan = Plan(
         config, preset, storage, reference, tuple(synthetic), encoders, suites_of, metrics, tuple(subsets),
-        training, heldout, roles, _pairs(config, training, synthetic, storage), _remarks(config, roles),
+        training, heldout, roles, _pairs(config, training, synthetic, storage),
+        _remarks(config, preset, roles, suites_of),
     )  # fmt: skip
     _check_metrics(plan)
     return plan
+
+
+def read_manifests(config: RunConfig, storage: Storage) -> tuple[dict[str, Manifest], list[Manifest]]:
+    """({role: real set}, synthetic sets) of a config, as their sources give them. Needs no encoder and no weights."""
+    given = {"real": config.real, "training": config.training, "heldout": config.heldout}
+    chosen = {role: item for role, item in given.items() if item is not None}
+    names = _set_names([*chosen.items(), *(("synthetic", item) for item in config.synthetic)])
+    real = {
+        role: _manifest(item, name, "real", config, storage)
+        for (role, item), name in zip(chosen.items(), names, strict=False)
+    }
+    synthetic = [
+        _manifest(item, name, "synthetic", config, storage)
+        for item, name in zip(config.synthetic, names[len(chosen) :], strict=True)
+    ]
+    return real, synthetic
+
+
+def inherit_labels(synthetic: Sequence[Manifest], real: dict[str, Manifest], preset: Protocol) -> list[Manifest]:
+    """The synthetic sets as a run reads them: with the labels and columns that their prompts have in the real sets."""
+    found = list(synthetic)
+    # Labels come from all real rows of a prompt, so inherit before any row is left out.
+    for source in dict.fromkeys(role for role in ("real", "training") if role in real):
+        found = [inherit_by_prompt(item, real[source], mode=preset.inherit) for item in found]
+    return found
 
 
 def _learned_from(real: dict[str, Manifest]) -> tuple[Manifest, Manifest | None]:
@@ -78,7 +92,8 @@ def _pairs(
     if training is None:
         return {}
     how = config.privacy.pairs
-    path = None if how in pairing.HOW else how
+    # A word without a dot or a slash is a misspelt way to pair: no table is called so.
+    path = how if "." in how or "/" in how else None
     if path is not None and len(synthetic) > 1:
         raise ConfigError(
             f"privacy.pairs names one table, {path}, for {len(synthetic)} synthetic sets. Evaluate them one by one."
@@ -86,17 +101,28 @@ def _pairs(
     return {item.name: pairing.build("given" if path else how, training, item, storage, path) for item in synthetic}
 
 
-def _remarks(config: RunConfig, roles: PrivacyRoles) -> tuple[str, ...]:
+def _remarks(
+    config: RunConfig, preset: Protocol, roles: PrivacyRoles, suites_of: dict[str, tuple[str, ...]]
+) -> tuple[str, ...]:
     if PRIVACY not in config.suite:
         return ()
     remarks = []
     if not roles.reid:
         remarks.append("no re-identification: give --reid-weights, or an encoder such as siamese_reid")
-    if config.training is None and config.heldout is None:
+    if not roles.search:
+        remarks.append("no search for copies: no encoder of the suite spans a space; add rad_dino, pixels or patches")
+    elif config.training is None and config.heldout is None:
         remarks.append(
             "no held-out real images: the search for copies takes its null from the training patients themselves; "
             "give --heldout for the sharper one"
         )
+    for item in config.encoders:
+        shared = len(suites_of[item.label]) > 1
+        if shared and preset.privacy_encoder_options.get(item.name) != preset.encoder_options.get(item.name):
+            remarks.append(
+                f"{item.label}: its privacy numbers use fidelity's preprocessing, and {preset.name} has another for "
+                f"privacy. To have both, list {item.name} twice, with ids and suites: [fidelity] and suites: [privacy]"
+            )
     if config.suite == [PRIVACY] and config.training is not None and config.heldout is not None:
         remarks.append("the real set is not used: privacy reads training and heldout")
     return tuple(remarks)
@@ -167,13 +193,14 @@ def _encoders(
     encoders: dict[str, tuple[Encoder, EncoderSpec]] = {}
     suites_of: dict[str, tuple[str, ...]] = {}
     for item in config.encoders:
-        encoder = _encoder(item, preset, storage, for_privacy=_asked(item, config) == [PRIVACY])
+        encoder = _encoder(item, preset, storage, _asked(item, config))
         only_privacy = hasattr(encoder, "scorer") or hasattr(encoder, "mirror_signs")
         suites = [suite for suite in _asked(item, config) if suite == PRIVACY or not only_privacy]
         if not suites:
+            why = f"its `suites` are {', '.join(item.suites or ['none'])}"
             raise ConfigError(
-                f"encoder {item.label!r} has no use in suite {', '.join(config.suite)}. Drop it, or add its suite "
-                f"({PRIVACY if only_privacy else ', '.join(item.suites or [])})."
+                f"encoder {item.label!r} has no use in suite {', '.join(config.suite)}: "
+                f"{'it is for privacy alone' if only_privacy else why}. Drop it, or change one of the two."
             )
         encoders[item.label] = (encoder, encoder.resolve())
         suites_of[item.label] = tuple(suites)
@@ -189,11 +216,12 @@ def _asked(item: EncoderConfig, config: RunConfig) -> list[str]:
     return [suite for suite in config.suite if item.suites is None or suite in item.suites]
 
 
-def _encoder(item: EncoderConfig, preset: Protocol, storage: Storage, *, for_privacy: bool) -> Any:
+def _encoder(item: EncoderConfig, preset: Protocol, storage: Storage, suites: list[str]) -> Any:
+    cls = find("encoders", item.name)
+    for_privacy = suites == [PRIVACY] or hasattr(cls, "scorer")
     options = (preset.privacy_encoder_options if for_privacy else preset.encoder_options).get(item.name, {})
     options = merged(dict(options), item.options, what=item.name, protocol_name=preset.name)
     given = {"weights": item.weights} if item.weights else {}
-    cls = find("encoders", item.name)
     return _checked(cls, {**options, **given, "precision": item.precision, "storage": storage}, item.name)
 
 

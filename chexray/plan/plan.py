@@ -73,6 +73,9 @@ class Plan:
             digest.update(part.encode())
         for label, (_, spec) in self.encoders.items():
             digest.update(f"{label}={spec.fingerprint}".encode())
+        for pairs in self.pairs.values():
+            if pairs.how == "given":  # the config names the table only, and the sets do not hold it
+                digest.update(repr(pairs.table.to_pydict()).encode())
         return f"{self.config.name}-{digest.hexdigest()}"
 
     @property

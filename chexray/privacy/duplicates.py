@@ -9,6 +9,7 @@ import numpy as np
 
 from chexray.metrics.base import Output, Score
 from chexray.metrics.common import nulls
+from chexray.privacy.alarm import FALSE_ALARM, precedence_p_value
 from chexray.privacy.shares import effective_n, share_interval
 
 OUTPUTS = (
@@ -160,6 +161,7 @@ def duplicate_scores(
     *,
     heldout_exact: np.ndarray | None = None,
     prompts: np.ndarray | None = None,
+    n_sets: int = 1,
 ) -> list[Score]:
     """The four OUTPUTS, in order: counts of synthetic images. Lower is better.
 
@@ -167,6 +169,9 @@ def duplicate_scores(
     ones needs heldout_exact, (m,) bool: which held-out images equal a training image of another patient. Sets of
     synthetic images have no real counterpart here, so no floor. Intervals are for another n images of this generator,
     clustered by `prompts`, (n,) int64 codes; counts within the set come without, as they grow with the square of n.
+    params["significant"] of the near ones: more of them than among as many held-out images, by an exact test over the
+    n_sets synthetic sets of the audit. The bits may lie just below the nearest held-out image, and one synthetic image
+    below that is no surprise.
     """
     n = len(found.near_training)
     if not n:
@@ -189,10 +194,30 @@ def duplicate_scores(
     share_mirrored = int((found.near_training & found.training_mirrored).sum())
     return [
         _count(EXACT_TRAINING, found.exact_training >= 0, exact_floor, prompts),
-        _count(NEAR_TRAINING, found.near_training, near_floor, prompts, **threshold, n_mirrored=share_mirrored),
+        _count(
+            NEAR_TRAINING,
+            found.near_training,
+            near_floor,
+            prompts,
+            **threshold,
+            n_mirrored=share_mirrored,
+            **_alarm(found.near_training, bits, prompts, n_sets),
+        ),
         _count_within(EXACT_WITHIN, found.exact_within >= 0),
         _count_within(NEAR_WITHIN, found.near_within, **threshold),
     ]
+
+
+def _alarm(hit: np.ndarray, bits: Bits, prompts: np.ndarray | None, n_sets: int) -> dict[str, Any]:
+    """Whether `hit`, (n,) bool, are more than the null explains; nothing without a null."""
+    if bits.null_share is None:
+        return {}
+    n = effective_n(hit, prompts)
+    count = int(float(hit.mean()) * n + 1e-9)
+    # With j null images within the bits, k of n come before the (j + 1)-th: Fisher's exact test.
+    rank = round(bits.null_share * bits.n_null) + 1
+    p_value = min(1.0, n_sets * precedence_p_value(count, rank, max(1, int(n)), bits.n_null))
+    return {"p_value": p_value, "significant": p_value <= FALSE_ALARM}
 
 
 def _count_within(output: Output, hit: np.ndarray, **params: Any) -> Score:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from chexray.results import privacy_words
+from chexray.results import privacy_remarks, privacy_words
 from chexray.results.grouping import Group
 from chexray.results.published import ENCODER, PROTOCOL, best, comparable, is_random, test_set_size
 from chexray.results.rows import bias_dominated, params_of, suite_of
@@ -39,10 +39,14 @@ def summary(rows: Sequence[Row], wording: Wording) -> list[str]:
         which = _count(subsets, "subset")
         lines.append(f"BIAS-DOMINATED: {names} in {which} tells more of n than of the images (marked !)")
     lines += quiet
-    missing = [row for row in rows if suite_of(row) == "privacy" and row["value"] is None and row["status"] != "failed"]
+    missing = privacy_remarks.missing((row for row in rows if suite_of(row) == "privacy"), wording)
     if missing:
-        lines.append(f"privacy, not measured: {'; '.join(reasons(missing, wording)).replace(wording.own('– '), '')}")
-    nulls = Counter(STATUS_WORDS.get(row["status"], row["status"]) for row in rows if row["value"] is None)
+        lines.append(f"privacy, not measured: {missing}")
+    nulls = Counter(
+        "without pairs" if privacy_remarks.has_no_pairs(row) else STATUS_WORDS.get(row["status"], row["status"])
+        for row in rows
+        if row["value"] is None
+    )
     text = f"{_count(len(rows) - nulls.total(), 'number')} computed"
     if nulls:
         text += f", {nulls.total():,} not ({', '.join(f'{count:,} {why}' for why, count in nulls.most_common())})"

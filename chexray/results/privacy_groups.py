@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -57,7 +58,15 @@ class Audit:
         parts = ["privacy", f"training: {wording.data(set_name(self.real_set))}"]
         if len(self.columns) == 1:
             parts.append(f"synthetic: {self.label(self.columns[0], wording)}")
-        return wording.own(" · ").join([*parts, f"protocol: {wording.data(self.protocol)}"])
+        parts.append(f"protocol: {wording.data(self.protocol)}")
+        return wording.own(" · ").join([*parts, *([f"n = {self.n}"] if self.n else [])])
+
+    @cached_property
+    def n(self) -> str:
+        """`400 / 400`, real and synthetic images of every number about a synthetic set; empty where they differ."""
+        lines = (rows for group in self.groups for rows in group.overall.values())
+        sizes = {n_text([row]) for rows in lines for row in rows.values() if not calibrates(row)}
+        return sizes.pop() if len(sizes) == 1 else ""
 
     def label(self, column: Column, wording: Wording) -> str:
         """The synthetic set as people call it."""
@@ -127,6 +136,11 @@ class Search:
         return expected
 
     @property
+    def p_value(self) -> float | None:
+        """How often chance alone gives as much, all searches of the audit allowed for; None where it was not tested."""
+        return self._param("p_value")
+
+    @property
     def false_positives(self) -> float | None:
         """Share of real images, never seen by the generator, that the threshold flags."""
         attained = self._param("attained_alpha")
@@ -161,6 +175,12 @@ def audits_of(rows: Iterable[Row]) -> list[Audit]:
         columns = list(dict.fromkeys((row["synthetic_set"], row["run_id"]) for row in audited))
         audits.append(Audit(real_set, protocol, columns, group_rows(members)))
     return audits
+
+
+def n_text(rows: Sequence[Row]) -> str:
+    """`400 / 400`, real and synthetic; `200-400 / 400` where it differs between the rows."""
+    sides = ([row[name] for row in rows] for name in ("n_real", "n_synthetic"))
+    return " / ".join(f"{min(side):,}" if min(side) == max(side) else f"{min(side):,}-{max(side):,}" for side in sides)
 
 
 def _revision(group: Group) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chexray.results.layout import fits, floor_text, house_table, paper_cell
-from chexray.results.privacy_groups import Audit, Line
+from chexray.results.privacy_groups import Audit, Line, n_text
 from chexray.results.wording import Wording
 
 Row = Mapping[str, Any]
@@ -24,11 +24,23 @@ class Extra:
 
     header: str
     cell: Callable[[Row], str]
+    field: str = ""
+    """What the cell is made from: rows that have the same there share one text, the most precise."""
+
+    def beside(self, rows: Iterable[Row]) -> str:
+        """What stands beside several numbers of a line."""
+        texts: dict[Any, str] = {}
+        for row in rows:
+            text = self.cell(row)
+            what = row[self.field] if self.field else text
+            if text and len(text) > len(texts.get(what, "")):
+                texts[what] = text
+        return " / ".join(texts.values())
 
 
 def real_floor(wording: Wording) -> Extra:
     """What real images score in place of the synthetic ones."""
-    return Extra("real\nfloor", lambda row: wording.own(floor_text(row)))
+    return Extra("real\nfloor", lambda row: wording.own(floor_text(row)), "real_floor")
 
 
 def papers_best(wording: Wording) -> Extra:
@@ -38,7 +50,11 @@ def papers_best(wording: Wording) -> Extra:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Lines under labels, and how their numbers are put. labels: one a line, as long as `lines`."""
+    """Lines under labels, and how their numbers are put. labels: one a line, as long as `lines`.
+
+    encoders: one a line, a column of its own where it fits and headings where not; () for none. compact: a shorter
+    cell, for sets beside each other that do not fit otherwise.
+    """
 
     audit: Audit
     head: str
@@ -48,11 +64,21 @@ class Matrix:
     extras: Sequence[Extra]
     wording: Wording
     style: str = ""
+    encoders: Sequence[str] = ()
+    compact: Callable[[Row], str] | None = None
 
     def fit(self, console: Console, width: int) -> Table:
         """Sets side by side when that fits `width`, below each other when not."""
-        wide = self._side_by_side()
-        return wide if len(self._columns) == 1 or fits(wide, console, width) else self._stacked()
+        return self.choose(console, width)[0]
+
+    def choose(self, console: Console, width: int) -> tuple[Table, bool]:
+        """The table of `fit`, and whether its cells are the compact ones."""
+        for cell in (self.cell, self.compact):
+            for with_column in (True, False) if self.encoders else (False,):
+                wide = None if cell is None else self._side_by_side(cell, with_column)
+                if wide is not None and fits(wide, console, width):
+                    return wide, cell is not self.cell
+        return (self._side_by_side(self.cell, False) if len(self._columns) == 1 else self._stacked()), False
 
     @property
     def _columns(self) -> list[Any]:
@@ -70,30 +96,48 @@ class Matrix:
         table.style = Style.parse(self.style) if self.style else ""
         return table
 
-    def _side_by_side(self) -> Table:
+    def _side_by_side(self, cell: Callable[[Row], str], with_column: bool) -> Table:
+        """One row a metric. with_column: encoders in a column of their own."""
         table = self._table()
-        table.add_column(Text(f"{self.head}\n"), overflow="fold")
+        # Where all numbers are of one n, the title has it.
+        end = "" if self.audit.n else "\n"
+        if with_column:
+            table.add_column(Text(f"encoder{end}"), overflow="fold")
+        table.add_column(Text(f"{self.head}{end}"), overflow="fold")
         for column in self._columns:
             rows = [line.rows[column] for line in self.lines if column in line.rows]
-            table.add_column(Text(f"{self.audit.label(column, self.wording)}\nn = {n_text(rows)}"), overflow="fold")
+            size = f"{end}n = {n_text(rows)}" if end else ""
+            table.add_column(Text(f"{self.audit.label(column, self.wording)}{size}"), overflow="fold")
         for extra in self._extras:
-            table.add_column(Text(extra.header), justify="right")
-        for line, label in zip(self.lines, self.labels, strict=True):
-            cells = [self.cell(line.rows[column]) if column in line.rows else "" for column in self._columns]
-            beside = [_joined(extra.cell(row) for row in line.rows.values()) for extra in self._extras]
-            table.add_row(*map(Text, (label, *cells, *beside)))
+            table.add_column(Text(extra.header if end else extra.header.replace("\n", " ")), justify="right")
+        for line, label, encoder in self._labelled():
+            if encoder and not with_column:
+                table.add_row(Text(encoder))
+            cells = [cell(line.rows[column]) if column in line.rows else "" for column in self._columns]
+            beside = [extra.beside(line.rows.values()) for extra in self._extras]
+            table.add_row(*map(Text, (*([encoder] if with_column else []), label, *cells, *beside)))
         return table
+
+    def _labelled(self) -> Iterable[tuple[Line, str, str]]:
+        """(line, label, encoder), the encoder only where another one's lines begin."""
+        before = ""
+        for line, label, encoder in zip(self.lines, self.labels, self.encoders or [""] * len(self.lines), strict=True):
+            yield line, label, "" if encoder == before else encoder
+            before = encoder
 
     def _stacked(self) -> Table:
         """One row a metric and set, each with its own floor; n goes below, so that no value is broken."""
         table = self._table()
-        table.caption, table.caption_justify, table.caption_style = self._sizes(), "left", "dim"
+        if not self.audit.n:
+            table.caption, table.caption_justify, table.caption_style = self._sizes(), "left", "dim"
         table.add_column(self.head, overflow="fold")
         table.add_column("synthetic set", overflow="fold")
         table.add_column("value", no_wrap=True)
         for extra in self._extras:
             table.add_column(Text(extra.header), justify="right")
-        for line, label in zip(self.lines, self.labels, strict=True):
+        for line, label, encoder in self._labelled():
+            if encoder:
+                table.add_row(Text(encoder))
             for position, column in enumerate(column for column in self._columns if column in line.rows):
                 row = line.rows[column]
                 name = self.audit.label(column, self.wording)
@@ -109,12 +153,6 @@ class Matrix:
             sizes.setdefault(n_text(rows), []).append(self.audit.label(column, self.wording))
         parts = [f"{size} ({', '.join(names)})" if len(sizes) > 1 else size for size, names in sizes.items()]
         return Text(f" n real / synthetic = {', '.join(parts)}")
-
-
-def n_text(rows: Sequence[Row]) -> str:
-    """`400 / 400`, real and synthetic; `200-400 / 400` where it differs between the rows."""
-    sides = ([row[name] for row in rows] for name in ("n_real", "n_synthetic"))
-    return " / ".join(f"{min(side):,}" if min(side) == max(side) else f"{min(side):,}-{max(side):,}" for side in sides)
 
 
 def value_and_interval(row: Row, wording: Wording) -> str:
@@ -133,7 +171,3 @@ def scaled(row: Row, factor: float) -> dict[str, Any]:
     """The row in other units."""
     names = ("value", "std_error", "ci_low", "ci_high")
     return {**row, **{name: None if row[name] is None else factor * row[name] for name in names}}
-
-
-def _joined(texts: Iterable[str]) -> str:
-    return " / ".join(dict.fromkeys(text for text in texts if text))

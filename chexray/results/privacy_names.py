@@ -40,6 +40,10 @@ DISTANCES = {
     "pixel_distance_min_mean": "mean of the minima",
     "pixel_distance_min": "minimum",
 }
+EXTREMES = {"reid_max": "maxima", "latent_distance_min": "minima", "pixel_distance_min": "minima"}
+WITHIN = frozenset({"duplicates_exact_within", "duplicates_near_within"})
+"""Numbers that never have an error estimate, and what they are."""
+
 UPSTREAM_PIXELS = "pixel_distance_upstream"
 WRAPS = "WRONG: differences wrap modulo 256"
 """Stands wherever a value of UPSTREAM_PIXELS is shown: two images one grey level apart score 255 or 1."""

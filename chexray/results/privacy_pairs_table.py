@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,10 +12,11 @@ from rich.text import Text
 
 from chexray.results.grouping import Group
 from chexray.results.layout import dim, paper_cell
-from chexray.results.notes import paper_doubts, reasons
+from chexray.results.notes import paper_doubts
 from chexray.results.privacy_groups import Audit, Line
 from chexray.results.privacy_layout import Extra, Matrix, papers_best, real_floor, value_and_interval, whole_interval
 from chexray.results.privacy_names import COUNT_PREFIX, DISTANCES, FPR_PREFIX, REID_SCORES, UPSTREAM_PIXELS, WRAPS
+from chexray.results.privacy_remarks import has_no_pairs, remarks
 from chexray.results.privacy_words import percent, plural
 from chexray.results.published import is_random, prompts_and_seeds
 from chexray.results.rows import params_of
@@ -33,50 +35,67 @@ COUNTS_NEED = (
 def reidentification(audit: Audit, wording: Wording, console: Console, width: int) -> Parts:
     """Scores and counts of each network, its false-positive rates beside the counts, and how good it is at all."""
     for group in audit.groups:
-        scores = audit.lines(*REID_SCORES, group=group)
-        counts = audit.lines(prefix=COUNT_PREFIX, group=group)
+        lines, unpaired = _paired(audit, audit.lines(*REID_SCORES, prefix=COUNT_PREFIX, group=group), wording)
         calibration = audit.lines("reid_auc", "reid_threshold", prefix=FPR_PREFIX, group=group)
-        if not (scores or counts or calibration):
+        if not (lines or unpaired or calibration):
             continue
         yield Text(f"\nre-identification: {_network(audit, group, wording)}", style="bold")
         if is_random(vars(group)):
             yield Text("RANDOM WEIGHTS: this network recognises nobody, its scores mean nothing", style="bold red")
-        rates = _rates(calibration)
-        lines = [*scores, *counts]
-        if lines:
-            labels = [
-                *(f"{REID_SCORES[line.metric]}{_after(line, wording)}" for line in scores),
-                *(f"{_count_label(line, calibration)}{_after(line, wording)}" for line in counts),
-            ]
+        shown = [line for line in lines if not _repeats(line)]
+        if shown:
+            names = [REID_SCORES.get(line.metric) or _count_label(line, calibration) for line in shown]
+            labels = [f"{name}{_after(line, wording)}" for name, line in zip(names, shown, strict=True)]
             extras = [
-                Extra("false pos. on\nreal pairs", partial(_rate_of, rates=rates)),
+                Extra("false pos. on\nreal pairs", partial(_rate_of, rates=_rates(calibration))),
                 real_floor(wording),
                 papers_best(wording),
             ]
-            head = "score of a pair"
             cell = partial(_score_or_count, wording=wording)
-            yield Matrix(audit, head, lines, labels, cell, extras, wording).fit(console, width)
-        if counts:
+            yield Matrix(audit, "score of a pair", shown, labels, cell, extras, wording).fit(console, width)
+        if any(line.metric.startswith(COUNT_PREFIX) for line in shown):
             yield from dim([COUNTS_NEED])
         yield from dim(_prompts(audit, lines, wording))
+        yield from dim(unpaired)
         yield from dim(_quality(calibration, wording))
-        yield from _remarks(audit, [*lines, *calibration], wording)
+        yield from _remarks([*shown, *calibration], wording)
 
 
 def distances(audit: Audit, wording: Wording, console: Console, width: int) -> Parts:
     """Distances in each latent space and in grey levels; upstream's pixel distance only with what is wrong with it."""
-    lines = audit.lines(*DISTANCES, UPSTREAM_PIXELS)
-    if not lines:
+    lines, unpaired = _paired(audit, audit.lines(*DISTANCES, UPSTREAM_PIXELS), wording)
+    if not (lines or unpaired):
         return
     yield Text("\ndistances of pairs", style="bold")
-    labels = [_distance_label(audit, line, wording) for line in lines]
-    cell = partial(value_and_interval, wording=wording)
-    extras = [real_floor(wording), papers_best(wording)]
-    yield Matrix(audit, "space: distance", lines, labels, cell, extras, wording).fit(console, width)
-    if any(line.metric == UPSTREAM_PIXELS for line in lines):
+    shown = [line for line in lines if not _repeats(line)]
+    if shown:
+        labels = [_distance_label(audit, line, wording) for line in shown]
+        cell = partial(value_and_interval, wording=wording)
+        extras = [real_floor(wording), papers_best(wording)]
+        yield Matrix(audit, "space: distance", shown, labels, cell, extras, wording).fit(console, width)
+    if any(line.metric == UPSTREAM_PIXELS for line in shown):
         yield Text(f" {UPSTREAM_PIXELS} is {WRAPS}. It is there to be set beside old tables only.", style="bold red")
     yield from dim(_prompts(audit, [line for line in lines if "_min" in line.metric], wording, extremes="minima fall"))
-    yield from _remarks(audit, lines, wording)
+    yield from dim(unpaired)
+    yield from _remarks(shown, wording)
+
+
+def _paired(audit: Audit, lines: Sequence[Line], wording: Wording) -> tuple[list[Line], list[str]]:
+    """The lines without the sets that have no pairs at all, and a remark that names those."""
+    rows = [(column, row) for line in lines for column, row in line.rows.items()]
+    without = {column for column, _ in rows} - {column for column, row in rows if not has_no_pairs(row)}
+    kept = [
+        replace(line, rows={column: row for column, row in line.rows.items() if column not in without})
+        for line in lines
+    ]
+    names = [audit.label(column, wording) for column in audit.columns if column in without]
+    return [line for line in kept if line.rows], [f"{', '.join(names)}: no pairs"] if names else []
+
+
+def _repeats(line: Line) -> bool:
+    """Whether the line says the mean again: the mean of the extremes over a single seed a prompt."""
+    one_seed = all(params_of(row).get("n_seeds_max") == 1 for row in line.rows.values())
+    return line.metric.endswith(("_max_mean", "_min_mean")) and one_seed
 
 
 def _network(audit: Audit, group: Group, wording: Wording) -> str:
@@ -148,6 +167,7 @@ def _prompts(audit: Audit, lines: Iterable[Line], wording: Wording, *, extremes:
             seeds = f"{high:,}" if low in (None, high) else f"{low:,} to {high:,}"
             prompts = f"{plural(params['n_prompts'], 'prompt')}; " if params.get("n_prompts") is not None else ""
             text = f"{prompts}{extremes} with the number of seeds: {seeds} a prompt"
+            text += ", so that their mean is the mean" if high == 1 else ""
             by_text.setdefault(text, []).append(audit.label(column, wording))
     if len(by_text) < 2:
         return list(by_text)
@@ -170,10 +190,10 @@ def _distance_label(audit: Audit, line: Line, wording: Wording) -> str:
     return f"{space}: {DISTANCES[line.metric]}{_after(line, wording)}"
 
 
-def _remarks(audit: Audit, lines: Sequence[Line], wording: Wording) -> Parts:
+def _remarks(lines: Sequence[Line], wording: Wording) -> Parts:
     """Why numbers are missing, and what the paper's were computed on where they are shown."""
     rows = [row for line in lines for row in line.rows.values()]
-    yield from dim(reasons(rows, wording, several_sets=len(audit.columns) > 1))
+    yield from dim(remarks(rows, wording))
     shown = [row for row in rows if paper_cell(row, wording)]
     if shown:
         prompts, seeds = prompts_and_seeds()

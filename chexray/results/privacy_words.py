@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chexray.results.grouping import Column
 from chexray.results.privacy_groups import Audit, Search, audits_of, searches
 from chexray.results.privacy_names import DUPLICATES
 from chexray.results.rows import params_of, suite_of
@@ -18,6 +19,7 @@ from chexray.results.wording import Wording, number
 Row = Mapping[str, Any]
 
 NOT_FOUND = "no copy found at this sensitivity"
+IDENTICAL = "the same as a training image"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def verdict(search: Search, wording: Wording) -> Verdict:
         return Verdict(None, f"no verdict, {reason}")
     # Without the word of the search, its own interval decides.
     significant = params_of(excess).get("significant", excess["ci_low"] > 0)
-    return Verdict(True, "COPIES FOUND") if significant else Verdict(False, "none found")
+    return Verdict(True, "COPIES FOUND") if significant else Verdict(False, "not significant")
 
 
 def flagged(search: Search) -> str:
@@ -92,30 +94,61 @@ def summary(rows: Sequence[Row], wording: Wording) -> tuple[list[str], list[str]
     for audit in audits_of(row for row in rows if suite_of(row) == "privacy"):
         for found, line in sentences(audit, wording):
             (loud if found else quiet).append(line)
-        loud += _identical(audit, wording)
     return loud, quiet
 
 
 def sentences(audit: Audit, wording: Wording) -> list[tuple[bool | None, str]]:
-    """The verdicts on each synthetic set in a line over all encoders, copies first: (`Verdict.found`, the line)."""
-    by_set: dict[str, list[tuple[Search, Verdict]]] = {}
+    """What was found in each synthetic set, in a line over all encoders, copies first: (`Verdict.found`, the line).
+
+    A set with duplicates of training images is never said to be without copies, whatever the searches say.
+    """
+    found: dict[Column, list[tuple[Search, Verdict]]] = {column: [] for column in audit.columns}
     for search in searches(audit, wording):
-        by_set.setdefault(audit.label(search.column, wording), []).append((search, verdict(search, wording)))
+        found[search.column].append((search, verdict(search, wording)))
     lines: list[tuple[bool | None, str]] = []
-    for name, found in by_set.items():
-        hits = [search for search, words in found if words.found]
-        clear = [search for search, words in found if words.found is False]
+    for column, judged in found.items():
+        name, copies = audit.label(column, wording), copied(audit, column)
+        hits = [search for search, words in judged if words.found]
+        clear = [search for search, words in judged if words.found is False]
         if hits:
             parts = [f"{flagged(hit)} flagged, {expected(hit)} expected by chance ({hit.encoder})" for hit in hits]
             lines.append((True, f"COPIES FOUND in {name}: {'; '.join(parts)}"))
-        elif clear:
-            lines.append((False, f"{name}: {NOT_FOUND} ({_sensitivity(clear)})"))
-        lines += [(None, f"{name}: {words.text} ({search.encoder})") for search, words in found if words.found is None]
+        lines += duplicates(name, copies)
+        if clear and not hits:
+            what = f"the search alone flags {_counts(clear)}: not significant"
+            if not copies.doubtful:
+                what = f"{NOT_FOUND} ({'; '.join([*_beyond_chance(clear, copies), *_sensitivity(clear)])})"
+            lines.append((False, f"{name}: {what}"))
+        lines += [(None, f"{name}: {words.text} ({search.encoder})") for search, words in judged if words.found is None]
     return sorted(lines, key=lambda line: (True, None, False).index(line[0]))
 
 
-def _sensitivity(searches: Sequence[Search]) -> str:
-    """`false positives 1 %; up to 1.6 % copies would go unnoticed by pixels, up to 2.1 % by patches`."""
+def _counts(searches: Sequence[Search]) -> str:
+    """`4 of 80 images, 0.7 expected by chance (pixels, patches)`, each count once."""
+    alike: dict[str, list[str]] = {}
+    for search in searches:
+        text = f"{flagged(search)}, {expected(search)} expected by chance"
+        alike.setdefault(text, []).append(search.encoder)
+    return "; ".join(f"{text} ({', '.join(encoders)})" for text, encoders in alike.items())
+
+
+def _beyond_chance(searches: Sequence[Search], copies: Copied) -> list[str]:
+    """`pixels: 8 of 400 flagged, 4.0 expected`, what exceeds chance without being significant."""
+    alike: dict[str, list[str]] = {}
+    for search in searches:
+        # An expectation of 3.99 is not exceeded by 4.
+        if search.flagged is not None and search.flagged >= (search.expected or 0) + 0.5:
+            text = f"{flagged(search).removesuffix(' images')} flagged, {expected(search)} expected"
+            alike.setdefault(text, []).append(search.encoder)
+    parts = [f"{', '.join(names)}: {text}" if len(searches) > 1 else text for text, names in alike.items()]
+    near = copies.near
+    if near is not None and near["value"] and near["value"] > (near["real_floor"] or 0):
+        parts.append(f"{count_of(near)} {_near_words(near)}")
+    return parts
+
+
+def _sensitivity(searches: Sequence[Search]) -> list[str]:
+    """`false positives 1 %`, `up to 1.6 % copies would go unnoticed by pixels, up to 2.1 % by patches`."""
     rates = dict.fromkeys(text for search in searches if (text := rate(search)))
     parts = [f"false positives {' to '.join(sorted(rates, key=_leading))}"] if rates else []
     limits = [(search, limit) for search in searches if (limit := unnoticed(search)) is not None]
@@ -126,21 +159,80 @@ def _sensitivity(searches: Sequence[Search]) -> str:
     unknown = [search.encoder for search in searches if unnoticed(search) is None]
     if unknown:
         parts.append(f"how many copies would go unnoticed by {', '.join(unknown)} is unknown")
-    return "; ".join(parts)
+    return parts
 
 
 def _leading(text: str) -> float:
     return float(text.partition(" ")[0])
 
 
-def _identical(audit: Audit, wording: Wording) -> list[str]:
-    lines = []
-    for line in audit.lines("duplicates_exact_training"):
-        for column, row in line.rows.items():
-            if row["value"]:
-                what = f"{plural(round(row['value']), 'image')} of {row['n_synthetic']:,}"
-                is_are = "is" if round(row["value"]) == 1 else "are"
-                words = DUPLICATES["duplicates_exact_training"]
-                chance = "" if row["real_floor"] is None else f", {count_text(row['real_floor'])} of as many real ones"
-                lines.append(f"IDENTICAL in {audit.label(column, wording)}: {what} {is_are} {words}{chance}")
+@dataclass(frozen=True)
+class Copied:
+    """Rows about duplicates of training images in one synthetic set. exact, near: None where not counted."""
+
+    exact: Row | None
+    near: Row | None
+
+    @property
+    def identical(self) -> bool:
+        """Whether any image equals a training image."""
+        return self.exact is not None and bool(self.exact["value"])
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether there are near duplicates and no held-out images to tell how often real images are as near."""
+        return self.near is not None and bool(self.near["value"]) and self.near["real_floor"] is None
+
+    @property
+    def nearly(self) -> bool:
+        """Whether there are more near duplicates than chance explains: by the row's own test, else by its interval."""
+        row = self.near
+        if row is None or not row["value"] or row["real_floor"] is None:
+            return False
+        low = row["value"] if row["ci_low"] is None else row["ci_low"]
+        return bool(params_of(row).get("significant", low > row["real_floor"]))
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether nobody may say that no copy was found."""
+        return self.identical or self.nearly or self.unchecked
+
+
+def copied(audit: Audit, column: Column) -> Copied:
+    """The duplicates of training images in one set: where they were counted several times, the most."""
+
+    def most(metric: str) -> Row | None:
+        rows = [line.rows[column] for line in audit.lines(metric) if column in line.rows]
+        return max(rows, key=lambda row: row["value"] or 0, default=None)
+
+    return Copied(most("duplicates_exact_training"), most("duplicates_near_training"))
+
+
+def duplicates(name: str, copies: Copied) -> list[tuple[bool | None, str]]:
+    """What is to be said aloud about them: (True, or None where chance is unknown; the line)."""
+    lines: list[tuple[bool | None, str]] = []
+    exact, near = copies.exact, copies.near
+    if exact is not None and copies.identical:
+        what = f"{plural(round(exact['value']), 'image')} of {exact['n_synthetic']:,}"
+        is_are = "is" if round(exact["value"]) == 1 else "are"
+        chance = "" if exact["real_floor"] is None else f", {count_text(exact['real_floor'])} of as many real ones"
+        lines.append((True, f"IDENTICAL in {name}: {what} {is_are} {IDENTICAL}{chance}"))
+    # Identical images are near ones too: a line of their own only where there are others.
+    if near is not None and (exact is None or near["value"] != exact["value"]):
+        if copies.nearly:
+            lines.append((True, f"NEAR DUPLICATES in {name}: {count_of(near)} images {_near_words(near)}"))
+        elif copies.unchecked:
+            unchecked = "no held-out images tell how often real ones are"
+            lines.append((None, f"{name}: {count_of(near)} images {_near_words(near)}; {unchecked}"))
     return lines
+
+
+def count_of(row: Row) -> str:
+    """`4 of 80`."""
+    return f"{round(row['value']):,} of {row['n_synthetic']:,}"
+
+
+def _near_words(row: Row) -> str:
+    is_are = "is" if round(row["value"]) == 1 else "are"
+    chance = "" if row["real_floor"] is None else f", {count_text(row['real_floor'])} expected"
+    return f"{is_are} {DUPLICATES['duplicates_near_training']}{chance}"

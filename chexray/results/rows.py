@@ -109,8 +109,8 @@ def to_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return out.getvalue().encode()
 
 
-def write(directory: str, rows: Iterable[Mapping[str, Any]], storage: _Writes) -> None:
-    """Writes results.csv, results.json and results.parquet under `directory`. Raises as `to_table` does, first.
+def write(directory: str, rows: Iterable[Mapping[str, Any]], storage: _Writes, stem: str = "results") -> None:
+    """Writes <stem>.csv, <stem>.json and <stem>.parquet under `directory`. Raises as `to_table` does, first.
 
     Parquet goes last: it is what readers prefer, so its presence means that all three are there.
     """
@@ -119,9 +119,9 @@ def write(directory: str, rows: Iterable[Mapping[str, Any]], storage: _Writes) -
     pq.write_table(kept, buffer)
     folder = str(directory).rstrip("/")
     plain = kept.to_pylist()
-    storage.write(f"{folder}/results.csv", to_csv(plain))
-    storage.write(f"{folder}/results.json", to_json(plain))
-    storage.write(f"{folder}/results.parquet", buffer.getvalue())
+    storage.write(f"{folder}/{stem}.csv", to_csv(plain))
+    storage.write(f"{folder}/{stem}.json", to_json(plain))
+    storage.write(f"{folder}/{stem}.parquet", buffer.getvalue())
 
 
 def read_results(path_or_uri: str | Path, storage: Any = None) -> pd.DataFrame:

@@ -104,8 +104,8 @@ def result_row(
     return row
 
 
-def patient_codes(column: pa.ChunkedArray) -> np.ndarray | None:
-    """Patient codes (n,) int64; a row without a patient is a patient of its own. None when no row names one."""
+def own_codes(column: pa.ChunkedArray) -> np.ndarray | None:
+    """Codes (n,) int64, equal for equal values; a null is unlike any other. None when all are null."""
     if column.null_count == len(column):
         return None
     encoded = column.combine_chunks().dictionary_encode()

@@ -12,7 +12,7 @@ from chexray.data.subsets import members
 from chexray.engine.features import Done
 from chexray.engine.reduce import Cell, CellResult, Matrix, reduce
 from chexray.plan.plan import FIDELITY
-from chexray.suites.common import Context, Outcome, patient_codes, result_row
+from chexray.suites.common import Context, Outcome, own_codes, result_row
 
 
 def evaluate_fidelity(context: Context) -> Outcome:
@@ -50,7 +50,7 @@ def build_cells(context: Context) -> tuple[list[Cell], dict[str, dict[str, dict[
         for manifest in sets:
             table = manifest.table.filter(pa.array(ok[manifest.name]))
             keys = table["image_key"].to_pylist()
-            ids, subjects = np.array(table["sample_id"].to_pylist(), dtype=str), patient_codes(table["subject_id"])
+            ids, subjects = np.array(table["sample_id"].to_pylist(), dtype=str), own_codes(table["subject_id"])
             matrices[label][manifest.name] = {
                 output: Matrix(ids, store.read(spec, output, keys, done[label]), subjects)
                 for output in sorted({metric.reads for metric in metrics.values()})

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import fisher_exact
 
 from chexray.privacy.duplicates import (
     OUTPUTS,
     Bits,
     Hamming,
+    Nearest,
     calibrated_bits,
     duplicate_scores,
     find_duplicates,
@@ -138,3 +140,21 @@ def test_scores_of_nothing_and_of_a_null_full_of_equal_hashes() -> None:
     assert [score.status for score in duplicate_scores(none, bits)] == ["too_few"] * 4
     with pytest.raises(ValueError, match="1 digests"):
         find_duplicates(np.ones((1, 8), np.float32), np.zeros((2, 8), np.float32), empty, one, bits)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n_null", "near_null", "loud"), [(4, 222, 0, True), (1, 400, 0, False), (4, 222, 3, False)]
+)
+def test_a_count_of_near_duplicates_alarms_when_the_null_does_not_explain_it(hits, n_null, near_null, loud) -> None:
+    n = 80
+    to_training = Nearest(np.where(np.arange(n) < hits, 5.0, 90.0), np.zeros(n, int), np.zeros(n, bool))
+    within = Nearest(np.full(n, 90.0), np.ones(n, int), np.zeros(n, bool))
+    digests = np.arange(8.0 * n, dtype=np.float32).reshape(n, 8)
+    bits = Bits(10, 10, near_null / n_null, n_null)
+    found = find_duplicates(digests, digests[:0], to_training, within, bits)
+    near = duplicate_scores(found, bits)[1]
+    exact = fisher_exact([[hits, n - hits], [near_null, n_null - near_null]], alternative="greater").pvalue
+    assert near.params["p_value"] == pytest.approx(exact)
+    assert near.params["significant"] is loud
+    assert duplicate_scores(found, bits, n_sets=3)[1].params["p_value"] == pytest.approx(min(1, 3 * exact))
+    assert "significant" not in duplicate_scores(found, Bits(10, 10, None, 0))[1].params

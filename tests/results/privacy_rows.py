@@ -80,7 +80,7 @@ def search(n_flagged: int = 20, low: float = 0.021, high: float = 0.066, n: int 
         "n_null": 399,
         "threshold_ratio": 0.71,
         "smallest_share_noticed": 0.023,
-        "smallest_share_noticed_power": 0.8,
+        "p_value": 0.0004 if low > 0 else 0.31,
         "cannot_see": "a copy altered so much that this encoder finds it no nearer than unseen images of others",
     } | changes.pop("params", {})
     common = {"params": params, "n_synthetic": n} | changes
@@ -164,3 +164,15 @@ def text_of(rows: list[dict], width: int = 100, encoding: str = "utf-8", colour:
         console.print(part)
     stream.flush()
     return raw.getvalue().decode(encoding)
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
+def line_of(text, start):
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+def section(text, heading):
+    return text.split(f"\n{heading}")[1].split("\n\n")[0]

@@ -13,10 +13,13 @@ from results.privacy_rows import (
     distances,
     duplicates,
     everything,
+    flat,
+    line_of,
     peers,
     reid,
     row,
     search,
+    section,
     text_of,
 )  # fmt: skip
 
@@ -24,18 +27,6 @@ from chexray.results.rows import to_table
 from chexray.results.table import render, summary_lines
 
 PAPER = {"protocol": "chexgenbench"}
-
-
-def flat(text):
-    return " ".join(text.split())
-
-
-def line_of(text, start):
-    return next(line for line in text.splitlines() if line.startswith(start))
-
-
-def section(text, heading):
-    return text.split(f"\n{heading}")[1].split("\n\n")[0]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
@@ -60,103 +51,59 @@ def test_the_factory_makes_rows_of_the_schema():
     assert len(to_table(everything())) == len(everything())
 
 
-def test_copies_are_found_when_the_excess_is_above_zero():
-    text = text_of(search())
-    assert "COPIES FOUND in copier: 20 of 400 images flagged, 4.0 expected by chance (pixels)" in text
-    line = line_of(text, "pixels")
-    assert "20 of 400 (5 %)" in line
-    assert "4.0 [2.1, 6.6]" in line
-    assert line.rstrip().endswith("COPIES FOUND")
-    assert "no copy found" not in text
-
-
-@pytest.mark.parametrize("low", [0.0, -0.001])
-def test_without_excess_the_verdict_says_what_would_go_unnoticed(low):
-    text = text_of(search(5, low, 0.0164))
-    says = "no copy found at this sensitivity (false positives 1 %; up to 1.64 % copies would go unnoticed by pixels)"
-    assert f"copier: {says}" in flat(text)
-    assert "COPIES FOUND" not in text
-    assert line_of(text, "pixels").rstrip().endswith("none found")
-
-
-@pytest.mark.parametrize(
-    ("rows", "limit"),
-    [
-        (search(0, -0.0088, 0.0017), "up to 0.25 %"),  # one image of 400 can never be excluded
-        (search(0, -0.0099, -0.0010), "up to 2.6 %"),  # fewer than chance: the share's own upper end
-        (search(3, -0.2, 0.9, n=4), "up to 90 %"),
-    ],
-)
-def test_the_limit_is_never_zero(rows, limit):
-    assert limit in flat(text_of(rows))
-
-
-def test_without_interval_or_value_there_is_no_verdict():
-    for change, why in (
-        ({"value": None, "ci_low": None, "ci_high": None, "status": "undefined", "reason": "all distances are equal"},
-         "all distances are equal"),
-        ({"ci_low": None, "ci_high": None}, "the excess has no interval"),
-    ):  # fmt: skip
-        share, excess = search()
-        text = flat(text_of([share, excess | change]))
-        assert f"copier: no verdict, {why} (pixels)" in text
-        assert "COPIES FOUND" not in text
-        assert "no copy found" not in text
-    assert "its excess over chance is missing" in flat(text_of(search()[:1]))
-
-
-def test_sets_are_judged_in_one_line_over_encoders_copies_first():
-    text = flat(text_of(everything(), 120))
-    found = (
-        "COPIES FOUND in copier: 20 of 400 images flagged, 4.0 expected by chance (pixels); 20 of 400 images flagged"
-    )
-    none = "good: no copy found at this sensitivity (false positives 1 %; up to 1.64 % copies would go unnoticed by "
-    assert text.index(found) < text.index(f"{none}pixels, up to 2.11 % by rad_dino)")
-
-
-def test_a_set_with_copies_in_one_space_is_not_called_clear_for_another():
-    rows = search() + search(3, -0.008, 0.0164, **RAD_DINO)
-    assert "no copy found" not in text_of(rows)
-    assert "none found" in text_of(rows)
-
-
-def test_chance_is_named_and_so_is_what_the_search_cannot_see():
-    text = flat(text_of(search()))
-    assert "by chance: what the same search flags among 399 held-out real images, 1 % of them" in text
-    assert "a share of 2.3 % copies, all of them flagged, is noticed in 80 % of such audits" in text
-    assert "blind spot: a copy altered so much" in text
-    assert "each of" not in text
-    assert "each of 4 searches alarms with probability about 2.5 % where there is no copy" in flat(
-        text_of(everything())
-    )
-    fallback = flat(text_of(search(params={"null": "training patients", "attained_alpha": 0.005, "n_expected": 2.0})))
-    assert "399 training images, each against other patients', 0.5 % of them" in fallback
-
-
-def test_what_params_do_not_tell_is_counted_from_the_share():
-    rows = [r | {"params": {"alpha": 0.01}} for r in search()]
-    assert "20 of 400 images flagged, 4.0 expected" in text_of(rows)
-    assert "20 of 400 images flagged, ? expected" in text_of([r | {"params": {}} for r in search()])
-
-
-def test_one_search_at_two_levels_gives_two_lines():
-    rows = search() + search(3, -0.01, 0.02, params={"alpha": 0.001, "attained_alpha": 0.001, "n_expected": 0.4})
-    text = text_of(rows)
-    assert "pixels (alpha=0.01)" in text
-    assert "3 of 400" in line_of(text, "pixels (alpha=0.001)")
-
-
 def test_other_tools_numbers_come_with_floor_and_blind_spots():
     text = text_of(peers())
     for name in ("closer_to_training ↓", "dcr_q01 ↑", "dcr_below_null ↓", "authenticity ↑", "c_t ↑", "nnaa_loss ↓"):
         assert line_of(text, name)
     assert line_of(text, "authenticity").split()[-1] == "74.0"
-    assert "blind spot of dcr_q01, dcr_q05, dcr_below_null: alarms falsely on a generator of low diversity" in flat(
-        text
-    )
+    assert "· dcr: alarms falsely on a generator of low diversity ·" in flat(text)
     assert "\x1b[2m" in text_of(peers(), colour=True)  # dim
     two = peers() + [r | {"synthetic_set": GOOD, "value": 0.9, "ci_low": 0.89, "ci_high": 0.91} for r in peers()]
     assert "*" not in text_of(two)  # more authentic is not better: no winner is marked
+
+
+def three_sets(**changes):
+    return [r for name in (COPIER, GOOD, "third@cccccccccccccccc") for r in peers(synthetic_set=name, **changes)]
+
+
+def test_other_tools_numbers_of_all_encoders_share_a_table_and_its_footnotes():
+    few = "80 images are too few for a 1% quantile: this is near the smallest distance"
+    rows = three_sets() + three_sets(**RAD_DINO)
+    for r in rows:
+        r["params"] = r["params"] | ({"note": few} if r["metric"] == "dcr_q01" else {})
+    text = text_of(rows, 100)
+    assert text.count("for comparison with other tools (intervals: see results.csv)") == 1
+    assert text.count("blind spots") == text.count("few copies among many") == 1
+    assert text.count("too few for a 1% quantile") == 1
+    assert f" dcr_q01: {few}" in text
+    assert line_of(text, "rad_dino  closer_to_training").split()[2:] == ["↓", "0.511", "0.511", "0.511", "0.500"]
+    assert len(section(text, "for comparison").splitlines()) < 25
+    narrow = text_of(rows, 60).splitlines()
+    assert narrow.index("pixels".ljust(len(narrow[4]))) < narrow.index("rad_dino".ljust(len(narrow[4])))
+    assert "[0.481, 0.541]" in text_of(rows, 160)
+    assert "(rad_dino)" in text_of(three_sets(**RAD_DINO), 160)
+
+
+def test_a_note_names_encoder_and_set_only_where_it_is_theirs():
+    rows = three_sets() + three_sets(**RAD_DINO)
+    noted = next(r for r in rows if r["metric"] == "c_t" and r["synthetic_set"] == GOOD)
+    noted["params"] = noted["params"] | {"note": "3 cells were skipped"}
+    assert " c_t of good (pixels): 3 cells were skipped" in text_of(rows)
+
+
+def test_a_floor_shown_once_is_the_most_precise_of_its_texts():
+    rows = [
+        row("dcr_q01", 3.0, 2.9, 3.1, real_floor=2.5),
+        row("dcr_q01", 3, 1, 5, real_floor=2.5, synthetic_set=GOOD),
+    ]
+    assert line_of(text_of(rows), "dcr_q01").split()[-2:] == ["5.0]", "2.500"]
+
+
+def test_equal_n_stands_in_the_title_and_unequal_n_beside_the_sets():
+    assert text_of(everything(), 120).splitlines()[0].endswith("n = 400 / 400")
+    text = text_of([*peers(), *peers(synthetic_set=GOOD, n_synthetic=80)], 120)
+    assert "n = " not in text.splitlines()[0]
+    assert "n = 400 / 80" in text
 
 
 def test_duplicates_stand_beside_what_real_images_would_score():
@@ -169,6 +116,46 @@ def test_duplicates_stand_beside_what_real_images_would_score():
         summary_lines(rows)
     )
     assert not any("IDENTICAL" in line for line in summary_lines(duplicates(0, 5)))
+
+
+def test_what_never_has_an_error_is_said_in_one_line():
+    text = text_of(everything(), 120)
+    assert text.count("no error estimate") == 1
+    assert "maxima, minima and within-set counts have no error estimate: compare them at equal n" in text
+    why = {"std_error_reason": "all prompts are of one patient, or there is one prompt"}
+    assert "latent_distance: no error estimate, all prompts" in text_of([row("latent_distance", 0.5, params=why)])
+    covered = row("reid_count_0.5", 0, 0, 4, params={"std_error_reason": "a bootstrap sees no spread"}, **REID)
+    assert "no error estimate" not in text_of([covered])
+
+
+def test_one_seed_a_prompt_has_no_extremes_of_its_own():
+    def pairs(seeds, **changes):
+        params = {"n_prompts": 200, "n_seeds_min": 1, "n_seeds_max": seeds}
+        names = ("latent_distance", "latent_distance_min_mean", "latent_distance_min")
+        return [row(name, 0.5, 0.4, 0.6, params=params, **changes) for name in names]
+
+    text = text_of(pairs(1))
+    assert "mean of the minima" not in text
+    assert "200 prompts; minima fall with the number of seeds: 1 a prompt, so that their mean is the mean" in text
+    assert "mean of the minima" in text_of(pairs(1) + pairs(4, synthetic_set=GOOD))
+    assert "so that" not in text_of(pairs(4))
+
+
+def test_sets_without_pairs_are_a_line_and_no_column():
+    nothing = {"params": {"pairs": "none"}, "reason": "there are no pairs of a real and a synthetic image"}
+    nothing |= {"status": "too_few", "std_error": None, "ci_low": None, "ci_high": None, "value": None}
+    measured = reid()[:6] + distances()
+    rows = [*measured, *(r | nothing | {"synthetic_set": GOOD} for r in measured), *reid()[6:]]
+    text = text_of(rows)
+    assert text.count(" good: no pairs") == 2
+    assert "there are no pairs" not in text
+    assert "good" not in "".join(line for line in text.splitlines() if "n =" in line or "space:" in line)
+    lines = summary_lines(rows)
+    assert "privacy, not measured: good: no pairs" in lines
+    assert lines[-1] == "13 numbers computed, 10 not (10 without pairs)."
+    alone = text_of([r | nothing for r in measured])
+    assert alone.count(" copier: no pairs") == 2
+    assert "mean" not in section(alone, "distances of pairs")
 
 
 def test_counts_stand_beside_their_false_positive_rates():
@@ -281,10 +268,3 @@ def test_data_cannot_steer_the_terminal():
     for bad in ("\x1b]0", "\x07", "\u202e"):
         assert bad not in text
         assert not any(bad in line for line in summary_lines(rows))
-
-
-def test_the_copier_is_the_first_line_of_the_summary():
-    lines = summary_lines(everything())
-    assert lines[0].startswith("COPIES FOUND in copier: 20 of 400")
-    assert COPIER.startswith("copier")
-    assert any(line.startswith("good: no copy found at this sensitivity") for line in lines)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from chexray.data.values import codes
 from chexray.engine.search import Search
 from chexray.errors import MetricError
 from chexray.metrics.base import Score
@@ -21,10 +20,16 @@ from chexray.privacy.memorisation import (
     ratio_test,
 )
 from chexray.stats.nearest import Found
-from chexray.suites.common import Context
+from chexray.suites.common import Context, own_codes
 from chexray.suites.privacy.guard import Guard
-from chexray.suites.privacy.peers import peer_scores, spacing_searches
+from chexray.suites.privacy.peers import peer_nulls, peer_scores, spacing_searches
 from chexray.suites.privacy.searches import (
+    HELDOUT,
+    MATCHED_SIZES,
+    NULL,
+    SYNTHETIC,
+    TRAINING,
+    Key,
     Space,
     distance,
     matched_sample,
@@ -74,11 +79,8 @@ def search_copies(context: Context, sets: Sets, guard: Guard) -> list[Copies]:
 
 def prompt_codes(images: ImageSet) -> np.ndarray | None:
     """(n,) codes, equal for images of one prompt; None without prompts, or where each has its own."""
-    prompts = images.table["prompt"]
-    if prompts.null_count == len(prompts):
-        return None
-    found = codes(prompts)
-    return found if len(np.unique(found)) < len(found) else None
+    found = own_codes(images.table["prompt"])
+    return found if found is not None and len(np.unique(found)) < len(found) else None
 
 
 def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], guard: Guard) -> list[Copies]:
@@ -86,27 +88,28 @@ def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], gua
     assert heldout is not None
     size = min(len(training), len(heldout))
     samples = {images.name: matched_sample(len(images), size, seed) for images in (training, heldout)}
-    searches: dict[str, Search] = {}
+    searches: dict[Key, Search] = {}
     for label, space in spaces.items():
         t, h = space.of(training), space.of(heldout)
         own = own_or_patient(heldout)
-        searches[f"{label} heldout training"] = Search(h, t)
-        searches[f"{label} heldout heldout"] = Search(h, h, own, own)
+        searches[label, NULL, TRAINING] = Search(h, t)
+        searches[label, NULL, HELDOUT] = Search(h, h, own, own)
         for images in sets.synthetic:
             s = space.of(images)
-            searches[f"{label} {images.name} training"] = Search(s, t)
-            searches[f"{label} {images.name} heldout"] = Search(s, h)
-            for side in (training, heldout):
-                sample = samples[side.name]
+            searches[label, SYNTHETIC, TRAINING, images.name] = Search(s, t)
+            searches[label, SYNTHETIC, HELDOUT, images.name] = Search(s, h)
+            for side, real in ((TRAINING, training), (HELDOUT, heldout)):
+                sample = samples[real.name]
                 if sample is not None:
-                    searches[f"{label} {images.name} matched {side.name}"] = Search(s, space.of(side, sample))
+                    searches[label, MATCHED_SIZES, side, images.name] = Search(s, space.of(real, sample))
     found = run_searches(context, searches)
-    spacing = spacing_searches(context, sets, spaces, found) if context.plan.config.privacy.peers else {}
+    names = [(NULL, TRAINING), *((SYNTHETIC, TRAINING, images.name) for images in sets.synthetic)]
+    spacing = spacing_searches(context, sets, spaces, found, names)
     copies = []
     for label, space in spaces.items():
         for images in sets.synthetic:
-            near, far = found[f"{label} {images.name} training"], found[f"{label} {images.name} heldout"]
-            null_near, null_far = found[f"{label} heldout training"], found[f"{label} heldout heldout"]
+            near, far = (found[label, SYNTHETIC, side, images.name] for side in (TRAINING, HELDOUT))
+            null_near, null_far = (found[label, NULL, side] for side in (TRAINING, HELDOUT))
             one = Copies(label, images, [])
             with guard(f"{label} {images.name}", "memorised_share", one.scores):
                 try:
@@ -118,8 +121,8 @@ def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], gua
                     one.scores = memorisation_nulls("undefined", str(error))
                 else:
                     matched = [
-                        found.get(f"{label} {images.name} matched {side.name}", whole)
-                        for side, whole in ((training, near), (heldout, far))
+                        found.get((label, MATCHED_SIZES, side, images.name), whole)
+                        for side, whole in ((TRAINING, near), (HELDOUT, far))
                     ]
                     one.scores += memorisation_scores(
                         one.test, distance(near), distance(null_near),
@@ -146,28 +149,28 @@ def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space]
     aside, others = set_aside(training, context.plan.config.seed)
     if not len(aside) or not len(others):
         why = f"{len(training)} training images of {len(np.unique(patients))} patients give no null: give --heldout"
-        return [
-            Copies(label, images, memorisation_nulls("too_few", why)) for label in spaces for images in sets.synthetic
-        ]
-    first: dict[str, Search] = {}
+        nulls = [*memorisation_nulls("too_few", why), *peer_nulls(context, "too_few", why)]
+        return [Copies(label, images, list(nulls)) for label in spaces for images in sets.synthetic]
+    first: dict[Key, Search] = {}
     for label, space in spaces.items():
-        first[f"{label} aside"] = Search(space.of(training, aside), space.of(training, others))
+        first[label, NULL] = Search(space.of(training, aside), space.of(training, others))
         for images in sets.synthetic:
-            first[f"{label} {images.name}"] = Search(space.of(images), space.of(training))
+            first[label, SYNTHETIC, images.name] = Search(space.of(images), space.of(training))
     found = run_searches(context, first)
-    second: dict[str, Search] = {}
+    second: dict[Key, Search] = {}
     for label, space in spaces.items():
-        met = patients[others][found[f"{label} aside"].row]
-        second[f"{label} aside"] = Search(space.of(training, aside), space.of(training, others), met, patients[others])
+        met = patients[others][found[label, NULL].row]
+        second[label, NULL] = Search(space.of(training, aside), space.of(training, others), met, patients[others])
         for images in sets.synthetic:
-            met = patients[found[f"{label} {images.name}"].row]
-            second[f"{label} {images.name}"] = Search(space.of(images), space.of(training), met, patients)
+            met = patients[found[label, SYNTHETIC, images.name].row]
+            second[label, SYNTHETIC, images.name] = Search(space.of(images), space.of(training), met, patients)
     other = run_searches(context, second)
+    spacing = spacing_searches(context, sets, spaces, found, [(SYNTHETIC, images.name) for images in sets.synthetic])
     copies = []
-    for label in spaces:
+    for label, space in spaces.items():
         for images in sets.synthetic:
-            near, far = (each[f"{label} {images.name}"] for each in (found, other))
-            null_near, null_far = (each[f"{label} aside"] for each in (found, other))
+            near, far = (each[label, SYNTHETIC, images.name] for each in (found, other))
+            null_near, null_far = (each[label, NULL] for each in (found, other))
             one = Copies(label, images, [])
             with guard(f"{label} {images.name}", "memorised_share", one.scores):
                 try:
@@ -184,6 +187,9 @@ def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space]
                         n_searches=len(spaces) * len(sets.synthetic),
                     )  # fmt: skip
                     one.images = _images(one, training, near, distance(far))
+            if spacing:
+                with guard(f"{label} {images.name}", "authenticity", one.scores):
+                    one.scores += peer_scores(context, sets, space, images, near, None, spacing[label])
             copies.append(one)
     return copies
 

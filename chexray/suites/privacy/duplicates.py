@@ -25,7 +25,7 @@ from chexray.stats.nearest import Found
 from chexray.suites.common import Context
 from chexray.suites.privacy.copies import prompt_codes
 from chexray.suites.privacy.guard import Guard
-from chexray.suites.privacy.searches import Space, run_searches
+from chexray.suites.privacy.searches import MIRRORED, NULL, TRAINING, WITHIN, Key, Space, run_searches
 from chexray.suites.privacy.sets import ImageSet, Sets
 
 SCHEMA = pa.schema(
@@ -62,28 +62,28 @@ def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[Duplic
     space = Space(context, label)
     t = space.of(sets.training)
     heldout = sets.heldout if sets.heldout is not None and len(sets.heldout) else None
-    searches: dict[str, Search] = {}
+    searches: dict[Key, Search] = {}
 
-    def both_ways(name: str, search: Search) -> None:
+    def both_ways(name: Key, search: Search) -> None:
         searches[name] = search
-        searches[f"{name} mirrored"] = Search(
+        searches[*name, MIRRORED] = Search(
             search.queries, search.references, search.query_codes, search.reference_codes, signs=signs
         )
 
     for images in sets.synthetic:
         own, s = np.arange(len(images)), space.of(images)
-        both_ways(f"{images.name} training", Search(s, t))
-        both_ways(f"{images.name} within", Search(s, s, own, own))
+        both_ways((TRAINING, images.name), Search(s, t))
+        both_ways((WITHIN, images.name), Search(s, s, own, own))
     if heldout is not None:
-        both_ways("heldout", Search(space.of(heldout), t))
+        both_ways((NULL,), Search(space.of(heldout), t))
     found = run_searches(context, searches)
 
-    def nearest(name: str) -> Nearest:
-        return nearer(_hamming(found[name]), _hamming(found[f"{name} mirrored"]))
+    def nearest(name: Key) -> Nearest:
+        return nearer(_hamming(found[name]), _hamming(found[*name, MIRRORED]))
 
     asked = context.plan.config.privacy.near_bits
     default = encoder.near_bits if asked is None else asked  # pyright: ignore[reportAttributeAccessIssue]
-    bits = calibrated_bits(None if heldout is None else nearest("heldout").bits, default)
+    bits = calibrated_bits(None if heldout is None else nearest((NULL,)).bits, default)
     digests = {images.name: _digests(context, label, images) for images in (sets.training, *sets.synthetic)}
     heldout_exact = None
     if heldout is not None:
@@ -97,11 +97,13 @@ def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[Duplic
             one.found = find_duplicates(
                 digests[images.name],
                 digests[sets.training.name],
-                nearest(f"{images.name} training"),
-                nearest(f"{images.name} within"),
+                nearest((TRAINING, images.name)),
+                nearest((WITHIN, images.name)),
                 bits,
             )
-            one.scores += duplicate_scores(one.found, bits, heldout_exact=heldout_exact, prompts=prompt_codes(images))
+            one.scores += duplicate_scores(
+                one.found, bits, heldout_exact=heldout_exact, prompts=prompt_codes(images), n_sets=len(sets.synthetic)
+            )
             one.images = _images(one.found, images, sets.training)
         results.append(one)
     return results

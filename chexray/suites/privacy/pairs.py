@@ -200,8 +200,8 @@ def prompt_rows(one: PairsOf) -> pa.Table:
     ids = one.pairs.table["prompt_id"].to_pylist()
     code, first, counts = np.unique(prompts, return_index=True, return_counts=True)
     columns: dict[str, object] = {
-        "synthetic_set": [one.synthetic.name] * len(code),
-        "prompt_id": [ids[i] for i in first],
+        "synthetic_set": pa.array([one.synthetic.name] * len(code), pa.string()),
+        "prompt_id": pa.array([ids[i] for i in first], pa.string()),
         "n_seeds": counts,
     }
     for name, values in one.columns.items():

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from chexray.engine.blocks import FeatureBlocks
 from chexray.engine.search import Search
 from chexray.metrics.base import Score
-from chexray.privacy.peers import ToTraining, assign_cells, authenticity, c_t, fit_cells, nnaa_loss
+from chexray.metrics.common import nulls
+from chexray.privacy.peers import (
+    AUTHENTICITY,
+    C_T,
+    NNAA_LOSS,
+    ToTraining,
+    assign_cells,
+    authenticity,
+    c_t,
+    fit_cells,
+    nnaa_loss,
+)
 from chexray.stats.nearest import Found
 from chexray.suites.common import Context
-from chexray.suites.privacy.searches import Space, distance, run_searches
+from chexray.suites.privacy.searches import Key, Space, distance, run_searches
 from chexray.suites.privacy.sets import ImageSet, Sets
 
 CELL_SAMPLE = 8192
@@ -21,24 +34,31 @@ NNAA_SAMPLE = 2000
 
 
 def spacing_searches(
-    context: Context, sets: Sets, spaces: dict[str, Space], found: dict[str, Found]
+    context: Context, sets: Sets, spaces: dict[str, Space], found: Mapping[Key, Found], names: Sequence[Key]
 ) -> dict[str, np.ndarray]:
-    """{label: (N,) distances of training images to the nearest other one}, NaN but for those nearest to some image.
+    """{label: (N,) distances of training images to the nearest other one}, NaN but for those that the searches `names`,
+    without their label, found; {} when the run does not ask for peers.
 
     Those are all AuthPct reads, so a training set of any size is searched for at most n_synthetic + n_heldout images.
     """
-    searches = {}
+    if not context.plan.config.privacy.peers:
+        return {}
+    searches: dict[Key, Search] = {}
     n = len(sets.training)
     for label, space in spaces.items():
-        near = [each.row for name, each in found.items() if name.startswith(f"{label} ") and name.endswith(" training")]
-        rows = np.unique(np.concatenate(near))
+        rows = np.unique(np.concatenate([found[label, *name].row for name in names]))
         blocks, own = space.of(sets.training), np.arange(n)
-        searches[label] = Search(blocks, blocks, own, own, query_rows=rows[rows >= 0])
+        searches[(label,)] = Search(blocks, blocks, own, own, query_rows=rows[rows >= 0])
     spacing = {}
-    for label, each in run_searches(context, searches).items():
+    for (label,), each in run_searches(context, searches).items():
         spacing[label] = np.full(n, np.nan)
-        spacing[label][searches[label].query_rows] = distance(each)
+        spacing[label][searches[(label,)].query_rows] = distance(each)
     return spacing
+
+
+def peer_nulls(context: Context, status: str, reason: str) -> list[Score]:
+    """The scores of `peer_scores` as nulls with one reason; none when the run does not ask for peers."""
+    return nulls([AUTHENTICITY, C_T, NNAA_LOSS], status, reason) if context.plan.config.privacy.peers else []
 
 
 def peer_scores(
@@ -47,11 +67,15 @@ def peer_scores(
     space: Space,
     images: ImageSet,
     near: Found,
-    heldout_near: Found,
+    heldout_near: Found | None,
     spacing: np.ndarray,
 ) -> list[Score]:
-    """authenticity, c_t and nnaa_loss."""
-    assert sets.heldout is not None
+    """authenticity, c_t and nnaa_loss; without held-out images the first alone, without a floor."""
+    if heldout_near is None or sets.heldout is None:
+        return [
+            authenticity(ToTraining(distance(near), near.row), spacing),
+            *nulls([C_T, NNAA_LOSS], "undefined", "no held-out images"),
+        ]
     seed = context.plan.config.seed
     t, h, s = space.of(sets.training), space.of(sets.heldout), space.of(images)
     centres = fit_cells(_sample(t, CELL_SAMPLE), seed=seed)

@@ -25,6 +25,14 @@ MATCHED = 0.02
 """Reference sets whose sizes differ by less need no sampling: the bias is a fiftieth of one over the dimension."""
 
 
+Key = tuple[str, ...]
+"""Names a search: the encoder, then what is searched against what. A tuple, since a user may call a set anything."""
+
+NULL, SYNTHETIC, MATCHED_SIZES = "null", "synthetic", "matched sizes"
+TRAINING, HELDOUT, WITHIN, MIRRORED = "training", "heldout", "within", "mirrored"
+"""Words of these names."""
+
+
 @dataclass
 class Space:
     """One encoder's space, with blocks of each set in it. Sets are known by name."""
@@ -46,11 +54,13 @@ class Space:
         return self.blocks[name]
 
 
-def run_searches(context: Context, searches: Mapping[str, Search]) -> dict[str, Found]:
+def run_searches(context: Context, searches: Mapping[Key, Search]) -> dict[Key, Found]:
     """What the searches find; those that an earlier run finished are read."""
     progress = context.progress("search", "images", 0)
     root, storage = context.plan.store_uri, context.plan.storage
-    return search(searches, root=root, storage=storage, workers=context.workers, progress=progress)
+    numbered = {str(i): each for i, each in enumerate(searches.values())}
+    found = search(numbered, root=root, storage=storage, workers=context.workers, progress=progress)
+    return dict(zip(searches, found.values(), strict=True))
 
 
 def own_or_patient(images: ImageSet) -> np.ndarray:
@@ -83,6 +93,14 @@ def distance(found: Found) -> np.ndarray:
 
 
 __all__ = [
+    "HELDOUT",
+    "MATCHED_SIZES",
+    "MIRRORED",
+    "NULL",
+    "SYNTHETIC",
+    "TRAINING",
+    "WITHIN",
+    "Key",
     "Sets",
     "Space",
     "distance",

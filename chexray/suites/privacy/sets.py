@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from chexray.data.manifest import Manifest
 from chexray.plan.plan import PRIVACY
-from chexray.suites.common import Context, patient_codes
+from chexray.suites.common import Context, own_codes
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def read_sets(context: Context) -> Sets:
     synthetic = tuple(ImageSet(manifest, _accepted(context, manifest)) for manifest in plan.synthetic)
     notes = []
     if plan.heldout is None:
-        codes = patient_codes(training["subject_id"])
+        codes = own_codes(training["subject_id"])
         return Sets(ImageSet(plan.training, training, codes), None, synthetic, tuple(_without_patients(codes)))
     heldout = _accepted(context, plan.heldout)
     n = len(heldout)
@@ -84,11 +84,26 @@ def read_sets(context: Context) -> Sets:
             f"{n - len(heldout)} of {n} held-out images are left out of the null: they, or their patients, "
             f"are also in {plan.training.name}"
         )
+    if not len(heldout):
+        notes.append(
+            f"no image of {plan.heldout.name} is left: the search for copies takes its null from the training "
+            "patients themselves"
+        )
     both = pa.chunked_array([*training["subject_id"].chunks, *heldout["subject_id"].chunks], pa.string())
-    codes = patient_codes(both)
+    codes = own_codes(both)
     cut = len(training)
     first, second = (None, None) if codes is None else (codes[:cut], codes[cut:])
     notes += _without_patients(codes)
+    nameless = [
+        manifest.name
+        for manifest, images in ((plan.training, training), (plan.heldout, heldout))
+        if codes is not None and images["subject_id"].null_count == len(images) > 0
+    ]
+    if nameless:
+        notes.append(
+            f"{nameless[0]} names no patients: whether one of them is in both real sets cannot be seen. "
+            "Name the column in columns: {subject_id: ...}"
+        )
     return Sets(
         ImageSet(plan.training, training, first), ImageSet(plan.heldout, heldout, second), synthetic, tuple(notes)
     )

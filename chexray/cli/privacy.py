@@ -1,0 +1,110 @@
+"""`chexray filter` and `chexray privacy audit`: acting on verdicts, and knowing how far they may be believed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from chexray.cli.options import (
+    ConfigFile,
+    Encoders,
+    HeldOut,
+    Limit,
+    Output,
+    Real,
+    ReidWeights,
+    Setting,
+    Synthetic,
+    Training,
+    Verbose,
+    console,
+    print_lines,
+    read_config,
+)
+
+EXAMPLES = (
+    "Examples: chexray privacy audit configs/privacy.yaml --images 200 | "
+    "chexray privacy audit --real train.csv --heldout test.csv --synthetic seeds.csv --encoders pixels,patches"
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("filter", epilog="Example: chexray filter out/privacy-0123456789 --by privacy --output filtered/")(
+        filter_sets
+    )
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Further commands of the privacy suite.")
+    group.callback()(_group)
+    group.command(epilog=EXAMPLES)(audit)
+    app.add_typer(group, name="privacy")
+
+
+def _group() -> None:
+    # A group of one command would otherwise be that command.
+    pass
+
+
+def filter_sets(
+    run: Annotated[str, typer.Argument(help="the folder of a run with the privacy suite, local or s3://")],
+    by: Annotated[str, typer.Option(help="whose verdicts: privacy")] = "privacy",
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME", help="a synthetic set of the run; by default all")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="folder or s3:// URL; by default filtered/ in the run's")] = None,
+) -> None:
+    """Write synthetic sets without the images a run flagged or rejected, and a table of what was dropped and why."""
+    from chexray.filtering import filter_run
+
+    lines = []
+    for done in filter_run(run, by, sets=sets or (), output=output or ""):
+        lines.append(f"{done.name}: {done.n_kept:,} images kept, {done.n_dropped:,} dropped")
+        lines += [f"  {n:>6,} dropped: {kind}" for kind, n in done.reasons.items()]
+        if done.n_left_out:
+            lines.append(f"  {done.n_left_out:,} more rows were not part of the run and are in neither table")
+        lines += [
+            f"  what is kept: no copy found at this sensitivity, by {'; '.join(done.judged_by)}",
+            *(f"  NOT JUDGED by {line}" for line in done.untested),
+            f"  kept     {done.path}",
+            f"  dropped  {done.dropped_path}",
+            f"  config   {done.config_path}  (chexray run CONFIG {done.flags})",
+        ]
+    print_lines(console(), [*lines, f"how sensitive that is: chexray privacy audit {run.rstrip('/')}/config.yaml"])
+
+
+def audit(
+    config: ConfigFile = None,
+    images: Annotated[int, typer.Option(min=1, help="training images to plant copies of")] = 100,
+    real: Real = None,
+    synthetic: Synthetic = None,
+    training: Training = None,
+    heldout: HeldOut = None,
+    reid_weights: ReidWeights = None,
+    encoders: Encoders = None,
+    output: Output = None,
+    name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
+    limit: Limit = None,
+    setting: Setting = None,
+    verbose: Verbose = False,
+) -> None:
+    """Measure the filter itself: on planted copies, on unseen patients, on augmented twins. Run it again to resume."""
+    flags = {
+        "real": real,
+        "synthetic": synthetic or None,
+        "training": training,
+        "heldout": heldout,
+        "encoders": encoders,
+        "output": output,
+        "name": name,
+        "limit": limit,
+        "suite": None if config else "privacy",
+    }
+    parsed = read_config(config, flags, setting, reid_weights=reid_weights)
+    from chexray.auditing import audit as audit_filter
+    from chexray.results.audit_table import render
+
+    done = audit_filter(parsed, images, verbose=verbose)
+    target = console()
+    target.print(render(done.table))
+    print_lines(target, [f"note: {note}" for note in done.notes])
+    print(f"results: {done.uri}")
+    raise typer.Exit(done.exit_code)

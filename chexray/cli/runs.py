@@ -1,0 +1,114 @@
+"""`chexray run` and `chexray validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from chexray.cli.options import (
+    ConfigFile,
+    Encoders,
+    HeldOut,
+    Limit,
+    Output,
+    Real,
+    ReidWeights,
+    Setting,
+    Synthetic,
+    Training,
+    Verbose,
+    console,
+    print_lines,
+    read_config,
+)
+
+EXAMPLES = (
+    "Examples: chexray run configs/quickstart.yaml | "
+    "chexray run --real test.csv --synthetic generated.csv --encoders rad_dino --metrics fid,kid,prdc --output out/ | "
+    "chexray run CONFIG --set encode.batch_size=64 --limit 500 --dry-run"
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog=EXAMPLES)(run)
+    app.command()(validate)
+
+
+def run(
+    config: ConfigFile = None,
+    real: Real = None,
+    synthetic: Synthetic = None,
+    training: Training = None,
+    heldout: HeldOut = None,
+    suite: Annotated[str | None, typer.Option(help="fidelity, privacy, or fidelity,privacy")] = None,
+    reid_weights: ReidWeights = None,
+    encoders: Encoders = None,
+    metrics: Annotated[str | None, typer.Option(help="names, comma-separated (chexray ls metrics)")] = None,
+    subsets: Annotated[str | None, typer.Option(help="all, findings, or columns such as sex,view")] = None,
+    protocol: Annotated[str | None, typer.Option(help="chexray ls protocols")] = None,
+    output: Output = None,
+    name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
+    limit: Limit = None,
+    setting: Setting = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, start nothing")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Encode both sets once and compute every number asked for. Run it again to resume."""
+    flags = {
+        "real": real,
+        "synthetic": synthetic or None,
+        "training": training,
+        "heldout": heldout,
+        "suite": suite,
+        "encoders": encoders,
+        "metrics": metrics,
+        "subsets": subsets,
+        "protocol": protocol,
+        "output": output,
+        "name": name,
+        "limit": limit,
+    }
+    parsed = read_config(config, flags, setting, reid_weights=reid_weights)
+    if dry_run:
+        _print_plan(parsed, stores=True)
+        return
+    from chexray.evaluation import evaluate
+
+    finished = evaluate(parsed, verbose=verbose)
+    _print_results(finished.results, finished.notes)
+    print(f"results: {finished.uri}")
+    raise typer.Exit(finished.exit_code)
+
+
+def validate(config: Annotated[Path, typer.Argument(help="a YAML run config")], setting: Setting = None) -> None:
+    """Check a config, its manifests and weights, without starting anything."""
+    _print_plan(read_config(config, {}, setting), stores=False)
+    print("valid")
+
+
+def _print_plan(config: Any, *, stores: bool) -> None:
+    from chexray.plan import make_plan
+
+    plan = make_plan(config)
+    for line in plan.describe():
+        print(line)
+    for note in plan.notes:
+        print(f"note       {note}")
+    if stores:
+        from chexray.engine.features import FeatureStore, pending
+
+        store = FeatureStore(plan.store_uri, plan.storage)
+        for label, (_, spec) in plan.encoders.items():
+            left = pending(plan.images, store.done(spec))
+            print(f"pending    {label}: {len(left):,} of {len(plan.images):,} images to encode")
+
+
+def _print_results(frame: Any, notes: list[str]) -> None:
+    from chexray.results.table import render, summary_lines
+
+    target = console()
+    for part in render(frame):
+        target.print(part)
+    print_lines(target, [*summary_lines(frame), *(f"note: {note}" for note in notes)])

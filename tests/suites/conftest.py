@@ -1,0 +1,20 @@
+"""Fixtures of the suites' tests: one small world for all, and one calm run of it to compare others with."""
+
+from __future__ import annotations
+
+import pytest
+from fixtures.patients import World, make_world
+
+from chexray import evaluate
+from chexray.evaluation import Run
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def calm(ray_cluster, world: World) -> Run:
+    """The plain privacy run of the world: pixels, held-out patients, pairs by prompt."""
+    return evaluate(world.config(world.folder / "calm"))
