@@ -70,11 +70,16 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def check_keys(
-    state: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], ignore: tuple[str, ...] = (), *, what: str = ""
+    state: Mapping[str, Any],
+    expected: Mapping[str, tuple[int, ...]],
+    ignore: tuple[str, ...] = (),
+    *,
+    what: str = "",
+    where: Any = "",
 ) -> None:
     """Refuses a state of another architecture. state: name -> tensor or shape; ignore: patterns ("*.num_batches").
 
-    Raises WeightsError that names the first missing, unexpected and misshapen keys, found and expected.
+    where: the file, for the message. Raises WeightsError that names the first missing, unexpected and misshapen keys.
     """
 
     def kept(names: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -86,8 +91,10 @@ def check_keys(
     unexpected = [name for name in found if name not in wanted]
     misshapen = [f"{n} {found[n]} for {wanted[n]}" for n in wanted if n in found and found[n] != wanted[n]]
     faults = (("missing", missing), ("unexpected", unexpected), ("of another shape (found for expected)", misshapen))
-    if parts := [f"{len(names)} {kind}, first {', '.join(names[:3])}" for kind, names in faults if names]:
+    parts = [f"{len(names)} {kind}, first {', '.join(names[:3])}" for kind, names in faults if names]
+    if parts:
+        place = f"{where}: " if where else ""
         raise WeightsError(
-            f"the weights are not those of {what or 'this architecture'}: {len(found)} tensors found, {len(wanted)} "
-            f"expected; {'; '.join(parts)}. Point `weights` at the right file."
+            f"{place}the weights are not those of {what or 'this architecture'}: {len(found)} tensors found, "
+            f"{len(wanted)} expected; {'; '.join(parts)}. Point `weights` at the right file."
         )

@@ -52,7 +52,9 @@ class InceptionV3(NetworkEncoder):
         if found.path is not None:
             from chexray.encoders.fid_network import expected_shapes
 
-            check_keys(safe_load(found.path), expected_shapes(), _OPTIONAL, what="FID's Inception network")
+            check_keys(
+                safe_load(found.path), expected_shapes(), _OPTIONAL, where=found.path, what="FID's Inception network"
+            )
         method = RESIZES[self.options["resize"]]
         return EncoderSpec(
             name=self.name,

@@ -73,7 +73,13 @@ class SiameseReid(NetworkEncoder):
             last = fill({"fc_end.weight": (1, WIDTH), "fc_end.bias": (1,)}, found.seed or 0)
         else:
             state = safe_load(found.path)
-            check_keys(state, expected_shapes(), _OPTIONAL, what="the Siamese ResNet-50 (SiameseNetwork, 128 features)")
+            check_keys(
+                state,
+                expected_shapes(),
+                _OPTIONAL,
+                where=found.path,
+                what="the Siamese ResNet-50 (SiameseNetwork, 128 features)",
+            )
             last = {name: state[name].double().numpy() for name in ("fc_end.weight", "fc_end.bias")}
         self._scorer = WeightedL1(last["fc_end.weight"][0].astype(np.float64), float(last["fc_end.bias"][0]))
         return EncoderSpec(

@@ -64,8 +64,12 @@ def result_row(
     encoder: str = "",
     subset: str = "all",
     params: dict[str, Any] | None = None,
+    also: Manifest | None = None,
 ) -> dict[str, Any]:
-    """A score as a row of the results schema. encoder: a label of the plan, or "" for a number that has none."""
+    """A score as a row of the results schema. encoder: a label of the plan, or "" for a number that has none.
+
+    also: a further set that entered it, whose rejects count too.
+    """
     plan = context.plan
     lost = context.rejects["set"].to_pylist()
     row = {
@@ -85,7 +89,7 @@ def result_row(
         "subset": subset,
         "n_real": n_real,
         "n_synthetic": n_synthetic,
-        "n_rejected": lost.count(real.name) + lost.count(synthetic.name),
+        "n_rejected": sum(lost.count(each.name) for each in (real, synthetic, also) if each is not None),
         "real_set": set_name(real),
         "synthetic_set": set_name(synthetic),
         "protocol": plan.protocol.name,

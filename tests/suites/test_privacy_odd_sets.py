@@ -152,7 +152,7 @@ def test_unreadable_images_of_any_set_are_rejects_and_rows_add_up(run, world: Wo
         ["synthetic-bad", "bad.png", "not_an_image"],
     ]
     sizes = done.results[["n_real", "n_synthetic", "n_rejected"]].drop_duplicates().values.tolist()
-    assert sizes == [[N_TRAINING - 1, N_SYNTHETIC - 1, 2]]
+    assert sizes == [[N_TRAINING - 1, N_SYNTHETIC - 1, 3]]
     # g01_gen_1.png is the bad one, and t04 takes the three images of its prompt with it.
     found = tables(done)
     assert len(found["copies"]) == N_SYNTHETIC - 1

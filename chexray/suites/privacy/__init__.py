@@ -98,6 +98,7 @@ def _rows(
             n_synthetic=len(images),
             encoder=label,
             params=params,
+            also=None if sets.heldout is None else sets.heldout.manifest,
         )
         for score in scores
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,41 +106,25 @@ def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], gua
     found = run_searches(context, searches)
     names = [(NULL, TRAINING), *((SYNTHETIC, TRAINING, images.name) for images in sets.synthetic)]
     spacing = spacing_searches(context, sets, spaces, found, names)
-    copies = []
-    for label, space in spaces.items():
-        for images in sets.synthetic:
-            near, far = (found[label, SYNTHETIC, side, images.name] for side in (TRAINING, HELDOUT))
-            null_near, null_far = (found[label, NULL, side] for side in (TRAINING, HELDOUT))
-            one = Copies(label, images, [])
-            with guard(f"{label} {images.name}", "memorised_share", one.scores):
-                try:
-                    one.test = ratio_test(
-                        distance(near), distance(far), distance(null_near), distance(null_far),
-                        alpha=context.plan.config.privacy.alpha,
-                    )  # fmt: skip
-                except MetricError as error:
-                    one.scores = memorisation_nulls("undefined", str(error))
-                else:
-                    matched = [
-                        found.get((label, MATCHED_SIZES, side, images.name), whole)
-                        for side, whole in ((TRAINING, near), (HELDOUT, far))
-                    ]
-                    one.scores += memorisation_scores(
-                        one.test, distance(near), distance(null_near),
-                        matched=_matched(matched[0], matched[1], size),
-                        null_subjects=heldout.patients, prompts=prompt_codes(images),
-                        n_searches=len(spaces) * len(sets.synthetic),
-                    )  # fmt: skip
-                    one.images = _images(one, sets.training, near, distance(far))
-            if spacing:
-                with guard(f"{label} {images.name}", "authenticity", one.scores):
-                    one.scores += peer_scores(context, sets, space, images, near, null_near, spacing[label])
-            copies.append(one)
-    return copies
 
+    def evidence(label: str, images: ImageSet) -> _Evidence:
+        near, far = (found[label, SYNTHETIC, side, images.name] for side in (TRAINING, HELDOUT))
+        near_matched, far_matched = (
+            found.get((label, MATCHED_SIZES, side, images.name), whole)
+            for side, whole in ((TRAINING, near), (HELDOUT, far))
+        )
+        return _Evidence(
+            near, far, found[label, NULL, TRAINING], found[label, NULL, HELDOUT], heldout.patients,
+            MatchedReferences(
+                distance(near_matched), distance(far_matched), size, size, near_matched.row, far_matched.row
+            ),
+        )  # fmt: skip
 
-def _matched(near: Found, far: Found, size: int) -> MatchedReferences:
-    return MatchedReferences(distance(near), distance(far), size, size, near.row, far.row)
+    return [
+        _judge(context, sets, space, images, guard, ratio_test, evidence(label, images), spacing.get(label))
+        for label, space in spaces.items()
+        for images in sets.synthetic
+    ]
 
 
 def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space], guard: Guard) -> list[Copies]:
@@ -166,46 +151,75 @@ def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space]
             second[label, SYNTHETIC, images.name] = Search(space.of(images), space.of(training), met, patients)
     other = run_searches(context, second)
     spacing = spacing_searches(context, sets, spaces, found, [(SYNTHETIC, images.name) for images in sets.synthetic])
-    copies = []
-    for label, space in spaces.items():
-        for images in sets.synthetic:
-            near, far = (each[label, SYNTHETIC, images.name] for each in (found, other))
-            null_near, null_far = (each[label, NULL] for each in (found, other))
-            one = Copies(label, images, [])
-            with guard(f"{label} {images.name}", "memorised_share", one.scores):
-                try:
-                    one.test = neighbour_ratio(
-                        distance(near), distance(far), distance(null_near), distance(null_far),
-                        alpha=context.plan.config.privacy.alpha,
-                    )  # fmt: skip
-                except MetricError as error:
-                    one.scores = memorisation_nulls("undefined", str(error))
-                else:
-                    one.scores += memorisation_scores(
-                        one.test, distance(near), distance(null_near),
-                        null_subjects=patients[aside], prompts=prompt_codes(images),
-                        n_searches=len(spaces) * len(sets.synthetic),
-                    )  # fmt: skip
-                    one.images = _images(one, training, near, distance(far))
-            if spacing:
-                with guard(f"{label} {images.name}", "authenticity", one.scores):
-                    one.scores += peer_scores(context, sets, space, images, near, None, spacing[label])
-            copies.append(one)
-    return copies
+
+    def evidence(label: str, images: ImageSet) -> _Evidence:
+        name = (label, SYNTHETIC, images.name)
+        return _Evidence(found[name], other[name], found[label, NULL], other[label, NULL], patients[aside])
+
+    return [
+        _judge(context, sets, space, images, guard, neighbour_ratio, evidence(label, images), spacing.get(label))
+        for label, space in spaces.items()
+        for images in sets.synthetic
+    ]
 
 
-def _images(copies: Copies, training: ImageSet, near: Found, stranger: np.ndarray) -> pa.Table:
-    assert copies.test is not None
+@dataclass(frozen=True)
+class _Evidence:
+    """Nearest training image and nearest stranger of the synthetic images, and of the images of the null."""
+
+    near: Found
+    far: Found
+    null_near: Found
+    null_far: Found
+    null_patients: np.ndarray | None
+    matched: MatchedReferences | None = None
+
+
+def _judge(
+    context: Context,
+    sets: Sets,
+    space: Space,
+    images: ImageSet,
+    guard: Guard,
+    test: Callable[..., RatioTest],
+    found: _Evidence,
+    spacing: np.ndarray | None,
+) -> Copies:
+    one = Copies(space.label, images, [])
+    to_training, null_to_training = distance(found.near), distance(found.null_near)
+    with guard(f"{space.label} {images.name}", "memorised_share", one.scores):
+        try:
+            judged = test(
+                to_training, distance(found.far), null_to_training, distance(found.null_far),
+                alpha=context.plan.config.privacy.alpha,
+            )  # fmt: skip
+        except MetricError as error:
+            one.scores += memorisation_nulls("undefined", str(error))
+        else:
+            one.images = _images(one, judged, sets.training, found)
+            one.test = judged
+            one.scores += memorisation_scores(
+                judged, to_training, null_to_training, matched=found.matched, null_subjects=found.null_patients,
+                prompts=prompt_codes(images), n_searches=len(context.plan.roles.search) * len(sets.synthetic),
+            )  # fmt: skip
+    if spacing is not None:
+        heldout_near = None if sets.heldout is None or not len(sets.heldout) else found.null_near
+        with guard(f"{space.label} {images.name}", "authenticity", one.scores):
+            one.scores += peer_scores(context, sets, space, images, found.near, heldout_near, spacing)
+    return one
+
+
+def _images(copies: Copies, test: RatioTest, training: ImageSet, found: _Evidence) -> pa.Table:
     n = len(copies.synthetic)
     columns: dict[str, Any] = {
         "synthetic_set": [copies.synthetic.name] * n,
         "encoder": [copies.label] * n,
         "sample_id": copies.synthetic.ids,
-        "nearest_training_id": training.table["sample_id"].take(pa.array(near.row)),
-        "distance_training": distance(near),
-        "distance_stranger": stranger,
-        "ratio": copies.test.ratio,
-        "p_value": copies.test.p_value,
-        "flagged": copies.test.flagged,
+        "nearest_training_id": training.table["sample_id"].take(pa.array(found.near.row)),
+        "distance_training": distance(found.near),
+        "distance_stranger": distance(found.far),
+        "ratio": test.ratio,
+        "p_value": test.p_value,
+        "flagged": test.flagged,
     }
     return pa.table(columns, schema=IMAGES_SCHEMA)

@@ -21,7 +21,10 @@ SCHEMA = pa.schema(
         ("reasons", pa.list_(pa.string())),
     ]
 )
-"""One row a synthetic image. Not flagged means that no copy was found at this sensitivity, and no more."""
+"""One row a synthetic image. Not flagged means that no copy was found at this sensitivity, and no more; null, that
+nothing could judge it."""
+
+NOT_JUDGED = "not judged: no search, hash or calibrated pair came to a verdict; results.csv says why"
 
 
 def verdicts(
@@ -35,33 +38,32 @@ def verdicts(
     score. Duplicates within the synthetic set are no one's privacy and do not count here."""
     tables = []
     for images in sets.synthetic:
-        reasons: dict[str, list[str]] = {}
+        ids, reasons = images.ids, dict[str, list[str]]()
+        judged = False
         for each in copies:
             if each.synthetic is images and each.test is not None:
+                judged = True
                 nearest = each.images["nearest_training_id"]
                 for i in np.flatnonzero(each.test.flagged):
                     text = f"{each.label}: nearer to training image {nearest[int(i)]} than strangers are (p = "
                     text += f"{each.test.p_value[i]:.2g})"
-                    reasons.setdefault(images.ids[i], []).append(text)
+                    reasons.setdefault(ids[i], []).append(text)
         for found in duplicates:
-            for row in found.images.to_pylist() if found.synthetic is images else ():
-                if row["kind"] in ("exact_training", "near_training"):
-                    text = _duplicate(row)
-                    reasons.setdefault(row["sample_id"], []).append(text)
+            if found.synthetic is images and found.found is not None:
+                judged = True
+                for row in found.images.to_pylist():
+                    if row["kind"] in ("exact_training", "near_training"):
+                        reasons.setdefault(row["sample_id"], []).append(_duplicate(row))
         for one in pairs:
             if one.synthetic is images:
+                judged |= any(each.threshold is not None for each in calibrations.values()) and len(one.pairs) > 0
                 for sample_id, text in _reidentified(one, calibrations):
                     reasons.setdefault(sample_id, []).append(text)
-        rows = [
-            {
-                "synthetic_set": images.name,
-                "sample_id": each,
-                "flagged": each in reasons,
-                "reasons": reasons.get(each, []),
-            }
-            for each in images.ids
-        ]
-        tables.append(pa.Table.from_pylist(rows, SCHEMA))
+        flagged = pa.array([each in reasons if judged else None for each in ids], pa.bool_())
+        why = [reasons.get(each, []) if judged else [NOT_JUDGED] for each in ids]
+        names = pa.array([images.name] * len(ids), pa.string())
+        columns = [names, pa.array(ids, pa.string()), flagged, pa.array(why, pa.list_(pa.string()))]
+        tables.append(pa.Table.from_arrays(columns, schema=SCHEMA))
     return pa.concat_tables(tables)
 
 
