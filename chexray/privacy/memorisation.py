@@ -134,6 +134,8 @@ def _flagged(
         "n_expected": test.expected,
         "threshold_ratio": test.threshold,
         "n_below_all_null": int((test.ratio < test.null_ratio.min()).sum()),
+        "lowest_ratio": _finite(test.ratio.min()),
+        "lowest_null_ratio": _finite(test.null_ratio.min()),
         "smallest_share_noticed": alarm.smallest_share,
     }
     if test.note:
@@ -151,6 +153,10 @@ def _flagged(
             n_searches=n_searches,
         ),
     ]  # fmt: skip
+
+
+def _finite(ratio: float) -> float | None:
+    return float(ratio) if math.isfinite(ratio) else None
 
 
 def _closer(test: RatioTest, matched: MatchedReferences | None, prompts: np.ndarray | None) -> Score:

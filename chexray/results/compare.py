@@ -64,7 +64,7 @@ REMARK_PREFIXES = ("floor", "note", "std_error", "ci_", "p_value")
 """Params that say how a number came out, how its error was found, or what a config calls it. Others: what it is."""
 
 PRIVACY_REMARKS = frozenset({"attained_alpha", "cannot_see", "false_positive_rate", "share", "significant", "z"})
-PRIVACY_REMARK_PREFIXES = ("n_", "null_share", "smallest_share_noticed", "threshold")
+PRIVACY_REMARK_PREFIXES = ("lowest_", "n_", "null_share", "smallest_share_noticed", "threshold")
 """The same of privacy rows. A threshold is a remark where the run found it, and what it is where it was given."""
 
 

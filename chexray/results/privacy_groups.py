@@ -104,6 +104,12 @@ class Audit:
         return len({subset for group in self.groups for subset in group.subsets} - {"all"})
 
 
+FAR_BELOW = 0.6
+"""Of the null's lowest ratio. The test counts images and knows no distances; an image this far out is worth a look
+however few there are. Without copies the lowest of n ratios is some (m / n)^(1/D) of the lowest of m null ones, D the
+dimension of the features' neighbourhoods: with ten times the images, 0.6 in five dimensions and 0.8 in ten."""
+
+
 @dataclass(frozen=True)
 class Search:
     """What the memorisation search of one encoder found in one synthetic set: its share and the excess over chance."""
@@ -139,6 +145,12 @@ class Search:
     def p_value(self) -> float | None:
         """How often chance alone gives as much, all searches of the audit allowed for; None where it was not tested."""
         return self._param("p_value")
+
+    @property
+    def outlier(self) -> tuple[float, float] | None:
+        """(lowest ratio, lowest ratio of the null) where the first lies so far below that a look is due."""
+        lowest, null = self._param("lowest_ratio"), self._param("lowest_null_ratio")
+        return (lowest, null) if lowest is not None and null is not None and lowest < FAR_BELOW * null else None
 
     @property
     def false_positives(self) -> float | None:

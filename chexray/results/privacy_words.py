@@ -116,11 +116,22 @@ def sentences(audit: Audit, wording: Wording) -> list[tuple[bool | None, str]]:
         lines += duplicates(name, copies)
         if clear and not hits:
             what = f"the search alone flags {_counts(clear)}: not significant"
-            if not copies.doubtful:
+            if not copies.doubtful and not any(search.outlier for search in clear):
                 what = f"{NOT_FOUND} ({'; '.join([*_beyond_chance(clear, copies), *_sensitivity(clear)])})"
             lines.append((False, f"{name}: {what}"))
+            lines += _outliers(name, clear)
         lines += [(None, f"{name}: {words.text} ({search.encoder})") for search, words in judged if words.found is None]
     return sorted(lines, key=lambda line: (True, None, False).index(line[0]))
+
+
+def _outliers(name: str, searches: Sequence[Search]) -> list[tuple[bool | None, str]]:
+    """A line where single images lie far below the null, which a count of flags cannot tell."""
+    found = [(search, search.outlier) for search in searches]
+    parts = [
+        f"{lowest:.2g} by {search.encoder}, where the null's lowest is {null:.2g}"
+        for search, (lowest, null) in ((search, pair) for search, pair in found if pair)
+    ]
+    return [(True, f"LOOK AT {name}: ratios as low as {'; '.join(parts)} (copies.parquet)")] if parts else []
 
 
 def _counts(searches: Sequence[Search]) -> str:

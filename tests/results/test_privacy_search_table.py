@@ -193,3 +193,14 @@ def test_the_copier_is_the_first_line_of_the_summary():
     assert lines[0].startswith("COPIES FOUND in copier: 20 of 400")
     assert COPIER.startswith("copier")
     assert any(line.startswith("good: no copy found at this sensitivity") for line in lines)
+
+
+@pytest.mark.parametrize(("lowest", "loud"), [(0.31, True), (0.7, False)])
+def test_a_single_image_far_below_the_null_is_worth_a_look(lowest, loud):
+    share, excess = search(1, -0.0099, 0.004)
+    ratios = {"lowest_ratio": lowest, "lowest_null_ratio": 0.8}
+    rows = [share | {"params": share["params"] | ratios}, excess | {"params": excess["params"] | ratios}]
+    text = flat(text_of(rows))
+    assert ("LOOK AT copier: ratios as low as 0.31 by pixels, where the null's lowest is 0.8" in text) is loud
+    assert ("no copy found" in text) is not loud
+    assert any(line.startswith("LOOK AT") for line in summary_lines(rows)) is loud
