@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 from chexray.data.manifest import Manifest
 from chexray.data.matching import SYNTHETIC_STEM, blank_to_null, checked_ids, index_in, is_in, named, resolve, stems
 from chexray.data.sources._tables import read_table
-from chexray.data.strangers import draw_outside
 from chexray.data.values import as_text, codes, nearest
 from chexray.errors import ConfigError, ManifestError
 from chexray.storage import Storage, absolute, basename
@@ -202,36 +201,6 @@ def restrict(pairs: Pairs, real_ids: Iterable[str], synthetic_ids: Iterable[str]
     usual = _usual(pairs.table)
     notes = [*(line for line in pairs.notes if line != _lacking(pairs.table, usual)), note, _lacking(table, usual)]
     return replace(pairs, table=table, unpaired=unpaired, notes=tuple(line for line in notes if line))
-
-
-def other_patients(
-    pairs: Pairs, real: Manifest, rng: np.random.Generator, among: Iterable[str] | None = None
-) -> tuple[Pairs | None, str]:
-    """The floor: each pair with a real image of another patient, drawn at random, in place of the synthetic one.
-
-    Prompts and seeds stay, so a maximum over seeds is one over as many images. No image comes twice within a prompt
-    unless there are fewer than it needs. among: sample_ids that may be drawn, by default all of the real set.
-    (None, the reason) when the real set names no patients or all its images are of one.
-    """
-    subjects = real.table["subject_id"]
-    known = subjects.is_valid().to_numpy()
-    if not known.any():
-        return None, f"the real set {real.name!r} names no patients"
-    patients = codes(subjects)
-    allowed = known if among is None else known & is_in(real.table["sample_id"], pa.array(list(among), pa.string()))
-    pool = np.flatnonzero(allowed)
-    pool = pool[np.argsort(patients[pool], kind="stable")]
-    own = index_in(pairs.table["real_id"], real.table["sample_id"])
-    low, high = (np.searchsorted(patients[pool], patients[own], side) for side in ("left", "right"))
-    usable = (own >= 0) & known[own] & (high - low < len(pool))
-    if not usable.any():
-        return None, f"the real set {real.name!r} has no image of another patient to draw"
-    table = pairs.table.filter(pa.array(usable))
-    picked = pool[draw_outside(codes(table["prompt_id"]), low[usable], high[usable], len(pool), rng)]
-    table = table.set_column(1, "synthetic_id", real.table["sample_id"].take(pa.array(picked)))
-    n_lost = len(pairs) - len(table)
-    notes = (f"{n_lost} of {len(pairs)} pairs have no floor: the patient of the real image is not known",)
-    return Pairs("other_patients", table, UNPAIRED_SCHEMA.empty_table(), notes if n_lost else ()), ""
 
 
 def _none(synthetic: Manifest, note: str) -> Pairs:

@@ -1,8 +1,16 @@
-"""Draws that leave out what belongs to oneself: for each pair an image of somebody else."""
+"""The floor of pairs: for each, a real image of somebody else in place of the synthetic one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+import pyarrow as pa
+
+from chexray.data.manifest import Manifest
+from chexray.data.matching import index_in, is_in
+from chexray.data.pairs import UNPAIRED_SCHEMA, Pairs
+from chexray.data.values import codes
 
 
 def draw_outside(groups: np.ndarray, low: np.ndarray, high: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -34,3 +42,33 @@ def draw_outside(groups: np.ndarray, low: np.ndarray, high: np.ndarray, n: int, 
                 free = [place for place, image in enumerate(left) if not low[row] <= image < high[row]]
             out[row] = left.pop(free[0])
     return out
+
+
+def other_patients(
+    pairs: Pairs, real: Manifest, rng: np.random.Generator, among: Iterable[str] | None = None
+) -> tuple[Pairs | None, str]:
+    """The floor: each pair with a real image of another patient, drawn at random, in place of the synthetic one.
+
+    Prompts and seeds stay, so a maximum over seeds is one over as many images. No image comes twice within a prompt
+    unless there are fewer than it needs. among: sample_ids that may be drawn, by default all of the real set.
+    (None, the reason) when the real set names no patients or all its images are of one.
+    """
+    subjects = real.table["subject_id"]
+    known = subjects.is_valid().to_numpy()
+    if not known.any():
+        return None, f"the real set {real.name!r} names no patients"
+    patients = codes(subjects)
+    allowed = known if among is None else known & is_in(real.table["sample_id"], pa.array(list(among), pa.string()))
+    pool = np.flatnonzero(allowed)
+    pool = pool[np.argsort(patients[pool], kind="stable")]
+    own = index_in(pairs.table["real_id"], real.table["sample_id"])
+    low, high = (np.searchsorted(patients[pool], patients[own], side) for side in ("left", "right"))
+    usable = (own >= 0) & known[own] & (high - low < len(pool))
+    if not usable.any():
+        return None, f"the real set {real.name!r} has no image of another patient to draw"
+    table = pairs.table.filter(pa.array(usable))
+    picked = pool[draw_outside(codes(table["prompt_id"]), low[usable], high[usable], len(pool), rng)]
+    table = table.set_column(1, "synthetic_id", real.table["sample_id"].take(pa.array(picked)))
+    n_lost = len(pairs) - len(table)
+    notes = (f"{n_lost} of {len(pairs)} pairs have no floor: the patient of the real image is not known",)
+    return Pairs("other_patients", table, UNPAIRED_SCHEMA.empty_table(), notes if n_lost else ()), ""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from chexray.data import manifest, pairs
+from chexray.data import manifest, pairs, strangers
 from chexray.data.matching import resolve
 from chexray.data.sources.table import Table
 from chexray.errors import ConfigError, ManifestError
@@ -284,7 +284,7 @@ def test_the_floor_never_shows_a_patient_to_himself():
     real = make("r", "real", subject_id=[str(k // 4) for k in range(n)], prompt=[f"p{k}" for k in range(n)])
     synthetic = make("s", "synthetic", prompt=[f"p{k % 20}" for k in range(100)])
     found = pairs.same_prompt(real, synthetic)
-    floor, reason = pairs.other_patients(found, real, rng)
+    floor, reason = strangers.other_patients(found, real, rng)
     assert reason == ""
     assert floor is not None
     assert len(floor) == len(found)
@@ -294,11 +294,11 @@ def test_the_floor_never_shows_a_patient_to_himself():
     drawn = rows(floor)
     assert all(patient[left] != patient[right] for left, right, *_ in drawn)
     assert max(Counter((prompt, other) for _, other, prompt, _ in drawn).values()) == 1
-    again, _ = pairs.other_patients(found, real, np.random.default_rng(0))
+    again, _ = strangers.other_patients(found, real, np.random.default_rng(0))
     assert again is not None
     assert again.table.equals(floor.table)
     among = real.table["sample_id"].to_pylist()[40:]
-    some, _ = pairs.other_patients(found, real, rng, among)
+    some, _ = strangers.other_patients(found, real, rng, among)
     assert some is not None
     assert set(some.table["synthetic_id"].to_pylist()) <= set(among)
 
@@ -306,13 +306,16 @@ def test_the_floor_never_shows_a_patient_to_himself():
 def test_no_floor_without_patients(real, synthetic):
     found = pairs.same_prompt(real, synthetic)
     nobody = make("r", "real", sample_id=["c", "b"], prompt=["one", "two"])
-    assert pairs.other_patients(found, nobody, np.random.default_rng(0)) == (None, "the real set 'r' names no patients")
+    assert strangers.other_patients(found, nobody, np.random.default_rng(0)) == (
+        None,
+        "the real set 'r' names no patients",
+    )
     one = make("r", "real", sample_id=["c", "b"], prompt=["one", "two"], subject_id=["1", "1"])
-    floor, reason = pairs.other_patients(found, one, np.random.default_rng(0))
+    floor, reason = strangers.other_patients(found, one, np.random.default_rng(0))
     assert floor is None
     assert "no image of another patient" in reason
     unknown = make("r", "real", sample_id=["c", "b", "d"], prompt=["one", "two", "x"], subject_id=["1", None, "2"])
-    floor, _ = pairs.other_patients(found, unknown, np.random.default_rng(0))
+    floor, _ = strangers.other_patients(found, unknown, np.random.default_rng(0))
     assert floor is not None
     assert [row[:2] for row in rows(floor)] == [("c", "d"), ("c", "d")]
     assert "3 of 5 pairs have no floor" in floor.notes[0]
@@ -340,6 +343,6 @@ def test_seeds_of_the_real_radiographs(shared):
     assert by_prompt.table.equals(found.table)
     fewer = pairs.restrict(found, real.table["sample_id"].to_pylist(), found.table["synthetic_id"].to_pylist()[1:])
     assert any("1 of 16 prompts lack seeds: 5 expected, 4 found first at 'train-00000'" in note for note in fewer.notes)
-    floor, _ = pairs.other_patients(found, real, np.random.default_rng(0))
+    floor, _ = strangers.other_patients(found, real, np.random.default_rng(0))
     assert floor is not None
     assert len(floor) == 80

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from chexray.data.pairs import Pairs, other_patients, restrict
+from chexray.data.pairs import Pairs, restrict
+from chexray.data.strangers import other_patients
 from chexray.data.values import codes
 from chexray.metrics.base import Score
 from chexray.privacy.calibration import Calibration, calibrate, calibration_scores, count_thresholds
