@@ -206,6 +206,8 @@ def test_a_stop_on_request_is_clean_and_says_so(write_images, tmp_path, stop) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A test run in the background (nohup, some CI) ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while not list(tmp_path.glob("out/features/*/part-*")) and process.poll() is None:
         os.sched_yield()
