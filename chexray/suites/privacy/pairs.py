@@ -133,7 +133,7 @@ def _pixels(
     at_floor, floor_codes = None, None
     if floor is not None and len(floor) and context.plan.config.floor:
         some = _some_prompts(floor, rng)
-        measured = pixel_values(context, some, training, training, wrapped=False)
+        measured = pixel_values(context, some, training, training, wrapped=False, stage="pixels, floor")
         usable = np.isfinite(measured.distance)
         at_floor, floor_codes = measured.distance[usable], codes(some.table["prompt_id"])[usable]
     one.columns["pixel_distance"] = found.distance

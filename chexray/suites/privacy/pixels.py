@@ -10,8 +10,10 @@ from chexray.suites.common import Context
 from chexray.suites.privacy.sets import ImageSet
 
 
-def pixel_values(context: Context, pairs: Pairs, real: ImageSet, other: ImageSet, *, wrapped: bool) -> PixelDistances:
-    """The distances of all pairs, in their order; NaN where an image could not be read again."""
+def pixel_values(
+    context: Context, pairs: Pairs, real: ImageSet, other: ImageSet, *, wrapped: bool, stage: str = "pixels"
+) -> PixelDistances:
+    """The distances of all pairs, in their order; NaN where an image could not be read again. stage: for progress."""
     left, right = pairs.table["real_id"].to_pylist(), pairs.table["synthetic_id"].to_pylist()
     order = np.argsort(np.array(left, dtype=str), kind="stable")
     images = [_images(real), _images(other)]
@@ -31,7 +33,7 @@ def pixel_values(context: Context, pairs: Pairs, real: ImageSet, other: ImageSet
         max_pixels=encode.max_pixels,
         io_threads=encode.io_threads,
         wrapped=wrapped,
-        progress=context.progress("pixels", "images", 0),
+        progress=context.progress(stage, "images", 0),
     )
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
