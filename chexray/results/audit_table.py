@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chexray.results.layout import dim, fits, house_table
-from chexray.results.privacy_layout import scaled, value_and_interval
-from chexray.results.privacy_words import NOT_FOUND
+from chexray.results.privacy.layout import scaled, value_and_interval
+from chexray.results.privacy.words import NOT_FOUND
 from chexray.results.rows import params_of, to_records
 from chexray.results.wording import Wording, set_name
 

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from chexray.errors import ConfigError
-from chexray.results.privacy_names import COUNT_PREFIX, UPSTREAM_PIXELS, WRAPS, calibrates
+from chexray.results.privacy.names import COUNT_PREFIX, UPSTREAM_PIXELS, WRAPS, calibrates
 from chexray.results.published import is_random
 from chexray.results.rows import bias_dominated, params_of, suite_of, to_records
 from chexray.results.wording import fingerprint, set_name

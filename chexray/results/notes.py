@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from chexray.results import privacy_remarks, privacy_words
 from chexray.results.grouping import Group
+from chexray.results.privacy import remarks as privacy_remarks
+from chexray.results.privacy import words as privacy_words
 from chexray.results.published import ENCODER, PROTOCOL, best, comparable, is_random, test_set_size
 from chexray.results.rows import bias_dominated, params_of, suite_of
 from chexray.results.wording import Wording, set_name

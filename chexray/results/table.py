@@ -15,10 +15,11 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from chexray.results import notes, privacy_table
+from chexray.results import notes
 from chexray.results.grouping import Column, Group, group_rows
 from chexray.results.layout import dim, fits, floor_text, house_table, marks, n_text, paper_cell
-from chexray.results.privacy_groups import audits_of
+from chexray.results.privacy import table as privacy_table
+from chexray.results.privacy.groups import audits_of
 from chexray.results.published import is_random
 from chexray.results.rows import suite_of, to_records
 from chexray.results.subset_table import subset_tables
@@ -38,7 +39,7 @@ def render(
     One for each real set and encoder: a table over all images, synthetic sets side by side where they fit and below
     each other where they do not, then one line a subset. A value is bold, with a star, only when its interval overlaps
     that of no other set. The next one says how to read the marks. Then one for the privacy rows of each real set, laid
-    out by `chexray.results.privacy_table`. width, console: what to lay out for, when it is not the console that prints.
+    out by `chexray.results.privacy.table`. width, console: what to lay out for, when it is not the console that prints.
     """
     records = to_records(rows)
     groups = group_rows(row for row in records if suite_of(row) != "privacy")

@@ -16,13 +16,13 @@ from rich.text import Text
 
 from chexray.results.layout import dim
 from chexray.results.notes import RANDOM_WEIGHTS
-from chexray.results.privacy_groups import Audit, Line, Row
-from chexray.results.privacy_layout import Extra, Matrix, real_floor, value_and_interval, whole_interval
-from chexray.results.privacy_names import DUPLICATES, HEADLINE, PEERS
-from chexray.results.privacy_pairs_table import distances, reidentification
-from chexray.results.privacy_remarks import remarks, without_error
-from chexray.results.privacy_search_table import memorisation
-from chexray.results.privacy_words import count_of, count_text, plural, sentences
+from chexray.results.privacy.groups import Audit, Line, Row
+from chexray.results.privacy.layout import Extra, Matrix, real_floor, value_and_interval, whole_interval
+from chexray.results.privacy.names import DUPLICATES, HEADLINE, PEERS
+from chexray.results.privacy.pairs_table import distances, reidentification
+from chexray.results.privacy.remarks import remarks, without_error
+from chexray.results.privacy.search_table import memorisation
+from chexray.results.privacy.words import count_of, count_text, plural, sentences
 from chexray.results.published import is_random
 from chexray.results.rows import params_of
 from chexray.results.wording import Wording

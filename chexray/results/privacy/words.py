@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chexray.results.grouping import Column
-from chexray.results.privacy_groups import Audit, Search, audits_of, searches
-from chexray.results.privacy_names import DUPLICATES
+from chexray.results.privacy.groups import Audit, Search, audits_of, searches
+from chexray.results.privacy.names import DUPLICATES
 from chexray.results.rows import params_of, suite_of
 from chexray.results.wording import Wording, number
 

@@ -13,11 +13,11 @@ from rich.text import Text
 from chexray.results.grouping import Group
 from chexray.results.layout import dim, paper_cell
 from chexray.results.notes import paper_doubts
-from chexray.results.privacy_groups import Audit, Line
-from chexray.results.privacy_layout import Extra, Matrix, papers_best, real_floor, value_and_interval, whole_interval
-from chexray.results.privacy_names import COUNT_PREFIX, DISTANCES, FPR_PREFIX, REID_SCORES, UPSTREAM_PIXELS, WRAPS
-from chexray.results.privacy_remarks import has_no_pairs, remarks
-from chexray.results.privacy_words import percent, plural
+from chexray.results.privacy.groups import Audit, Line
+from chexray.results.privacy.layout import Extra, Matrix, papers_best, real_floor, value_and_interval, whole_interval
+from chexray.results.privacy.names import COUNT_PREFIX, DISTANCES, FPR_PREFIX, REID_SCORES, UPSTREAM_PIXELS, WRAPS
+from chexray.results.privacy.remarks import has_no_pairs, remarks
+from chexray.results.privacy.words import percent, plural
 from chexray.results.published import is_random, prompts_and_seeds
 from chexray.results.rows import params_of
 from chexray.results.wording import Wording

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chexray.results.layout import fits, floor_text, house_table, paper_cell
-from chexray.results.privacy_groups import Audit, Line, n_text
+from chexray.results.privacy.groups import Audit, Line, n_text
 from chexray.results.wording import Wording
 
 Row = Mapping[str, Any]

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from chexray.results.layout import dim, fits, house_table
-from chexray.results.privacy_groups import Audit, Search, searches
-from chexray.results.privacy_layout import scaled, value_and_interval
-from chexray.results.privacy_names import HEADLINE
-from chexray.results.privacy_remarks import remarks
-from chexray.results.privacy_words import Verdict, expected, percent, rate, sentences, verdict
+from chexray.results.privacy.groups import Audit, Search, searches
+from chexray.results.privacy.layout import scaled, value_and_interval
+from chexray.results.privacy.names import HEADLINE
+from chexray.results.privacy.remarks import remarks
+from chexray.results.privacy.words import Verdict, expected, percent, rate, sentences, verdict
 from chexray.results.rows import params_of
 from chexray.results.wording import Wording
 

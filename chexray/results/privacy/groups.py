@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from chexray.results.grouping import Column, Group, Key, column_label, group_rows
-from chexray.results.privacy_names import (
+from chexray.results.privacy.names import (
     CALIBRATION,
     COUNT_PREFIX,
     DISTANCES,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from chexray.results.privacy_names import EXTREMES, WITHIN
+from chexray.results.privacy.names import EXTREMES, WITHIN
 from chexray.results.rows import params_of
 from chexray.results.wording import Wording, set_name
 
