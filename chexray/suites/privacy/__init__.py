@@ -16,7 +16,7 @@ from chexray.metrics.base import Score
 from chexray.plan.plan import PRIVACY
 from chexray.stats.ranking import Roc
 from chexray.suites.common import Context, Outcome, result_row
-from chexray.suites.privacy.copies import search_copies
+from chexray.suites.privacy.copies import null_rows, search_copies
 from chexray.suites.privacy.duplicates import search_duplicates
 from chexray.suites.privacy.guard import Guard
 from chexray.suites.privacy.pairs import calibrate_networks, pair_rows, prompt_rows, score_pairs
@@ -25,7 +25,7 @@ from chexray.suites.privacy.verdicts import verdicts
 
 
 def evaluate_privacy(context: Context) -> Outcome:
-    """The privacy rows of every synthetic set, and the tables pairs, prompts, copies, duplicates and verdicts."""
+    """The privacy rows of every synthetic set, and its tables, the verdicts first."""
     sets, guard = read_sets(context), Guard()
     calibrations, calibration_scores = calibrate_networks(context, sets, guard)
     pairs = score_pairs(context, sets, calibrations, guard)
@@ -56,6 +56,7 @@ def evaluate_privacy(context: Context) -> Outcome:
     tables = {
         "verdicts": verdicts(sets, copies, duplicates, pairs, calibrations),
         "copies": _joined(each.images for each in copies),
+        "null_ratios": _joined(null_rows(copies)),
         "duplicates": _joined(found.images for found in duplicates),
         "pairs": _joined(pair_rows(one) for one in pairs),
         "prompts": _joined(prompt_rows(one) for one in pairs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -207,6 +207,21 @@ def _judge(
         with guard(f"{space.label} {images.name}", "authenticity", one.scores):
             one.scores += peer_scores(context, sets, space, images, found.near, heldout_near, spacing)
     return one
+
+
+def null_rows(copies: Sequence[Copies]) -> list[pa.Table]:
+    """The ratios that each space's verdicts were measured against, a row a real image of the null."""
+    tests = {each.label: each.test for each in copies if each.test is not None}
+    return [
+        pa.table(
+            {
+                "encoder": pa.array([label] * len(test.null_ratio), pa.string()),
+                "null": pa.array([test.null] * len(test.null_ratio), pa.string()),
+                "ratio": test.null_ratio,
+            }
+        )
+        for label, test in tests.items()
+    ]
 
 
 def _images(copies: Copies, test: RatioTest, training: ImageSet, found: _Evidence) -> pa.Table:
