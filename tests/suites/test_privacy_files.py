@@ -54,12 +54,14 @@ def test_every_promised_file_with_its_rows(calm: Run) -> None:
     folder = Path(calm.uri)
     assert {path.name for path in folder.iterdir()} == {
         "run.json", "config.yaml", "status.json", "rejects.parquet", "results.parquet", "results.csv", "results.json",
-        "verdicts.parquet", "copies.parquet", "duplicates.parquet", "pairs.parquet", "prompts.parquet",
+        "verdicts.parquet", "copies.parquet", "null_ratios.parquet", "duplicates.parquet",
+        "pairs.parquet", "prompts.parquet",
     }  # fmt: skip
     found = {name: len(table) for name, table in tables(calm).items()}
     assert found == {
         "results": len(calm.results), "rejects": 0, "verdicts": N_SYNTHETIC, "copies": N_SYNTHETIC,
-        "duplicates": len(tables(calm)["duplicates"]), "pairs": N_SYNTHETIC, "prompts": N_PROMPTS,
+        "null_ratios": N_HELDOUT, "duplicates": len(tables(calm)["duplicates"]), "pairs": N_SYNTHETIC,
+        "prompts": N_PROMPTS,
     }  # fmt: skip
     assert calm.exit_code == 0
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
@@ -69,6 +71,16 @@ def test_every_promised_file_with_its_rows(calm: Run) -> None:
     assert calm.results["real_set"].str.startswith("training@").all()
     described = {each["name"]: each["n_evaluated"] for each in json.loads((folder / "run.json").read_text())["sets"]}
     assert described == {"training": N_TRAINING, "heldout": N_HELDOUT, "synthetic": N_SYNTHETIC}
+
+
+def test_the_null_is_kept_beside_what_was_measured_against_it(calm: Run) -> None:
+    found = tables(calm)
+    null = found["null_ratios"]
+    assert set(null["null"]) == {"held-out"}
+    for encoder, copies in found["copies"].groupby("encoder"):
+        ratios = null.loc[null["encoder"] == encoder, "ratio"].to_numpy()
+        p_value = (1 + (ratios[None] <= copies["ratio"].to_numpy()[:, None]).sum(1)) / (len(ratios) + 1)
+        np.testing.assert_allclose(copies["p_value"], p_value)
 
 
 def test_pairs_hold_what_the_images_say(calm: Run, world: World) -> None:
