@@ -275,3 +275,12 @@ def test_one_held_out_patient_cannot_be_halved(world, tmp_path) -> None:
     heldout = world.table("one-patient", read_rows(world.heldout)[:2])
     with pytest.raises(ConfigError, match="2 images of 1 patient, besides those in training, cannot be halved"):
         audit(world.config(tmp_path / "out", heldout=str(heldout)), 2)
+
+
+def test_what_nothing_could_judge_is_no_verdict_of_the_filter() -> None:
+    from chexray.auditing.scoring import _verdicts
+    from chexray.suites.privacy.verdicts import SCHEMA
+
+    rows = [("planted", "a", None, ["not judged"]), ("planted", "b", False, []), ("planted", "c", True, ["pixels: x"])]
+    table = pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], SCHEMA)
+    assert _verdicts(table, "planted", ["pixels"]) == {"b": set(), "c": {"pixels"}}

@@ -36,6 +36,7 @@ ALLOWED = {
         "auditing",
         "config",
         "plan",
+        "suites",
         "evaluation",
         "data",
         "metrics",

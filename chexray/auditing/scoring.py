@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from chexray import __version__
 from chexray.auditing.specimens import (
     ORIGINALS,
     PLANTED,
@@ -26,6 +26,7 @@ from chexray.plan.plan import PRIVACY
 from chexray.privacy.audit import CONSISTENCY, IDENTITY, SENSITIVITY, SPECIFICITY, audit_scores
 from chexray.privacy.augmentations import AUGMENTATIONS
 from chexray.rundir import now
+from chexray.suites.common import score_row
 
 DUPLICATE = "duplicate"
 """What the reasons of the duplicate search begin with; all others begin with the label of an encoder."""
@@ -75,7 +76,13 @@ def audit_rows(
         if score.metric == CONSISTENCY.name and "n_patients" in params:
             params["n_prompts"] = params.pop("n_patients")
         rejected = run.rejects["set"].tolist().count(name)
-        rows.append(_row(plan, score, params, specimens.set_of(name), len(found), rejected, created_at))
+        rows.append(
+            score_row(
+                plan, replace(score, params=params), suite=PRIVACY,
+                real=plan.training, synthetic=specimens.set_of(name),
+                n_real=len(plan.training), n_synthetic=len(found), n_rejected=rejected, created_at=created_at,
+            )
+        )  # fmt: skip
     lost = specimens.unreadable + len(specimens.planted) - len(originals) + len(specimens.twins) - len(twins)
     notes = [f"originals left out, as they or their copies could not be read: {lost}"] if lost else []
     return scores, rows, notes
@@ -89,7 +96,7 @@ def parts_of(plan: Plan) -> list[str]:
 def _verdicts(table: pa.Table, name: str, parts: Sequence[str]) -> Verdicts:
     found = {}
     for row in table.to_pylist():
-        if row["synthetic_set"] == name:
+        if row["synthetic_set"] == name and row["flagged"] is not None:
             by = {part for part in parts if any(reason.startswith(f"{part}: ") for reason in row["reasons"])}
             # A reason of no known part still is a flag.
             found[row["sample_id"]] = by or ({""} if row["flagged"] else set())
@@ -106,38 +113,3 @@ def _of(manifest: Manifest, values: np.ndarray | None, ids: Sequence[str]) -> np
         return None
     row = {sample_id: i for i, sample_id in enumerate(manifest.table["sample_id"].to_pylist())}
     return values[[row[each] for each in ids]].astype(np.int64)
-
-
-def _row(
-    plan: Plan, score: Score, params: dict[str, Any], judged: Manifest, n: int, n_rejected: int, created_at: str
-) -> dict[str, Any]:
-    assert plan.training is not None
-    return {
-        "suite": PRIVACY,
-        "metric": score.metric,
-        "value": score.value,
-        "std_error": score.std_error,
-        "ci_low": score.ci_low,
-        "ci_high": score.ci_high,
-        "std_error_method": score.std_error_method,
-        "better": score.better,
-        "real_floor": score.real_floor,
-        "encoder": "",
-        "encoder_revision": "",
-        "weights": "",
-        "weights_sha256": "",
-        "subset": "all",
-        "n_real": len(plan.training),
-        "n_synthetic": n,
-        "n_rejected": n_rejected,
-        "real_set": f"{plan.training.name}@{plan.training.fingerprint}",
-        "synthetic_set": f"{judged.name}@{judged.fingerprint}",
-        "protocol": plan.protocol.name,
-        "params": params,
-        "status": score.status,
-        "reason": score.reason,
-        "run_id": plan.run_id,
-        "seed": plan.config.seed,
-        "chexray_version": __version__,
-        "created_at": created_at,
-    }

@@ -7,15 +7,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from chexray.encoders.base import EncoderSpec
-from chexray.encoders.options import Option, read_options
-from chexray.encoders.pixels import cell_means, refuse_weights
+from chexray.encoders.options import Option
+from chexray.encoders.pixels import cell_means
+from chexray.encoders.weight_free import WeightFreeEncoder
 from chexray.errors import ConfigError
 
 CONTRAST_FLOOR = 0.02
 """Greys on [0, 1], about 5 of 255: a patch that varies less is air or noise and is not blown up to full contrast."""
 
 
-class Patches:
+class Patches(WeightFreeEncoder):
     """Locally normalised greys: small patches of a coarse grid, each centred and scaled; no weights, no torch.
 
     features: side * side values, patch after patch from the top left, inside a patch row by row. The image is averaged
@@ -26,12 +27,10 @@ class Patches:
     """
 
     name: ClassVar[str] = "patches"
-    code_version: ClassVar[int] = 1
     allowed: ClassVar[dict[str, Option]] = {"side": Option(32, int), "patch": Option(8, int)}
 
-    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
-        refuse_weights(self.name, weights, precision)
-        self.options = read_options(self.name, self.allowed, options)
+    def __init__(self, **options: Any):
+        super().__init__(**options)
         self.side, self.patch = self.options["side"], self.options["patch"]
         if not 1 <= self.side <= 256:
             raise ConfigError(f"patches: side is {self.side}; expected 1 to 256 cells.")
@@ -43,22 +42,11 @@ class Patches:
 
     def resolve(self) -> EncoderSpec:
         """The spec; there is nothing to find."""
-        return EncoderSpec(
-            name=self.name,
-            weights="none",
-            weights_sha256="",
-            revision="",
-            preprocessing=f"area-{self.side}/255/patch-{self.patch}/floor-{CONTRAST_FLOOR}",
-            precision="fp32",
-            outputs={"features": self.side**2},
-            input_shape=(self.side, self.side),
-            input_dtype="float32",
-            code_version=self.code_version,
-            options=dict(self.options),
+        return self._describe(
+            f"area-{self.side}/255/patch-{self.patch}/floor-{CONTRAST_FLOOR}",
+            {"features": self.side**2},
+            (self.side, self.side),
         )
-
-    def load(self, device: str) -> None:
-        """Nothing to load, on any device."""
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """(height, width) uint8 to the (side, side) float32 cell means in [0, 1]."""

@@ -20,14 +20,14 @@ every 8 bits. Of 455 pairs of one patient's studies one is within 40. Phantoms r
 from __future__ import annotations
 
 import hashlib
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from chexray.encoders.base import EncoderSpec
-from chexray.encoders.options import Option, read_options
-from chexray.encoders.pixels import cell_sums, refuse_weights
+from chexray.encoders.pixels import cell_sums
 from chexray.encoders.resize import grey
+from chexray.encoders.weight_free import WeightFreeEncoder
 
 SIDE = 64
 FREQUENCIES = np.arange(1, 17)
@@ -49,7 +49,7 @@ _SILENT = 1e-12
 """Coefficients below this share of the image's sum are rounding: the image has nothing of that frequency."""
 
 
-class PerceptualHash:
+class PerceptualHash(WeightFreeEncoder):
     """Signs of 256 low frequencies for near duplicates, a digest of the pixels for exact ones; no weights, no torch.
 
     features: +1 or -1, the signs of a windowed cosine transform of the image averaged over 64 x 64 cells, frequencies 1
@@ -63,32 +63,15 @@ class PerceptualHash:
     """
 
     name: ClassVar[str] = "perceptual_hash"
-    code_version: ClassVar[int] = 1
     near_bits: ClassVar[int] = NEAR_BITS
-    allowed: ClassVar[dict[str, Option]] = {}
-
-    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
-        refuse_weights(self.name, weights, precision)
-        read_options(self.name, self.allowed, options)
 
     def resolve(self) -> EncoderSpec:
         """The spec; there is nothing to find."""
-        return EncoderSpec(
-            name=self.name,
-            weights="none",
-            weights_sha256="",
-            revision="",
-            preprocessing=f"area-{SIDE}/sine^{WINDOW_POWER}/dct-signs-1..16x1..16",
-            precision="fp32",
-            outputs={"features": BITS, "digest": DIGEST_WORDS},
-            input_shape=(BITS + DIGEST_WORDS,),
-            input_dtype="float32",
-            code_version=self.code_version,
-            options={},
+        return self._describe(
+            f"area-{SIDE}/sine^{WINDOW_POWER}/dct-signs-1..16x1..16",
+            {"features": BITS, "digest": DIGEST_WORDS},
+            (BITS + DIGEST_WORDS,),
         )
-
-    def load(self, device: str) -> None:
-        """Nothing to load, on any device."""
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """(height, width) uint8 to (264,) float32: the hash, then the digest. Needs the pixels, so it is done here."""

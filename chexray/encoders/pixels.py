@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from chexray.encoders.base import EncoderSpec
-from chexray.encoders.options import Option, read_options, read_precision
+from chexray.encoders.options import Option
 from chexray.encoders.resize import grey
+from chexray.encoders.weight_free import WeightFreeEncoder
 from chexray.errors import ConfigError
 
 
-class Pixels:
+class Pixels(WeightFreeEncoder):
     """Area-averaged greys on a coarse grid; no weights, no download, no torch.
 
     features: side * side values in [0, 1], row by row from the top left. Each is the mean of the image over its cell;
@@ -21,33 +22,17 @@ class Pixels:
     """
 
     name: ClassVar[str] = "pixels"
-    code_version: ClassVar[int] = 1
     allowed: ClassVar[dict[str, Option]] = {"side": Option(16, int)}
 
-    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
-        refuse_weights(self.name, weights, precision)
-        self.side: int = read_options(self.name, self.allowed, options)["side"]
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.side: int = self.options["side"]
         if not 1 <= self.side <= 256:
             raise ConfigError(f"pixels: side is {self.side}; expected 1 to 256 cells.")
 
     def resolve(self) -> EncoderSpec:
         """The spec; there is nothing to find."""
-        return EncoderSpec(
-            name=self.name,
-            weights="none",
-            weights_sha256="",
-            revision="",
-            preprocessing=f"area-{self.side}",
-            precision="fp32",
-            outputs={"features": self.side**2},
-            input_shape=(self.side, self.side),
-            input_dtype="float32",
-            code_version=self.code_version,
-            options={"side": self.side},
-        )
-
-    def load(self, device: str) -> None:
-        """Nothing to load, on any device."""
+        return self._describe(f"area-{self.side}", {"features": self.side**2}, (self.side, self.side))
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """(height, width) uint8 to the (side, side) float32 cell means in [0, 1]."""
@@ -56,13 +41,6 @@ class Pixels:
     def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """The cells of each image in one row."""
         return {"features": np.array(batch, np.float32, order="C", copy=True).reshape(len(batch), self.side**2)}
-
-
-def refuse_weights(encoder: str, weights: str | None, precision: str) -> None:
-    """For encoders without weights: raises ConfigError when weights are given, or a precision that does not exist."""
-    if weights is not None:
-        raise ConfigError(f"{encoder} has no weights; found weights: {weights!r}. Remove the line.")
-    read_precision(encoder, precision)
 
 
 def cell_means(image: np.ndarray, side: int) -> np.ndarray:

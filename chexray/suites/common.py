@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -70,9 +70,39 @@ def result_row(
 
     also: a further set that entered it, whose rejects count too.
     """
-    plan = context.plan
     lost = context.rejects["set"].to_pylist()
+    return score_row(
+        context.plan,
+        replace(score, params={**(params or {}), **score.params}),
+        suite=suite,
+        real=real,
+        synthetic=synthetic,
+        n_real=n_real,
+        n_synthetic=n_synthetic,
+        n_rejected=sum(lost.count(each.name) for each in (real, synthetic, also) if each is not None),
+        created_at=context.created_at,
+        encoder=encoder,
+        subset=subset,
+    )
+
+
+def score_row(
+    plan: Plan,
+    score: Score,
+    *,
+    suite: str,
+    real: Manifest,
+    synthetic: Manifest,
+    n_real: int,
+    n_synthetic: int,
+    n_rejected: int,
+    created_at: str,
+    encoder: str = "",
+    subset: str = "all",
+) -> dict[str, Any]:
+    """The same for a score whose rejects are counted already."""
     row = {
+        "suite": suite,
         "metric": score.metric,
         "value": score.value,
         "std_error": score.std_error,
@@ -81,7 +111,6 @@ def result_row(
         "std_error_method": score.std_error_method,
         "better": score.better,
         "real_floor": score.real_floor,
-        "suite": suite,
         "encoder": encoder,
         "encoder_revision": "",
         "weights": "",
@@ -89,17 +118,17 @@ def result_row(
         "subset": subset,
         "n_real": n_real,
         "n_synthetic": n_synthetic,
-        "n_rejected": sum(lost.count(each.name) for each in (real, synthetic, also) if each is not None),
+        "n_rejected": n_rejected,
         "real_set": set_name(real),
         "synthetic_set": set_name(synthetic),
         "protocol": plan.protocol.name,
-        "params": {**(params or {}), **score.params},
+        "params": score.params,
         "status": score.status,
         "reason": score.reason,
         "run_id": plan.run_id,
         "seed": plan.config.seed,
         "chexray_version": __version__,
-        "created_at": context.created_at,
+        "created_at": created_at,
     }
     if encoder:
         spec = plan.encoders[encoder][1]
