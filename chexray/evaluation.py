@@ -3,7 +3,8 @@
 plan = make_plan(config)              nothing started, everything checked
 with cluster(...):
     encode pending images             each once per encoder; parts + rejects = manifest
-    for each suite: its questions     fidelity: set x encoder x subset; privacy: pairs, searches, duplicates
+    for each suite: its questions     fidelity: set x encoder x subset; privacy: pairs, searches, duplicates;
+                                      utility: classifiers trained on mixtures, tested on real images
 write results, side tables, rejects, provenance
 """
 
@@ -27,7 +28,7 @@ from chexray import __version__
 from chexray.config import RunConfig
 from chexray.errors import ChexrayError, RunFailed
 from chexray.plan import Plan, make_plan
-from chexray.plan.plan import FIDELITY
+from chexray.plan.plan import FIDELITY, PRIVACY
 from chexray.results import rows as results
 from chexray.rundir import RunDirectory, now
 
@@ -117,7 +118,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
             return Progress(stage, unit, total, on_change=_status_writer(directory, "reducing"))
 
         workers = max(1, int(resources.cpus))
-        context = Context(plan, store, encoded.done, workers, now(), rejects, new_progress)
+        context = Context(plan, store, encoded.done, workers, now(), rejects, new_progress, resources)
         outcome = Outcome()
         for suite in config.suite:
             outcome.add(_suite(suite)(context))
@@ -126,6 +127,8 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     results.write(directory.uri, outcome.rows, plan.storage)
     for name, table in outcome.tables.items():
         directory.parquet(f"{name}.parquet", table)
+    for name, content in outcome.files.items():
+        directory.bytes(name, content)
     if outcome.failures:
         directory.text("errors.log", "\n\n".join(outcome.failures))
     exit_code = 1 if outcome.failures else 0
@@ -170,9 +173,13 @@ def _suite(name: str) -> Any:
         from chexray.suites.fidelity import evaluate_fidelity
 
         return evaluate_fidelity
-    from chexray.suites.privacy import evaluate_privacy
+    if name == PRIVACY:
+        from chexray.suites.privacy import evaluate_privacy
 
-    return evaluate_privacy
+        return evaluate_privacy
+    from chexray.suites.utility import evaluate_utility
+
+    return evaluate_utility
 
 
 def _check_rejects(plan: Plan, rejects: pa.Table) -> None:

@@ -21,7 +21,7 @@ from chexray.errors import ConfigError
 class Protocol:
     """encoder_options, metric_options: settings this protocol fixes, by registry name. A config that contradicts one is
     refused, since the protocol's name would no longer be true. privacy_encoder_options: the same for encoders that only
-    the privacy suite reads.
+    the privacy suite reads. utility_options: the same for the settings of the utility suite.
 
     deduplicate_real_prompts: keep the first real image of each distinct prompt.
     wrapped_pixel_distance: also report upstream's pixel distance, which is wrong, under a name of its own.
@@ -35,6 +35,7 @@ class Protocol:
     deduplicate_real_prompts: bool = False
     encoder_options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     privacy_encoder_options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    utility_options: Mapping[str, Any] = field(default_factory=dict)
     metric_options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     wrapped_pixel_distance: bool = False
     notes: tuple[str, ...] = field(default=())
@@ -66,6 +67,31 @@ PROTOCOLS = {
                 "rad_dino": {"route": "cgb512"},
                 # privacy_metrics.py:526: 224 x 224 without the normalisation the network was trained with.
                 "siamese_reid": {"route": "cgb224"},
+            }
+        ),
+        # Downstream: 224 px, 20 epochs of 768 images a step, Adam, plateau, BCE, threshold 0.5 (arXiv 2505.10496).
+        # Its split by image and its flattened accuracy are not repeated; validation patients are ours.
+        utility_options=MappingProxyType(
+            {
+                "image_size": 224,
+                "resize": "squash",
+                "epochs": 20,
+                "budget": "epochs",
+                "batch_size": 768,
+                "optimizer": "adam",
+                "learning_rate": 1e-4,
+                "weight_decay": 1e-5,
+                "schedule": "plateau",
+                "plateau_factor": 0.1,
+                "plateau_patience": 2,
+                "patience": 0,
+                "loss": "bce",
+                "pos_weight": "none",
+                # downstream_classification.py mirrors half of the images, so the heart stands on either side.
+                "augment": "chexgenbench",
+                # downstream_classification.py:65 takes uncertain and unmentioned findings for absent ones.
+                "uncertain": "zeros",
+                "unmentioned": "zeros",
             }
         ),
         # privacy_metrics.py:429 subtracts bytes, so differences wrap modulo 256: reported beside the true distance.

@@ -48,7 +48,10 @@ class RunDirectory:
         self.text(name, json.dumps(body, indent=2, default=str) + "\n")
 
     def text(self, name: str, text: str) -> None:
-        self.storage.write(join(self.uri, name), text.encode())
+        self.bytes(name, text.encode())
+
+    def bytes(self, name: str, content: bytes) -> None:
+        self.storage.write(join(self.uri, name), content)
 
     def parquet(self, name: str, table: pa.Table) -> None:
         self.storage.write_parquet(join(self.uri, name), table)

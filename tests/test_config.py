@@ -11,6 +11,7 @@ from chexray.config import load_config, parse_config, with_reid_weights
 from chexray.errors import ConfigError
 from chexray.protocols import PROTOCOLS, merged, protocol
 from chexray.registry import find, names
+from chexray.utility.mixtures import parse_setting
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 BASE = {"real": "real.csv", "synthetic": "synthetic.csv", "encoders": "pixels"}
@@ -107,7 +108,7 @@ def test_where_and_how_fast_is_not_what() -> None:
         ({"name": "../up"}, "name"),
         ({"output": "s3://key:hush@bucket/x"}, "holds a user or password"),
         ({"real": None}, "real"),
-        ({"suite": "privcy"}, r"suite.*'fidelity' or 'privacy'.*found 'privcy'"),
+        ({"suite": "privcy"}, r"suite.*'fidelity', 'privacy' or 'utility'.*found 'privcy'"),
         ({"suite": []}, "suite"),
         ({"privacy": {"alpha": 0.5}}, r"privacy\.alpha.*less than or equal to 0\.2"),
         ({"privacy": {"thresholds": [0.5, 1.0]}}, r"privacy\.thresholds.*less than 1"),
@@ -142,6 +143,8 @@ def test_every_example_loads_and_names_only_what_exists(path: Path) -> None:
         assert item.name in names("encoders")
     for item in config.metrics:
         find("metrics", item.name)(**item.options)
+    for name in config.utility.settings:
+        parse_setting(name)
 
 
 def test_the_quickstart_plans_without_a_cluster(tmp_path) -> None:
@@ -156,7 +159,11 @@ def test_the_quickstart_plans_without_a_cluster(tmp_path) -> None:
     assert [each.name for each in plan.sets_of("privacy")][:2] == ["phantom-training", "phantom-test"]
     assert plan.suites_of == {
         "pixels": ("fidelity",), "pixels-32": ("privacy",), "patches": ("privacy",), "perceptual_hash": ("privacy",),
+        "utility_images": ("utility",),
     }  # fmt: skip
+    assert [each.name for each in plan.sets_of("utility")][:2] == ["phantom-training", "phantom-test"]
+    assert plan.utility is not None
+    assert [each.title for each in plan.utility.planned.trainings][:2] == ["real", "synthetic (phantom-good)"]
     assert len(plan.pairs["phantom-copier"]) == 6
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from chexray import __version__
-from chexray.cli import lists, privacy, runs
+from chexray.cli import lists, privacy, runs, training
 from chexray.errors import ChexrayError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Evaluate synthetic chest radiographs: fidelity and privacy with error bars, on a laptop or a Ray cluster.",
+    help="Evaluate synthetic chest radiographs: fidelity, privacy and utility, with error bars, on a laptop or on Ray.",
 )
 
 
@@ -60,5 +60,6 @@ def _root(
 
 
 runs.add_to(app)
+training.add_to(app)
 lists.add_to(app)
 privacy.add_to(app)

@@ -13,7 +13,9 @@ from chexray.errors import ConfigError
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
 Real = Annotated[str | None, typer.Option(help="table, folder or Parquet of real images, local or s3://")]
 Synthetic = Annotated[list[str] | None, typer.Option(help="the same for synthetic ones; may be repeated")]
-Training = Annotated[str | None, typer.Option(help="privacy: what the generator learned from, if not --real")]
+Training = Annotated[
+    str | None, typer.Option(help="what the generator learned from, if not --real; utility: to train on")
+]
 HeldOut = Annotated[str | None, typer.Option(help="privacy: real images of other patients, the null")]
 ReidWeights = Annotated[str | None, typer.Option(help="checkpoint of the siamese_reid encoder")]
 Encoders = Annotated[str | None, typer.Option(help="names, comma-separated (chexray ls encoders)")]
@@ -35,7 +37,7 @@ def read_config(
     data = read_yaml(path) if path else {}
     if not path and not {"real", "synthetic"} <= set(flags):
         raise ConfigError("nothing to run: give a config file, or --real and --synthetic. See chexray run --help.")
-    if not path and "encoders" not in flags:
+    if not path and "encoders" not in flags and flags.get("suite") != "utility":
         asks_privacy = "privacy" in flags.get("suite", "")
         flags["encoders"] = "rad_dino,pixels,patches" if asks_privacy else "rad_dino"
     if reid_weights:

@@ -42,7 +42,7 @@ def run(
     synthetic: Synthetic = None,
     training: Training = None,
     heldout: HeldOut = None,
-    suite: Annotated[str | None, typer.Option(help="fidelity, privacy, or fidelity,privacy")] = None,
+    suite: Annotated[str | None, typer.Option(help="fidelity, privacy, utility, or several: fidelity,privacy")] = None,
     reid_weights: ReidWeights = None,
     encoders: Encoders = None,
     metrics: Annotated[str | None, typer.Option(help="names, comma-separated (chexray ls metrics)")] = None,
@@ -72,23 +72,24 @@ def run(
     }
     parsed = read_config(config, flags, setting, reid_weights=reid_weights)
     if dry_run:
-        _print_plan(parsed, stores=True)
+        print_plan(parsed, stores=True)
         return
     from chexray.evaluation import evaluate
 
     finished = evaluate(parsed, verbose=verbose)
-    _print_results(finished.results, finished.notes)
+    print_results(finished.results, finished.notes)
     print(f"results: {finished.uri}")
     raise typer.Exit(finished.exit_code)
 
 
 def validate(config: Annotated[Path, typer.Argument(help="a YAML run config")], setting: Setting = None) -> None:
     """Check a config, its manifests and weights, without starting anything."""
-    _print_plan(read_config(config, {}, setting), stores=False)
+    print_plan(read_config(config, {}, setting), stores=False)
     print("valid")
 
 
-def _print_plan(config: Any, *, stores: bool) -> None:
+def print_plan(config: Any, *, stores: bool) -> None:
+    """What a run would do. stores: also what of it is done already."""
     from chexray.plan import make_plan
 
     plan = make_plan(config)
@@ -101,11 +102,12 @@ def _print_plan(config: Any, *, stores: bool) -> None:
 
         store = FeatureStore(plan.store_uri, plan.storage)
         for label, (_, spec) in plan.encoders.items():
-            left = pending(plan.images, store.done(spec))
-            print(f"pending    {label}: {len(left):,} of {len(plan.images):,} images to encode")
+            left = pending(plan.wanted[label], store.done(spec))
+            print(f"pending    {label}: {len(left):,} of {len(plan.wanted[label]):,} images to encode")
 
 
-def _print_results(frame: Any, notes: list[str]) -> None:
+def print_results(frame: Any, notes: list[str]) -> None:
+    """The tables of a run, then what must not be overlooked."""
     from chexray.results.table import render, summary_lines
 
     target = console()

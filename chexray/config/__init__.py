@@ -15,6 +15,7 @@ from chexray.config.models import (
     StorageConfig,
 )
 from chexray.config.reading import load_config, parse_config, read_yaml, with_reid_weights
+from chexray.config.utility import UtilityConfig
 
 __all__ = [
     "EncodeConfig",
@@ -25,6 +26,7 @@ __all__ = [
     "RunConfig",
     "SetConfig",
     "StorageConfig",
+    "UtilityConfig",
     "load_config",
     "parse_config",
     "read_yaml",

@@ -10,20 +10,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from chexray.config.base import Strict, once, words
+from chexray.config.utility import UtilityConfig
 
-def _words(value: Any) -> Any:
-    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
-
-
-def _once(values: list[str]) -> list[str]:
-    return list(dict.fromkeys(values))
-
-
-Suite = Literal["fidelity", "privacy"]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Suite = Literal["fidelity", "privacy", "utility"]
 
 
 class SetConfig(BaseModel):
@@ -37,6 +27,9 @@ class SetConfig(BaseModel):
     """A registered source; inferred from the path when empty."""
     on_duplicate: Literal["error", "first"] = "error"
     """What to do with a second row of the same id: refuse the set, or keep the first row and count the others."""
+    suites: Annotated[list[Suite] | None, BeforeValidator(words)] = None
+    """Synthetic sets: the suites that read it, by default all. Fidelity wants images of test prompts, privacy several
+    seeds of training prompts, utility one image a training prompt."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -54,7 +47,7 @@ class EncoderConfig(BaseModel):
     weights: str | None = None
     """A hub id, a local path, an fsspec URL, or `random:SEED` (then shouted in every summary)."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    suites: Annotated[list[Suite] | None, BeforeValidator(_words)] = None
+    suites: Annotated[list[Suite] | None, BeforeValidator(words)] = None
     """The suites that read it; by default all that can. `suites: [privacy]` keeps fidelity numbers off its features."""
 
     @property
@@ -102,7 +95,7 @@ def several_sets(value: Any) -> Any:
     return [one_set(item) for item in items]
 
 
-class EncodeConfig(_Strict):
+class EncodeConfig(Strict):
     """How images become features. None of it changes a number beyond the last bits; `auto` suits the machine."""
 
     batch_size: int | Literal["auto"] = Field(default="auto", description="images an encoder sees at once")
@@ -124,7 +117,7 @@ class EncodeConfig(_Strict):
         return self
 
 
-class StorageConfig(_Strict):
+class StorageConfig(Strict):
     """S3 settings; what is empty comes from the environment, the profile, or the pod's web identity."""
 
     endpoint_url: str | None = None
@@ -138,7 +131,7 @@ class StorageConfig(_Strict):
     timeout_s: float = Field(default=30.0, gt=0)
 
 
-class RayConfig(_Strict):
+class RayConfig(Strict):
     """Where to run: RAY_ADDRESS (or `address`) joins a cluster, otherwise a local one is started and ended."""
 
     address: str | None = None
@@ -146,7 +139,7 @@ class RayConfig(_Strict):
     object_store_gb: float | None = Field(default=None, gt=0)
 
 
-class PrivacyConfig(_Strict):
+class PrivacyConfig(Strict):
     """What the privacy suite asks. Which encoder does what follows from what it can do: one with a pair score gives
     re-identification, one with a mirrored hash gives duplicates, the others a space to search for copies in."""
 
@@ -156,9 +149,9 @@ class PrivacyConfig(_Strict):
     """Re-identification scores above which prompts are counted, beside a calibrated one."""
     alpha: float = Field(default=0.01, gt=0, le=0.2)
     """Share of images without a copy that the memorisation search may flag, in each encoder's space."""
-    search: Annotated[list[str] | None, BeforeValidator(_words)] = None
+    search: Annotated[list[str] | None, BeforeValidator(words)] = None
     """Encoders to search for copies in; by default all of the suite but re-identification and hashes."""
-    latent: Annotated[list[str] | None, BeforeValidator(_words)] = None
+    latent: Annotated[list[str] | None, BeforeValidator(words)] = None
     """Encoders of the latent distance of pairs; by default those of `search` that have weights, or else all of them."""
     duplicates: bool = True
     near_bits: int | None = Field(default=None, ge=0, le=64)
@@ -168,30 +161,31 @@ class PrivacyConfig(_Strict):
     """Also AuthPct, C_T and NNAA, for comparison with other tools."""
 
 
-class RunConfig(_Strict):
+class RunConfig(Strict):
     """One evaluation: a real set, one or more synthetic sets, encoders, metrics and subsets.
 
     The privacy suite asks whether `synthetic` gives `training` away, with `heldout` as the null. Without `training` the
     real set is taken to be what the generator learned from; with it, the real set is what it never saw.
+    The utility suite trains on `training` and `synthetic`, and tests on the real set.
     """
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    suite: Annotated[list[Suite], BeforeValidator(_words), AfterValidator(_once)] = Field(
+    suite: Annotated[list[Suite], BeforeValidator(words), AfterValidator(once)] = Field(
         default=["fidelity"], min_length=1
     )
     protocol: str = "standard"
     real: Annotated[SetConfig, BeforeValidator(one_set)]
     synthetic: Annotated[list[SetConfig], BeforeValidator(several_sets)] = Field(min_length=1)
     training: Annotated[SetConfig | None, BeforeValidator(one_set)] = None
-    """Privacy: the images the generator learned from; by default the real set."""
+    """Privacy: the images the generator learned from, by default the real set. Utility: the real images to train on."""
     heldout: Annotated[SetConfig | None, BeforeValidator(one_set)] = None
     """Privacy: real images of other patients that it never saw; by default the real set when `training` is given."""
-    encoders: Annotated[list[EncoderConfig], BeforeValidator(named)] = Field(min_length=1)
+    encoders: Annotated[list[EncoderConfig], BeforeValidator(named)] = []
     metrics: Annotated[list[MetricConfig], BeforeValidator(named)] = Field(
         default_factory=lambda: [MetricConfig(name=name) for name in ("fid", "fid_infinity", "kid", "prdc", "cmmd")],
         min_length=1,
     )
-    subsets: Annotated[list[str | dict[str, Any]], BeforeValidator(_words)] = ["all"]
+    subsets: Annotated[list[str | dict[str, Any]], BeforeValidator(words)] = ["all"]
     label_policy: Literal["u_zeros", "u_ones", "u_ignore"] = "u_zeros"
     output: str = "out"
     feature_store: str | None = None
@@ -201,6 +195,7 @@ class RunConfig(_Strict):
     floor: bool = True
     """Compute the real-against-real floor beside each number (about doubles the cost of the reduce stage)."""
     privacy: PrivacyConfig = PrivacyConfig()
+    utility: UtilityConfig = UtilityConfig()
     encode: EncodeConfig = EncodeConfig()
     storage: StorageConfig = StorageConfig()
     ray: RayConfig = RayConfig()
@@ -219,6 +214,11 @@ class RunConfig(_Strict):
 
     @model_validator(mode="after")
     def _distinct(self) -> RunConfig:
+        if not self.encoders and self.suite != ["utility"]:
+            raise ValueError("encoders: the list is empty, and fidelity and privacy compare what an encoder sees")
+        for item in (self.real, self.training, self.heldout):
+            if item is not None and item.suites is not None:
+                raise ValueError(f"suites of {item.name or 'a real set'}: only synthetic sets choose; drop the key")
         labels = [encoder.label for encoder in self.encoders]
         if len(set(labels)) < len(labels):
             raise ValueError(f"two encoders are called {max(labels, key=labels.count)!r}: give one of them an `id`")
@@ -236,6 +236,8 @@ class RunConfig(_Strict):
             mode="json", exclude={"output", "feature_store", "encode", "storage", "ray"}, exclude_defaults=True
         )
         data["max_pixels"] = self.encode.max_pixels
+        for key in self.utility.how_fast & set(data.get("utility", {})):
+            del data["utility"][key]
         return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=5).hexdigest()
 
 

@@ -24,7 +24,10 @@ from chexray.findings import FINDINGS
 LABELS_TYPE = pa.list_(pa.int8(), len(FINDINGS))
 """Arrow type of the `labels` column: 14 int8 in the order of FINDINGS; a null list is an image nobody labelled."""
 
-POLICIES = ("u_zeros", "u_ones", "u_ignore")
+POLICIES = {"u_zeros": ("zeros", "zeros"), "u_ones": ("ones", "zeros"), "u_ignore": ("ignore", "ignore")}
+"""Policy -> what uncertain findings and what unmentioned ones count as."""
+
+_COUNTS_AS = {"zeros": 0, "ones": 1, "ignore": -1}
 
 NOT_MENTIONED, UNLABELLED = -2, -3
 """Codes of `to_codes` beside 1, 0 and -1; they never leave numpy."""
@@ -58,11 +61,18 @@ def apply(labels: pa.Array | pa.ChunkedArray, policy: str = "u_zeros") -> np.nda
     """
     if policy not in POLICIES:
         raise ConfigError(f"label_policy: {policy!r} is not one of {', '.join(POLICIES)}.")
-    uncertain, absent = {"u_zeros": (0, 0), "u_ones": (1, 0), "u_ignore": (-1, -1)}[policy]
+    return targets(labels, *POLICIES[policy])
+
+
+def targets(labels: pa.Array | pa.ChunkedArray, uncertain: str, unmentioned: str) -> np.ndarray:
+    """The same with a word for each: what -1 and what a finding nobody mentioned count as, "zeros", "ones" or "ignore".
+
+    (n, 14) int8: 1, 0, or -1 where the label is to be left out of loss and scores.
+    """
     codes = to_codes(labels)
     out = codes.copy()
-    out[codes == -1] = uncertain
-    out[codes == NOT_MENTIONED] = absent
+    out[codes == -1] = _COUNTS_AS[uncertain]
+    out[codes == NOT_MENTIONED] = _COUNTS_AS[unmentioned]
     out[codes == UNLABELLED] = -1
     return out
 

@@ -26,7 +26,8 @@ DECODER_VERSION = 1
 class EncoderSpec:
     """Everything that determines the features an encoder stores; two equal specs give the same features.
 
-    `outputs` maps an output name to its width; "features" is always there, "logits" for classifiers.
+    `outputs` maps an output name to its width; "features" is always there, "logits" for classifiers. `output_dtype` is
+    what they are stored as: "float32", or "uint8" for images that a training reads.
     `input_shape` and `input_dtype` describe what `prepare` returns for one image.
     `weights` is the reference as the user wrote it ("random:7", a hub id, a path); `weights_sha256` what it held.
     """
@@ -42,12 +43,15 @@ class EncoderSpec:
     input_dtype: str
     code_version: int
     options: dict[str, Any]
+    output_dtype: str = "float32"
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits over every field that changes a feature: the hash of the weights, not their wording."""
         fields = asdict(self)
         del fields["weights"]
+        if self.output_dtype == "float32":  # keeps the features valid that were stored before there was another
+            del fields["output_dtype"]
         text = json.dumps({**fields, "decoder_version": DECODER_VERSION}, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -12,6 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from chexray.errors import WeightsError
 
 
@@ -26,10 +28,11 @@ def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise WeightsError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
 
 
-def safe_load(path: Path) -> dict[str, Any]:
+def safe_load(path: Path, *, numpy_scalars: bool = False) -> dict[str, Any]:
     """The tensors of a checkpoint on the CPU, by name: safetensors by suffix, else torch's restricted unpickler.
 
     Unwraps one of `state_dict`, `model_state_dict`, `model`, and one leading "module." (DataParallel).
+    numpy_scalars: lets float64 scalars through as well, which CheXGenBench's classifiers carry as their metrics.
     Raises WeightsError for anything that is not a table of tensors: a pickled module could run code when loaded.
     """
     import torch
@@ -44,7 +47,8 @@ def safe_load(path: Path) -> dict[str, Any]:
             raise WeightsError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
     else:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_numpy_float64() if numpy_scalars else []):
+                state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise WeightsError(_refusal(path, error)) from error
     if isinstance(state, Mapping):
@@ -57,9 +61,19 @@ def safe_load(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
+def _numpy_float64() -> list[Any]:
+    """The three globals a pickled numpy float64 is made of, the first under the names of numpy 2 and of numpy 1.
+
+    None of them can run code: they make a number from a dtype and bytes.
+    """
+    scalar: Any = np.float64(0).__reduce__()[0]
+    names = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
+    return [*((scalar, name) for name in names), np.dtype, np.dtypes.Float64DType]
+
+
 def _refusal(path: Path, error: Exception) -> str:
     text = str(error)
-    named = re.search(r"(?:GLOBAL|global|class) ([\w.]+\.[\w.]+)", text)
+    named = re.search(r"(?:GLOBAL|global|class) '?([\w.]+\.[\w.]+)", text)
     if named or "TorchScript" in text:
         what = f"a pickled {named[1]}" if named else "a TorchScript program"
         return (

@@ -73,14 +73,14 @@ class FeatureStore:
     def commit(
         self, spec: EncoderSpec, keys: Sequence[str], features: dict[str, np.ndarray], rejects: list[dict], chunk: str
     ) -> None:
-        """Stores one chunk. keys: the n images encoded; features: {output: (n, width) float32}."""
+        """Stores one chunk. keys: the n images encoded; features: {output: (n, width) of the spec's output_dtype}."""
         folder = self.folder(spec)
         columns = {"image_key": pa.array(keys, pa.string())}
         for output, width in spec.outputs.items():
-            block = np.ascontiguousarray(features[output], dtype=np.float32)
+            block = np.ascontiguousarray(features[output], dtype=spec.output_dtype)
             if block.shape != (len(keys), width):
                 raise ValueError(f"{spec.name}.{output}: shape {block.shape}, spec says {(len(keys), width)}")
-            columns[output] = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), width)
+            columns[output] = _to_column(block)
         if rejects:
             table = pa.Table.from_pylist(rejects, STORED_REJECTS)
             self.storage.write_parquet(join(folder, f"rejects-{chunk}.parquet"), table)
@@ -105,16 +105,15 @@ class FeatureStore:
         return done
 
     def read(self, spec: EncoderSpec, output: str, keys: Sequence[str], done: Done) -> np.ndarray:
-        """Features of `keys`, (n, width) float32 in their order. Every key must be in `done.rows`."""
-        matrix = np.empty((len(keys), spec.outputs[output]), np.float32)
+        """Features of `keys`, (n, width) of the spec's output_dtype, in order. Every key must be in `done.rows`."""
+        matrix = np.empty((len(keys), spec.outputs[output]), spec.output_dtype)
         by_part: dict[str, list[tuple[int, int]]] = {}
         for target, key in enumerate(keys):
             part, row = done.rows[key]
             by_part.setdefault(part, []).append((target, row))
 
         def fill(part: str) -> None:
-            column = self._read(part, [output])[output].combine_chunks()
-            block = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, spec.outputs[output])
+            block = _to_block(self._read(part, [output])[output].combine_chunks(), spec.output_dtype)
             targets, rows = np.array(by_part[part]).T
             matrix[targets] = block[rows]
 
@@ -130,6 +129,23 @@ class FeatureStore:
             if error.transient:
                 raise
             raise StorageError(f"{error} Delete this part of the feature store; it will be encoded again.") from None
+
+
+def _to_column(block: np.ndarray) -> pa.Array:
+    """(n, width) as an Arrow column: lists of floats, or bytes, since Parquet would widen uint8 to 32 bits."""
+    n, width = block.shape
+    if block.dtype == np.uint8:
+        return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), n, [None, pa.py_buffer(block)])
+    return pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), width)
+
+
+def _to_block(column: pa.Array, dtype: str) -> np.ndarray:
+    """The inverse of `_to_column`, without a copy."""
+    if dtype == "uint8":
+        width = column.type.byte_width
+        data = np.frombuffer(column.buffers()[1], np.uint8) if len(column) else np.empty(0, np.uint8)
+        return data.reshape(-1, width)[column.offset : column.offset + len(column)]
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
 def pending(keys: Iterable[str], done: Done) -> list[str]:

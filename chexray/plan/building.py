@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from chexray.config import EncoderConfig, MetricConfig, RunConfig, SetConfig, StorageConfig
+from chexray.config import EncoderConfig, MetricConfig, RunConfig, SetConfig, StorageConfig, UtilityConfig
 from chexray.data import manifest as manifests
 from chexray.data import pairs as pairing
 from chexray.data.manifest import Manifest
@@ -17,11 +17,14 @@ from chexray.data.subsets import deduplicate_prompts, expand, inherit_by_prompt
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.errors import ConfigError
 from chexray.metrics.base import Metric
-from chexray.plan.plan import FIDELITY, PRIVACY, Plan
+from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
 from chexray.plan.roles import PrivacyRoles, privacy_roles
+from chexray.plan.training import plan_utility
+from chexray.plan.utility import IMAGES
 from chexray.protocols import Protocol, merged, protocol
 from chexray.registry import find
 from chexray.storage import Storage, absolute, basename, join
+from chexray.utility.images import ResizedImages
 
 HASH = "perceptual_hash"
 """The encoder that finds duplicates; the privacy suite brings it along when the config names none of its kind."""
@@ -42,11 +45,24 @@ def make_plan(config: RunConfig) -> Plan:
         # Privacy still searches every image: the two are then different sets.
         everything = replace(real["real"], name=f"{reference.name}-all") if reference is not real["real"] else reference
         training, heldout = (everything if each is real["real"] else each for each in (training, heldout))
+        real = {**real, "real": everything}
     roles = privacy_roles(config.privacy, {k: v for k, v in encoders.items() if PRIVACY in suites_of[k]})
-    subsets = expand(config.subsets, reference, synthetic) if FIDELITY in config.suite else []
+    read_by = {item.name: _read_by(each, config) for item, each in zip(synthetic, _read_sets(config), strict=True)}
+    of = {suite: [item for item in synthetic if suite in read_by[item.name]] for suite in config.suite}
+    for suite, sets in of.items():
+        if not sets:
+            raise ConfigError(
+                f"no synthetic set is for suite {suite}. Add {suite} to the `suites` of one, or drop both."
+            )
+    subsets = expand(config.subsets, reference, of[FIDELITY]) if FIDELITY in config.suite else []
+    utility = None
+    if UTILITY in config.suite:
+        utility = plan_utility(config, preset, real, of[UTILITY], storage)
+        encoders[IMAGES] = _image_cache(utility.config)
+        suites_of[IMAGES] = (UTILITY,)
     plan = Plan(
         config, preset, storage, reference, tuple(synthetic), encoders, suites_of, metrics, tuple(subsets),
-        training, heldout, roles, _pairs(config, training, synthetic, storage),
+        training, heldout, roles, _pairs(config, training, of.get(PRIVACY, []), storage), utility, read_by,
         _remarks(config, preset, roles, suites_of),
     )  # fmt: skip
     _check_metrics(plan)
@@ -55,18 +71,29 @@ def make_plan(config: RunConfig) -> Plan:
 
 def read_manifests(config: RunConfig, storage: Storage) -> tuple[dict[str, Manifest], list[Manifest]]:
     """({role: real set}, synthetic sets) of a config, as their sources give them. Needs no encoder and no weights."""
-    given = {"real": config.real, "training": config.training, "heldout": config.heldout}
+    heldout = config.heldout if PRIVACY in config.suite else None
+    given = {"real": config.real, "training": config.training, "heldout": heldout}
     chosen = {role: item for role, item in given.items() if item is not None}
-    names = _set_names([*chosen.items(), *(("synthetic", item) for item in config.synthetic)])
+    read = _read_sets(config)
+    names = _set_names([*chosen.items(), *(("synthetic", item) for item in read)])
     real = {
         role: _manifest(item, name, "real", config, storage)
         for (role, item), name in zip(chosen.items(), names, strict=False)
     }
     synthetic = [
         _manifest(item, name, "synthetic", config, storage)
-        for item, name in zip(config.synthetic, names[len(chosen) :], strict=True)
+        for item, name in zip(read, names[len(chosen) :], strict=True)
     ]
     return real, synthetic
+
+
+def _read_sets(config: RunConfig) -> list[SetConfig]:
+    """The synthetic sets that a suite of this run reads."""
+    return [item for item in config.synthetic if _read_by(item, config)]
+
+
+def _read_by(item: SetConfig, config: RunConfig) -> tuple[str, ...]:
+    return tuple(suite for suite in config.suite if item.suites is None or suite in item.suites)
 
 
 def inherit_labels(synthetic: Sequence[Manifest], real: dict[str, Manifest], preset: Protocol) -> list[Manifest]:
@@ -192,6 +219,8 @@ def _encoders(
     """{label: (encoder, spec)} and {label: the suites of this run that read it}."""
     encoders: dict[str, tuple[Encoder, EncoderSpec]] = {}
     suites_of: dict[str, tuple[str, ...]] = {}
+    if config.suite == [UTILITY]:  # which reads images, not features
+        return encoders, suites_of
     for item in config.encoders:
         encoder = _encoder(item, preset, storage, _asked(item, config))
         only_privacy = hasattr(encoder, "scorer") or hasattr(encoder, "mirror_signs")
@@ -213,7 +242,13 @@ def _encoders(
 
 
 def _asked(item: EncoderConfig, config: RunConfig) -> list[str]:
-    return [suite for suite in config.suite if item.suites is None or suite in item.suites]
+    readers = [suite for suite in config.suite if suite != UTILITY]
+    return [suite for suite in readers if item.suites is None or suite in item.suites]
+
+
+def _image_cache(config: UtilityConfig) -> tuple[Encoder, EncoderSpec]:
+    images = ResizedImages(config.image_size, config.resize)
+    return images, images.resolve()
 
 
 def _encoder(item: EncoderConfig, preset: Protocol, storage: Storage, suites: list[str]) -> Any:

@@ -12,10 +12,11 @@ from chexray.data.subsets import Subset
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.metrics.base import Metric
 from chexray.plan.roles import PrivacyRoles
+from chexray.plan.utility import UtilityPlan
 from chexray.protocols import Protocol
 from chexray.storage import Storage, absolute, join
 
-FIDELITY, PRIVACY = "fidelity", "privacy"
+FIDELITY, PRIVACY, UTILITY = "fidelity", "privacy", "utility"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Plan:
     encoders: {label: (encoder, spec)}; suites_of: {label: the suites that read it}; metrics: {key: metric}.
     real: what fidelity compares with. training, heldout: what privacy searches, and its null; None where there is none.
     roles: which encoder does what for privacy. pairs: {synthetic set: which image is held against which real one}.
+    utility: what is trained on what, None where nothing is. read_by: {synthetic set: the suites that read it}, all of
+    them for a set that is not named there.
     remarks: lines to show the user.
     """
 
@@ -41,6 +44,8 @@ class Plan:
     heldout: Manifest | None = None
     roles: PrivacyRoles = field(default_factory=PrivacyRoles)
     pairs: dict[str, Pairs] = field(default_factory=dict)
+    utility: UtilityPlan | None = None
+    read_by: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = field(default=())
 
     def has(self, suite: str) -> bool:
@@ -55,14 +60,20 @@ class Plan:
         """The sets that a suite of this run reads, real ones first."""
         if not self.has(suite):
             return ()
+        if suite == UTILITY:
+            return self.utility.sets if self.utility else ()
         real = (self.real,) if suite == FIDELITY else (self.training, self.heldout)
-        return (*(manifest for manifest in real if manifest is not None), *self.synthetic)
+        return (*(manifest for manifest in real if manifest is not None), *self.synthetic_of(suite))
+
+    def synthetic_of(self, suite: str) -> tuple[Manifest, ...]:
+        """The synthetic sets that a suite of this run reads."""
+        return tuple(each for each in self.synthetic if suite in self.read_by.get(each.name, (suite,)))
 
     @property
     def sets(self) -> tuple[Manifest, ...]:
         """Every set of the run, once."""
-        both = (*self.sets_of(FIDELITY), *self.sets_of(PRIVACY))
-        real = [manifest for manifest in both if manifest.origin == "real"]
+        read = [manifest for suite in (FIDELITY, PRIVACY, UTILITY) for manifest in self.sets_of(suite)]
+        real = [manifest for manifest in read if manifest.origin == "real"]
         return tuple({manifest.name: manifest for manifest in (*real, *self.synthetic)}.values())
 
     @property
@@ -76,6 +87,8 @@ class Plan:
         for pairs in self.pairs.values():
             if pairs.how == "given":  # the config names the table only, and the sets do not hold it
                 digest.update(repr(pairs.table.to_pydict()).encode())
+        if self.utility is not None and self.utility.weights is not None:
+            digest.update(self.utility.weights.sha256.encode())
         return f"{self.config.name}-{digest.hexdigest()}"
 
     @property
@@ -119,7 +132,7 @@ class Plan:
             notes += [f"{manifest.name}: {note}" for note in manifest.notes]
             notes += [f"{manifest.name}: {n} rows left out ({why})" for why, n in manifest.excluded.items() if n]
         notes += [f"{name}: {note}" for name, pairs in self.pairs.items() for note in pairs.notes]
-        return notes
+        return list(dict.fromkeys([*notes, *(self.utility.notes if self.utility else ())]))
 
     def describe(self) -> list[str]:
         """The plan in lines for a person."""
@@ -143,18 +156,22 @@ class Plan:
                 lines.append(f"           privacy: {', '.join(self.roles.of(label))}")
         for name, pairs in self.pairs.items():
             lines.append(f"pairs      {name}: {len(pairs):,} ({pairs.how})")
+        if self.utility is not None:
+            lines += self.utility.describe()
         if self.has(FIDELITY):
             names = [subset.name for subset in self.subsets]
             shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
             lines.append(f"subsets    {len(names)}: {shown}")
-            cells = sum(len(self.metrics_of(label)) for label in self.encoders) * len(names) * len(self.synthetic)
+            per_subset = sum(len(self.metrics_of(label)) for label in self.encoders)
+            cells = per_subset * len(names) * len(self.synthetic_of(FIDELITY))
             lines.append(f"results    {cells:,} cells -> {self.run_uri}")
         else:
             lines.append(f"results    {self.run_uri}")
         return lines
 
     def _role(self, manifest: Manifest) -> str:
-        if manifest is self.training and manifest is not self.real:
+        learned = (self.training, self.utility.training if self.utility else None)
+        if any(manifest is each for each in learned) and manifest is not self.real:
             return "training"
         if manifest is self.heldout and manifest is not self.real:
             return "held-out"

@@ -14,10 +14,12 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from chexray.errors import ConfigError
-from chexray.results.privacy.names import COUNT_PREFIX, UPSTREAM_PIXELS, WRAPS, calibrates
+from chexray.results.privacy.names import COUNT_PREFIX, UPSTREAM_PIXELS, WRAPS
 from chexray.results.published import is_random
-from chexray.results.rows import bias_dominated, params_of, suite_of, to_records
-from chexray.results.wording import fingerprint, set_name
+from chexray.results.rows import bias_dominated, params_of, suite_of
+from chexray.results.runs import split_runs
+from chexray.results.utility.names import DIFFER, method_of, threshold_of
+from chexray.results.wording import fingerprint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +49,8 @@ BIASED_BY_N: dict[str, tuple[str, ...]] = {
 
 PRDC's balls shrink as the set they are drawn around grows: the real one for precision, density and coverage, the
 synthetic one for recall. KID and FID-infinity are free of this bias and are compared at any n. Of more training images
-one is nearer, more images hold more duplicates, and of more seeds or prompts the extreme is more extreme.
+one is nearer, more images hold more duplicates, and of more seeds or prompts the extreme is more extreme. Utility
+has other metrics of these names, which the number of images does not move.
 """
 
 COUNTED = ("n_seeds_max", "n_prompts")
@@ -82,6 +85,8 @@ class Verdict:
 
 def method_params(row: Row) -> str:
     """The params that two rows must share to be compared, as canonical JSON."""
+    if suite_of(row) == "utility":
+        return json.dumps(method_of(params_of(row)), sort_keys=True)
     remarks, prefixes, given = REMARKS, REMARK_PREFIXES, frozenset()
     if suite_of(row) == "privacy":
         given = frozenset({"threshold"} if _FIXED_COUNT.fullmatch(row["metric"]) else ())
@@ -109,7 +114,7 @@ def decide(rows: Mapping[str, Row]) -> Verdict:
         return Verdict(f"unknown: no value in {', '.join(nulls)}", notes=notes)
     if metric == UPSTREAM_PIXELS:
         return Verdict(f"not comparable: {WRAPS}", notes=notes)
-    sides = COUNTED if metric.startswith(COUNT_PREFIX) else BIASED_BY_N.get(metric, ())
+    sides = _moved_by(next(iter(rows.values())))
     sizes = [side for side in sides if _ratio(rows, side) > 1 + N_TOLERANCE]
     if sizes:
         return Verdict(f"not comparable: n differs ({_sizes(rows, sizes)}), and {metric} depends on n", notes=notes)
@@ -128,6 +133,13 @@ def decide(rows: Mapping[str, Row]) -> Verdict:
     return Verdict(f"better: {best}", best, notes) if apart else Verdict("tie (intervals overlap)", notes=notes)
 
 
+def _moved_by(row: Row) -> tuple[str, ...]:
+    """The counts that move the row's metric, fields or params."""
+    if suite_of(row) == "utility":
+        return ()
+    return COUNTED if row["metric"].startswith(COUNT_PREFIX) else BIASED_BY_N.get(row["metric"], ())
+
+
 def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Runs side by side: one row for each number of theirs, aligned on what was measured and how.
 
@@ -138,13 +150,13 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    runs = _split(frames)
+    runs = split_runs(frames)
     if len(runs) < 2:
         raise ConfigError(f"compare needs at least two runs or sets, found {len(runs)}: {', '.join(runs) or 'none'}.")
     cells: dict[Hashable, list[tuple[str, Row]]] = {}
     for name, rows in runs.items():
         for row in rows:
-            cells.setdefault((suite_of(row), row["metric"], row["subset"]), []).append((name, row))
+            cells.setdefault((suite_of(row), row["metric"], row["subset"], *_setting(row)), []).append((name, row))
     lines = [_line(group, verdict, runs) for found in cells.values() for group, verdict in _aligned(found)]
     columns = ["suite", "metric", "subset", "encoder", "protocol", "params", "better", "verdict", "note"]
     shown = ("value", "ci_low", "ci_high", "n_real", "n_synthetic", "reason")
@@ -155,25 +167,12 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _split(frames: Mapping[str, pd.DataFrame]) -> dict[str, list[Row]]:
-    """Frames by run name, those with several synthetic sets cut into NAME/SET.
-
-    What calibrates a network on real pairs is of every set, whichever it is filed under.
-    """
-    runs: dict[str, list[Row]] = {}
-    for name, frame in frames.items():
-        records = to_records(frame)
-        audited = dict.fromkeys(row["synthetic_set"] for row in records if not calibrates(row))
-        by_set: dict[str, list[Row]] = {identity: [] for identity in audited}
-        for row in records:
-            own = row["synthetic_set"] in audited or not audited
-            for identity in [row["synthetic_set"]] if own else audited:
-                by_set.setdefault(identity, []).append(row)
-        short = [set_name(identity) for identity in by_set]
-        for identity, rows in by_set.items():
-            label = set_name(identity) if short.count(set_name(identity)) == 1 else identity
-            runs[name if len(by_set) == 1 else f"{name}/{label}"] = rows
-    return runs
+def _setting(row: Row) -> tuple[str, ...]:
+    """What a utility number was trained on and is thresholded by: numbers that differ there never share a line."""
+    if suite_of(row) != "utility":
+        return ()
+    params = params_of(row)
+    return str(params.get("setting", "")), threshold_of(params)
 
 
 def _method(row: Row) -> tuple[str, ...]:
@@ -223,10 +222,23 @@ def _differences(rows: Iterable[Row]) -> list[str]:
         # A null carries no params: what would have been computed is not the reason why it is missing.
         "params": {method_params(row) for row in rows if row["value"] is not None},
     }
-    if len(aspects["encoder"]) > 1:  # another encoder has other weights and another revision: say it once
+    aspects |= _training_aspects([row for row in rows if row["value"] is not None and suite_of(row) == "utility"])
+    if DIFFER["recipe"] in aspects:  # the revision of a trained network is its recipe
         aspects.pop("encoder revision")
+    if len(aspects["encoder"]) > 1:  # another encoder has other weights and another revision: say it once
+        aspects.pop("encoder revision", None)
         aspects.pop("weights")
     return [what for what, values in aspects.items() if len(values) > 1]
+
+
+def _training_aspects(rows: list[Row]) -> dict[str, set[str]]:
+    """The params of utility rows one by one, each by its name."""
+    aspects: dict[str, set[str]] = {"params": set()} if rows else {}
+    for name, what in DIFFER.items():
+        found = {json.dumps(method_of(params_of(row)).get(name)) for row in rows}
+        if len(found) > 1:
+            aspects[what] = found
+    return aspects
 
 
 def _ratio(rows: Mapping[str, Row], side: str) -> float:

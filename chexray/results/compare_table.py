@@ -12,6 +12,7 @@ from rich.text import Text
 
 from chexray.results.layout import dim, fits, house_table
 from chexray.results.rows import ABSENT, to_records
+from chexray.results.utility.names import line_params, setting_name, threshold_of
 from chexray.results.wording import Wording
 
 if TYPE_CHECKING:
@@ -31,23 +32,27 @@ def show(comparison: pd.DataFrame, wording: Wording, console: Console, width: in
     runs = [name.removesuffix(".value") for name in comparison.columns if name.endswith(".value")]
     if any("random weights" in note for note in comparison["note"]):
         yield Text("RANDOM WEIGHTS: these numbers compare with nothing but each other", style="bold red")
-    together: dict[tuple[str, str, str], list[Line]] = {}
+    together: dict[tuple[str, str, str, str], list[Line]] = {}
     for line in to_records(comparison):
-        together.setdefault((line["suite"], line["encoder"], line["protocol"]), []).append(line)
-    for (suite, encoder, protocol), lines in together.items():
+        together.setdefault((line["suite"], line["encoder"], line["protocol"], _setting(line)), []).append(line)
+    for (suite, encoder, protocol, setting), lines in together.items():
         title = [f"encoder: {wording.data(encoder) or 'none'}", f"protocol: {wording.data(protocol)}"]
         title = title if suite == ABSENT["suite"] else [wording.data(suite), *title]
+        if suite == "utility":
+            title[1:2] = [f"model: {wording.data(encoder) or 'none'}", f"setting: {wording.data(setting)}"]
         yield Text("\n" + wording.own(" · ").join(title), style="bold")
+        # Settings that use no synthetic set have runs of their own.
+        having = [name for name in runs if suite != "utility" or any(_n(line, name) for line in lines)]
         overall = [line for line in lines if line["subset"] == "all"]
         if overall:
             notes = list(dict.fromkeys(line["note"] for line in overall if line["note"]))
-            wide = _side_by_side(overall, runs, notes, wording)
-            yield wide if wide and fits(wide, console, width) else _stacked(overall, runs, notes, wording)
+            wide = _side_by_side(overall, having, notes, wording)
+            yield wide if wide and fits(wide, console, width) else _stacked(overall, having, notes, wording)
             yield from dim(f"({position + 1}) {wording.data(note)}" for position, note in enumerate(notes))
         subsets = [line for line in lines if line["subset"] != "all"]
         if subsets:
             yield Text("\nby subset: which run is better", style="bold")
-            yield from _matrix(subsets, runs, wording, console, width)
+            yield from _matrix(subsets, having, wording, console, width)
     yield Text("")
     yield from (Text(line) for line in tally(comparison, wording))
 
@@ -109,7 +114,7 @@ def _matrix(
     letters = {f"better: {name}": chr(ord("A") + position) for position, name in enumerate(runs)}
     if len(runs) > 26:
         letters = {f"better: {name}": str(position + 1) for position, name in enumerate(runs)}
-    metrics = list(dict.fromkeys(line["metric"] for line in lines))
+    metrics = list(dict.fromkeys(_name(line) for line in lines))
     count = len(metrics)
     while count > 1 and not fits(_grid(lines, runs, metrics[:count], letters, wording), console, width):
         count -= 1
@@ -132,7 +137,7 @@ def _grid(lines: list[Line], runs: list[str], metrics: list[str], letters: dict[
         by_subset.setdefault(line["subset"], []).append(line)
     least = {subset: _least(found, runs) for subset, found in by_subset.items()}
     for subset, found in sorted(by_subset.items(), key=lambda item: -least[item[0]]):
-        marks = {metric: [_mark(line, letters) for line in found if line["metric"] == metric] for metric in metrics}
+        marks = {metric: [_mark(line, letters) for line in found if _name(line) == metric] for metric in metrics}
         name = wording.data(subset.removeprefix("finding:"))
         table.add_row(Text(name), f"{least[subset]:,}", *(Text(", ".join(marks[metric])) for metric in metrics))
     return table
@@ -145,13 +150,25 @@ def _mark(line: Line, letters: dict[str, str]) -> str:
 
 
 def _least(lines: list[Line], runs: list[str]) -> int:
-    """The smallest n, of either side, behind any of these numbers."""
+    """The smallest n, of either side, behind any of these numbers. Utility's have one side often: the other is 0."""
     sizes = [line[f"{name}.{side}"] for line in lines for name in runs if _n(line, name) for side in WITH_SIZE]
-    return min(map(int, sizes), default=0)
+    one_sided = any(line["suite"] == "utility" for line in lines)
+    return min((int(size) for size in sizes if size or not one_sided), default=0)
+
+
+def _setting(line: Line) -> str:
+    """The setting that a utility number is of; empty for other suites."""
+    return setting_name(str(line_params(line["params"]).get("setting", ""))) if line["suite"] == "utility" else ""
+
+
+def _name(line: Line) -> str:
+    """`f1_macro (tuned)`: the metric, of utility with its threshold."""
+    threshold = threshold_of(line_params(line["params"])) if line["suite"] == "utility" else ""
+    return f"{line['metric']} ({threshold})" if threshold else line["metric"]
 
 
 def _metric(line: Line, wording: Wording) -> Text:
-    return Text(f"{wording.data(line['metric'])}{wording.arrow(line['better'])}")
+    return Text(f"{wording.data(_name(line))}{wording.arrow(line['better'])}")
 
 
 def _n(line: Line, name: str) -> str:

@@ -12,6 +12,8 @@ from chexray.results.privacy import remarks as privacy_remarks
 from chexray.results.privacy import words as privacy_words
 from chexray.results.published import ENCODER, PROTOCOL, best, comparable, is_random, test_set_size
 from chexray.results.rows import bias_dominated, params_of, suite_of
+from chexray.results.utility import remarks as utility_remarks
+from chexray.results.utility import words as utility_words
 from chexray.results.wording import Wording, set_name
 
 Row = Mapping[str, Any]
@@ -23,7 +25,8 @@ STATUS_WORDS = {"too_few": "too few images", "undefined": "undefined", "failed":
 def summary(rows: Sequence[Row], wording: Wording) -> list[str]:
     """What must not be overlooked, the most important first."""
     loud, quiet = privacy_words.summary(rows, wording)
-    lines = loud
+    labels, trainings = utility_words.summary(rows, wording)
+    lines = [*loud, *labels]
     random = dict.fromkeys(wording.data(f"{row['encoder']}: {row['weights']}") for row in rows if is_random(row))
     if random:
         lines.append(f"{RANDOM_WEIGHTS} ({', '.join(random)})")
@@ -39,20 +42,30 @@ def summary(rows: Sequence[Row], wording: Wording) -> list[str]:
         subsets = len({row["subset"] for row in biased})
         which = _count(subsets, "subset")
         lines.append(f"BIAS-DOMINATED: {names} in {which} tells more of n than of the images (marked !)")
-    lines += quiet
+    lines += [*quiet, *trainings]
     missing = privacy_remarks.missing((row for row in rows if suite_of(row) == "privacy"), wording)
     if missing:
         lines.append(f"privacy, not measured: {missing}")
-    nulls = Counter(
-        "without pairs" if privacy_remarks.has_no_pairs(row) else STATUS_WORDS.get(row["status"], row["status"])
-        for row in rows
-        if row["value"] is None
+    lacking = utility_remarks.missing(
+        (row for row in rows if suite_of(row) == "utility" and row["status"] != "failed"), wording, mark=""
     )
+    if lacking:
+        lines.append(f"utility, not measured: {'; '.join(lacking)}")
+    nulls = Counter(_why(row) for row in rows if row["value"] is None)
     text = f"{_count(len(rows) - nulls.total(), 'number')} computed"
     if nulls:
         text += f", {nulls.total():,} not ({', '.join(f'{count:,} {why}' for why, count in nulls.most_common())})"
     lines.append(text + ".")
     return lines
+
+
+def _why(row: Row) -> str:
+    """Why a number is missing, in two words to be counted."""
+    if privacy_remarks.has_no_pairs(row):
+        return "without pairs"
+    if suite_of(row) == "utility" and row["status"] == "too_few":
+        return "of utility without enough cases"
+    return STATUS_WORDS.get(row["status"], str(row["status"]))
 
 
 def overall(group: Group, wording: Wording) -> list[str]:
@@ -152,7 +165,12 @@ def _rejected(rows: Sequence[Row], wording: Wording) -> str:
         name = wording.data(set_name(row["synthetic_set"]))
         counts[name] = max(counts.get(name, 0), row["n_rejected"])
     found = {name: count for name, count in counts.items() if count}
-    return ", ".join(f"{_count(count, 'image')} of {name} and its real set" for name, count in found.items())
+    if len(found) > 1:
+        found.pop("", None)  # of real images alone, which every set counts too
+    return ", ".join(
+        f"{_count(count, 'image')} of {f'{name} and its real set' if name else 'the real sets'}"
+        for name, count in found.items()
+    )
 
 
 def _where(row: Row, wording: Wording) -> str:

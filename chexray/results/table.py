@@ -23,6 +23,8 @@ from chexray.results.privacy.groups import audits_of
 from chexray.results.published import is_random
 from chexray.results.rows import suite_of, to_records
 from chexray.results.subset_table import subset_tables
+from chexray.results.utility import table as utility_table
+from chexray.results.utility.groups import studies_of
 from chexray.results.wording import Wording
 
 if TYPE_CHECKING:
@@ -39,15 +41,18 @@ def render(
     One for each real set and encoder: a table over all images, synthetic sets side by side where they fit and below
     each other where they do not, then one line a subset. A value is bold, with a star, only when its interval overlaps
     that of no other set. The next one says how to read the marks. Then one for the privacy rows of each real set, laid
-    out by `chexray.results.privacy.table`. width, console: what to lay out for, when it is not the console that prints.
+    out by `chexray.results.privacy.table`, and one for the utility rows of each test set and model, by
+    `chexray.results.utility.table`. width, console: what to lay out for, when it is not the console that prints.
     """
     records = to_records(rows)
-    groups = group_rows(row for row in records if suite_of(row) != "privacy")
+    groups = group_rows(row for row in records if suite_of(row) not in ("privacy", "utility"))
     views: list[RenderableType] = [View(group, _show, width, console) for group in groups]
     if groups:
         views.append(View(groups, _legend, width, console))
     audits = audits_of(row for row in records if suite_of(row) == "privacy")
-    return [*views, *(View(audit, privacy_table.show, width, console) for audit in audits)]
+    views += [View(audit, privacy_table.show, width, console) for audit in audits]
+    studies = studies_of(row for row in records if suite_of(row) == "utility")
+    return [*views, *(View(study, utility_table.show, width, console) for study in studies)]
 
 
 def summary_lines(rows: pd.DataFrame | Iterable[Row], *, ascii_only: bool | None = None) -> list[str]:

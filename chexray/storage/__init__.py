@@ -172,6 +172,11 @@ class Storage:
         pq.write_table(table, sink, compression="none" if plain else "zstd", **options)
         self.write(uri, sink.getvalue().to_pybytes())
 
+    def s3_filesystem(self, uri: str) -> Any:
+        """The fsspec file system behind an s3:// URI, for a library that writes there by itself."""
+        files: Any = self._files(uri)
+        return files.filesystem()
+
     def _files(self, uri: str) -> LocalFiles | Buckets:
         """What performs one attempt at each verb where `uri` lies. s3fs is imported on the first S3 URI."""
         if not is_remote(uri):

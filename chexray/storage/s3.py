@@ -71,7 +71,8 @@ class Buckets:
         self._filesystem: s3fs.S3FileSystem | None = None
         self._connecting = threading.Lock()
 
-    def _connected(self) -> s3fs.S3FileSystem:
+    def filesystem(self) -> s3fs.S3FileSystem:
+        """The session as fsspec knows it, for libraries that write by themselves."""
         with self._connecting:
             if self._filesystem is None:
                 s = self.storage
@@ -104,7 +105,7 @@ class Buckets:
     def _call(self, verb: str, uri: str, **arguments: Any) -> dict[str, Any]:
         """One request; a body in the answer is read whole, so that a truncated one fails here."""
         bucket, _ = address(uri)
-        filesystem = self._connected()
+        filesystem = self.filesystem()
 
         async def request() -> dict[str, Any]:
             await filesystem.set_session()

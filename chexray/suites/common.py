@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from chexray import __version__
 from chexray.data.manifest import REJECT_SCHEMA, Manifest
+from chexray.engine.cluster import Resources
 from chexray.engine.features import Done, FeatureStore
 from chexray.engine.progress import Progress
 from chexray.metrics.base import Score
@@ -28,14 +29,17 @@ class Context:
     created_at: str
     rejects: pa.Table
     progress: Callable[[str, str, int], Progress]
+    resources: Resources
 
 
 @dataclass
 class Outcome:
-    """What a suite returns: rows of the results, side tables by file stem, notes, and tracebacks of what failed."""
+    """What a suite returns: rows of the results, side tables by file stem, further files by name, notes, and tracebacks
+    of what failed."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     tables: dict[str, pa.Table] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -43,13 +47,14 @@ class Outcome:
         """Takes over everything the other holds."""
         self.rows += other.rows
         self.tables.update(other.tables)
+        self.files.update(other.files)
         self.notes += other.notes
         self.failures += other.failures
 
 
-def set_name(manifest: Manifest) -> str:
-    """The set as results name it: name@fingerprint."""
-    return f"{manifest.name}@{manifest.fingerprint}"
+def set_name(manifest: Manifest | None) -> str:
+    """The set as results name it: name@fingerprint; empty for none."""
+    return "" if manifest is None else f"{manifest.name}@{manifest.fingerprint}"
 
 
 def result_row(
@@ -58,7 +63,7 @@ def result_row(
     *,
     suite: str,
     real: Manifest,
-    synthetic: Manifest,
+    synthetic: Manifest | None,
     n_real: int,
     n_synthetic: int,
     encoder: str = "",
@@ -92,7 +97,7 @@ def score_row(
     *,
     suite: str,
     real: Manifest,
-    synthetic: Manifest,
+    synthetic: Manifest | None,
     n_real: int,
     n_synthetic: int,
     n_rejected: int,

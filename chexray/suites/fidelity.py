@@ -55,7 +55,7 @@ def build_cells(context: Context) -> tuple[list[Cell], dict[str, dict[str, dict[
                 output: Matrix(ids, store.read(spec, output, keys, done[label]), subjects)
                 for output in sorted({metric.reads for metric in metrics.values()})
             }
-        for synthetic in plan.synthetic:
+        for synthetic in plan.synthetic_of(FIDELITY):
             for subset in plan.subsets:
                 index: dict[str, np.ndarray] = {}
                 unavailable = ""

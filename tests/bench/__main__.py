@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-PARTS = ("upstream", "ray", "pairwise", "search")
+PARTS = ("upstream", "ray", "pairwise", "search", "training")
 
 
 def main() -> int:
-    from bench import pairwise, ray_cost, search, upstream_bench
+    from bench import pairwise, ray_cost, search, training, upstream_bench
     from bench.tables import TARGETS, machine, table
 
     parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
@@ -33,7 +33,8 @@ def main() -> int:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
 
     started = time.monotonic()
-    measure = {"upstream": upstream_bench.run, "ray": ray_cost.run, "pairwise": pairwise.run, "search": search.run}
+    modules = (upstream_bench, ray_cost, pairwise, search, training)
+    measure = {part: module.run for part, module in zip(PARTS, modules, strict=True)}
     print(f"chexray bench ({options.size}): {machine()}\n", flush=True)
     rows, agrees = [], True
     for part in options.parts or PARTS:

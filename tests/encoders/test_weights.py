@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -242,6 +245,58 @@ def test_nothing_that_could_run_code_is_loaded(tmp_path):
         with pytest.raises(WeightsError, match=r"refused|not a readable"):
             safe_load(tmp_path / name)
     assert not (tmp_path / "ran").exists()
+
+
+class _System:
+    """Pickles to a call of os.system that leaves a file behind."""
+
+    def __init__(self, target: Path):
+        self.target = target
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.target}",))
+
+
+def test_float64_scalars_are_let_through_on_request_only(tmp_path):
+    metrics = {"auc_macro": np.float64(0.75), "accuracy": 0.5}
+    torch.save({"model_state_dict": STATE, "metrics": metrics}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"a pickled numpy\.\S*scalar"):
+        safe_load(tmp_path / "w.pth")
+    assert set(safe_load(tmp_path / "w.pth", numpy_scalars=True)) == set(STATE)
+    with pytest.raises(WeightsError, match=r"a pickled numpy"):  # nothing stays allowed afterwards
+        safe_load(tmp_path / "w.pth")
+
+
+def test_numpy_1_wrote_the_same_scalar_under_another_name(tmp_path):
+    torch.save({"model_state_dict": STATE, "metrics": {"auc": np.float64(0.75)}}, tmp_path / "new.pth")
+    names = (b"numpy._core.multiarray", b"numpy.core.multiarray")
+    newest = names[np.float64(0).__reduce__()[0].__module__ == names[1].decode()]
+    with zipfile.ZipFile(tmp_path / "new.pth") as source, zipfile.ZipFile(tmp_path / "old.pth", "w") as target:
+        for entry in source.namelist():
+            content = source.read(entry)
+            if entry.endswith("data.pkl"):
+                assert newest in content
+                content = content.replace(newest + b"\n", names[newest == names[0]] + b"\n")
+            target.writestr(entry, content)
+    assert set(safe_load(tmp_path / "old.pth", numpy_scalars=True)) == set(STATE)
+
+
+@pytest.mark.parametrize("value", [np.float32(1), np.arange(3.0), np.dtype("O").type])
+def test_no_other_numpy_object_is_let_through(tmp_path, value):
+    torch.save({"model_state_dict": STATE, "metrics": {"auc": value}}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="refused"):
+        safe_load(tmp_path / "w.pth", numpy_scalars=True)
+
+
+@pytest.mark.parametrize("payload", [_Exploit, _System])
+def test_no_other_global_is_let_through_with_the_scalars(tmp_path, payload):
+    target = tmp_path / "ran"
+    torch.save({"model_state_dict": STATE, "metrics": payload(target)}, tmp_path / "w.pth")
+    (tmp_path / "raw.pth").write_bytes(pickle.dumps(payload(target), protocol=2))
+    for name in ("w.pth", "raw.pth"):
+        with pytest.raises(WeightsError, match=r"refused|not a readable"):
+            safe_load(tmp_path / name, numpy_scalars=True)
+    assert not target.exists()
 
 
 def test_other_things_than_tensors_are_named(tmp_path):

@@ -68,7 +68,7 @@ def read_sets(context: Context) -> Sets:
     plan = context.plan
     assert plan.training is not None
     training = _accepted(context, plan.training)
-    synthetic = tuple(ImageSet(manifest, _accepted(context, manifest)) for manifest in plan.synthetic)
+    synthetic = tuple(ImageSet(manifest, _accepted(context, manifest)) for manifest in plan.synthetic_of(PRIVACY))
     notes = []
     if plan.heldout is None:
         codes = own_codes(training["subject_id"])

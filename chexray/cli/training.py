@@ -1,0 +1,66 @@
+"""`chexray train`: the utility suite alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from chexray.cli.options import ConfigFile, Limit, Output, Real, Setting, Synthetic, Verbose, read_config
+from chexray.cli.runs import print_plan, print_results
+
+EXAMPLES = (
+    "Examples: chexray train configs/utility.yaml | "
+    "chexray train --real test.csv --training train.csv --synthetic generated.csv --model resnet50 --seeds 3 | "
+    "chexray train CONFIG --settings real,synthetic,mixed_25 --set utility.epochs=5 --dry-run"
+)
+Training = Annotated[str | None, typer.Option(help="the real training set")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog=EXAMPLES)(train)
+
+
+def train(
+    config: ConfigFile = None,
+    real: Real = None,
+    training: Training = None,
+    synthetic: Synthetic = None,
+    settings: Annotated[
+        str | None, typer.Option(help="real, synthetic, mixed, mixed_25, augmented, pretrain_synthetic_finetune_real")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="trainings of each setting")] = None,
+    model: Annotated[str | None, typer.Option(help="a timm network, such as resnet50")] = None,
+    weights: Annotated[str | None, typer.Option(help="pretrained, none, a hub id, a path or a URL")] = None,
+    epochs: Annotated[int | None, typer.Option(help="length of every training")] = None,
+    output: Output = None,
+    name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
+    limit: Limit = None,
+    setting: Setting = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, start nothing")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train classifiers on real and synthetic images and test them on real ones. Run it again to resume."""
+    flags: dict[str, Any] = {
+        "real": real,
+        "training": training,
+        "synthetic": synthetic or None,
+        "suite": "utility",
+        "output": output,
+        "name": name,
+        "limit": limit,
+    }
+    asked = {"settings": settings, "seeds": seeds, "epochs": epochs}
+    network = {"name": model, "weights": weights}
+    given = [f"utility.{key}={value}" for key, value in asked.items() if value is not None]
+    given += [f"utility.model.{key}={value}" for key, value in network.items() if value is not None]
+    parsed = read_config(config, flags, [*given, *(setting or [])])
+    if dry_run:
+        print_plan(parsed, stores=True)
+        return
+    from chexray.evaluation import evaluate
+
+    finished = evaluate(parsed, verbose=verbose)
+    print_results(finished.results, finished.notes)
+    print(f"results: {finished.uri}")
+    raise typer.Exit(finished.exit_code)

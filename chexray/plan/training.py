@@ -1,0 +1,110 @@
+"""Plans the utility suite: settings of config and protocol, twins by prompt or id, weights found, sets disjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from chexray.config import RunConfig, UtilityConfig
+from chexray.data import pairs as pairing
+from chexray.data.labels import POLICIES, fold
+from chexray.data.manifest import Manifest
+from chexray.data.subsets import Subset, expand
+from chexray.errors import ConfigError
+from chexray.plan.utility import UtilityPlan
+from chexray.protocols import Protocol, merged
+from chexray.storage import Storage
+from chexray.utility.mixtures import needs_synthetic
+from chexray.utility.splits import Named, check_disjoint
+
+GROUP_COLUMNS = ("sex", "gender", "patientsex", "view", "viewposition", "race", "ethnicity")
+AGE_COLUMNS = ("age", "patientage", "ageatstudy")
+AGE_EDGES = (40, 60, 80)
+"""Columns, by their names without case and punctuation, whose groups are compared when the config names none."""
+
+
+def plan_utility(
+    config: RunConfig, preset: Protocol, real: dict[str, Manifest], synthetic: Sequence[Manifest], storage: Storage
+) -> UtilityPlan:
+    """The utility part of a plan. Raises ConfigError for what contradicts itself, WeightsError for a model's weights,
+    and ManifestError when a training patient or image is also in the test set."""
+    if "training" not in real:
+        raise ConfigError(
+            "the utility suite trains on real images of its own: give `training` (or --training), the real training "
+            "set, beside `real`, the test set."
+        )
+    training, test = real["training"], real["real"]
+    check_disjoint(_named(training), _named(test))
+    settings = _settings(config, preset)
+    plan = UtilityPlan(
+        settings,
+        config.seed,
+        training,
+        test,
+        tuple(synthetic),
+        {item.name: pairing.build("auto", training, item, storage) for item in synthetic},
+        {item.name: pairing.build("auto", test, item, storage) for item in synthetic},
+        tuple(_groups(config, test)),
+    )
+    _ = plan.planned  # raises what a setting lacks before anything starts
+    return _with_weights(plan, storage)
+
+
+def _settings(config: RunConfig, preset: Protocol) -> UtilityConfig:
+    """The utility settings with the protocol's in them, and what uncertain and unmentioned labels count as."""
+    given = config.utility
+    asked = {name: getattr(given, name) for name in given.model_fields_set}
+    fixed = dict(preset.utility_options)
+    chosen = merged(fixed, asked, what="utility", protocol_name=preset.name)
+    uncertain, unmentioned = POLICIES[config.label_policy]
+    policy = {
+        "uncertain": chosen.get("uncertain") or uncertain,
+        "unmentioned": chosen.get("unmentioned") or unmentioned,
+    }
+    return given.model_copy(update={**fixed, **policy})
+
+
+def _with_weights(plan: UtilityPlan, storage: Storage) -> UtilityPlan:
+    """The plan once the model is known to exist and its weights are found."""
+    from chexray.utility.classifier import find_weights, has_head
+
+    model = plan.config.model
+    weights = find_weights(model.name, model.weights, storage)
+    ready = has_head(model.name, weights, image_size=plan.config.image_size)
+    if "as_is" in plan.settings and not ready:
+        raise ConfigError(
+            f"setting as_is tests {model.name} with the weights it has, and {model.weights!r} brings no classifier of "
+            "the 14 findings. Give utility.model.weights a checkpoint of a trained classifier, or drop the setting."
+        )
+    if not any(needs_synthetic(name) for name in plan.settings):
+        return replace(plan, weights=weights, remarks=("no setting trains on synthetic images",))
+    return replace(plan, weights=weights)
+
+
+def _groups(config: RunConfig, test: Manifest) -> list[Subset]:
+    """The subgroups of the test set: those asked for, or those of the columns that people compare."""
+    asked = config.utility.subgroups
+    if asked is None:
+        asked = [item for item in config.subsets if item not in ("all", "findings") and not _is_finding(item)]
+    if not asked:
+        asked = []
+        for name in test.table.column_names:
+            if test.table[name].null_count == len(test):
+                continue
+            if fold(name) in GROUP_COLUMNS:
+                asked.append(name)
+            elif fold(name) in AGE_COLUMNS:
+                asked.append({"column": name, "bins": list(AGE_EDGES)})
+    return [subset for subset in expand(asked, test, []) if subset.column not in ("", "labels")]
+
+
+def _is_finding(item: Any) -> bool:
+    return isinstance(item, str) and item.startswith("finding:")
+
+
+def _named(manifest: Manifest) -> Named:
+    ids, keys = (np.array(manifest.table[name].to_pylist(), dtype=str) for name in ("sample_id", "image_key"))
+    return Named(manifest.name, ids, keys, np.array(manifest.table["subject_id"].to_pylist(), dtype=object))

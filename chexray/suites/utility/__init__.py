@@ -1,0 +1,42 @@
+"""Utility: what are synthetic images worth to a classifier that will meet real patients?
+
+Every setting trains the same network on another mixture of real and synthetic images, under one budget, and all meet
+one real test set; differences between settings are paired over its patients. The classifier of real images also says
+whether synthetic ones show what was asked for.
+"""
+
+from __future__ import annotations
+
+from chexray.engine.cluster import say
+from chexray.engine.train import Task, plan_train_pool, train
+from chexray.plan.plan import UTILITY
+from chexray.plan.utility import IMAGES
+from chexray.storage import join
+from chexray.suites.common import Context, Outcome
+from chexray.suites.utility.faithful import faithfulness_of
+from chexray.suites.utility.fits import Trained, trained_settings
+from chexray.suites.utility.scored import score_settings
+from chexray.suites.utility.side_tables import files_of, tables_of
+
+
+def evaluate_utility(context: Context) -> Outcome:
+    """The utility rows of every setting and synthetic set, side tables, and figures. Trains what is not trained yet."""
+    plan = context.plan.utility
+    assert plan is not None
+    spec, done = context.plan.encoders[IMAGES][1], context.done[IMAGES]
+    cohorts = plan.cohorts(done.rows.keys())
+    pool = plan_train_pool(plan.config, context.resources)
+    settings = trained_settings(plan, cohorts, spec, pool.device)
+    fits = [fit for each in settings for fit in each.fits]
+    task = Task(tuple(fits), context.store, spec, done, plan.weights, pool, join(context.store.root, "fits"))
+    say(f"{len(fits)} trainings; {pool.describe()}")
+    train(task, context.resources, context.progress, name=f"{UTILITY}-{context.plan.run_id}")
+
+    read = [Trained.read(each, cohorts, task) for each in settings]
+    rows, tables = score_settings(context, plan, cohorts, read)
+    faithful = faithfulness_of(context, plan, cohorts, read, tables, task) if plan.config.faithfulness else Outcome()
+    side = tables_of(plan, cohorts, read)
+    notes = [note for note in cohorts.notes if note not in context.plan.notes]
+    outcome = Outcome(rows=rows, tables=side, files=files_of(plan, side, read), notes=notes)
+    outcome.add(faithful)
+    return outcome

@@ -1,0 +1,155 @@
+"""Trains classifiers one after another and scores sets with them; every epoch is committed and every fit resumes.
+
+The same code runs alone and in a process group of several workers, where DistributedDataParallel averages gradients.
+On one CPU worker a resumed fit has the same bits as an undisturbed one. Images of a share, uint8, must fit in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chexray.errors import ResourceError
+from chexray.storage import Storage
+from chexray.utility.checkpointing import MODEL, Folder, predictions_name
+from chexray.utility.fit import Fit
+from chexray.utility.fitting import Training
+from chexray.utility.loading import rate
+from chexray.utility.network import Network, arithmetic
+from chexray.utility.scoring import Read, predict_keys
+from chexray.utility.world import World
+
+if TYPE_CHECKING:
+    from chexray.encoders.weights import ResolvedWeights
+
+RATES = ("images_per_s", "input_images_per_s")
+
+
+def run_fits(
+    fits: Sequence[Fit],
+    read: Read,
+    folder_of: Callable[[Fit], str],
+    storage: Storage,
+    *,
+    device: str,
+    threads: int,
+    weights: ResolvedWeights | None,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Brings every fit to its committed model with predictions of all its sets; one summary each, on every worker.
+
+    read: image_keys (n,) -> images (n, side, side) uint8. folder_of: where a fit is kept. weights: those of the recipe,
+    the same for all fits. threads: CPU threads of this worker. say: progress, one line, called on worker 0.
+    A fit that is committed and has its predictions costs one look at its folder. Collective: all workers of the process
+    group call it with equal fits. A summary holds title, name, epochs, best_epoch, best_auroc, best_by, images_per_s,
+    input_images_per_s and seconds.
+
+    Raises RunFailed when a loss is not finite, WeightsError for a stored state that does not fit, ResourceError when
+    memory runs out or there are more workers than images.
+    """
+    world = World.here()
+    tell = say if world.leads else _silence
+    summaries = []
+    with arithmetic(device, threads):
+        for fit in fits:
+            folder = Folder(folder_of(fit), fit, storage)
+            try:
+                rows = _complete(fit, folder, read, world, device, weights, tell)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                recipe = fit.recipe
+                raise ResourceError(
+                    f"{fit.title}: out of memory on {device}. Lower utility.batch_size ({recipe.batch_size}) or "
+                    f"image_size ({recipe.image_size}), or take a smaller utility.model than {recipe.model}."
+                ) from error
+            summaries.append(_summary(fit, rows))
+    return summaries
+
+
+def _complete(
+    fit: Fit,
+    folder: Folder,
+    read: Read,
+    world: World,
+    device: str,
+    weights: ResolvedWeights | None,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Trains, scores and commits what is missing of a fit; its history."""
+    sets = {predictions_name(keys): keys for keys in fit.score.values()}
+    committed, *scored = world.of_leader(folder.holds(MODEL, *sets) if world.leads else [False])
+    if committed:
+        history = world.of_leader(folder.history() if world.leads else [])
+        missing = {name: keys for (name, keys), there in zip(sets.items(), scored, strict=True) if not there}
+        if missing:
+            _score(missing, _committed(fit, folder, world, device), folder, read, world)
+        return history
+    training = Training(fit, folder, read, world, say)
+    network = training.run(device, weights)
+    # Predictions of an interrupted run are written again: with several workers its weights may have been others.
+    _score(sets, network, folder, read, world)
+    if world.leads:
+        best_epoch = training.best["epoch"] if training.best else None
+        folder.commit(network.model.state_dict(), _about(fit, network, best_epoch))
+    world.of_leader(None)  # nobody goes on before the commit
+    return training.history
+
+
+def _score(sets: dict[str, np.ndarray], network: Network, folder: Folder, read: Read, world: World) -> None:
+    for keys in sets.values():
+        logits = predict_keys(network, keys, read, world)
+        if logits is not None:
+            folder.write_predictions(keys, logits)
+
+
+def _committed(fit: Fit, folder: Folder, world: World, device: str) -> Network:
+    """The network of a fit with its final weights."""
+    network = Network.of(fit, None, device, folder.storage)
+    state, about = world.of_leader(folder.load_model() if world.leads else ({}, {}))
+    folder.fill(network.model, state, MODEL)
+    try:
+        network.mean, network.std = (tuple(json.loads(about[key])) for key in ("mean", "std"))
+    except (KeyError, ValueError) as error:
+        raise folder.refusal(MODEL, "it does not say how to normalise images") from error
+    return network
+
+
+def _about(fit: Fit, network: Network, best_epoch: int | None) -> dict[str, str]:
+    """The metadata of the final weights; mean and std are for whoever starts another fit from them."""
+    values = {
+        "recipe": asdict(fit.recipe),
+        "seed": fit.seed,
+        "best_epoch": best_epoch,
+        "mean": network.mean,
+        "std": network.std,
+    }
+    return {"title": fit.title, "fit": fit.name, **{key: json.dumps(value) for key, value in values.items()}}
+
+
+def _summary(fit: Fit, history: list[dict[str, Any]]) -> dict[str, Any]:
+    last = history[-1] if history else {}
+    images = sum(row["images"] for row in history)
+    spent = {key: sum(row["images"] / row[key] for row in history if row[key]) for key in RATES}
+    return {
+        "title": fit.title,
+        "name": fit.name,
+        "epochs": len(history),
+        **{key: last.get(key) for key in ("best_epoch", "best_auroc", "best_by")},
+        **{key: rate(images, seconds) for key, seconds in spent.items()},
+        "seconds": sum(row["seconds"] for row in history),
+    }
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """CUDA says "out of memory"; torch on a CPU "can't allocate memory"."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
+
+
+def _silence(_: str) -> None:
+    """What the workers say that do not lead."""
