@@ -115,7 +115,8 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
         _check_rejects(plan, rejects)
 
         def new_progress(stage: str, unit: str, total: int) -> Progress:
-            return Progress(stage, unit, total, on_change=_status_writer(directory, "reducing"))
+            state = "training" if stage == "train" else "reducing"
+            return Progress(stage, unit, total, on_change=_status_writer(directory, state))
 
         workers = max(1, int(resources.cpus))
         context = Context(plan, store, encoded.done, workers, now(), rejects, new_progress, resources)

@@ -1,6 +1,6 @@
 """The folder of one run, local or on S3: status, provenance, rejects, per-image table, results.
 
-run.json  config.yaml  status.json  rejects.parquet  per_image.parquet  results.parquet/.csv/.json  errors.log
+run.json  config.yaml  status.json  rejects.parquet  results.parquet/.csv/.json  errors.log, and what the suites add
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RunDirectory:
     started_at: str = field(default="")
 
     def status(self, state: str, **details: Any) -> None:
-        """state: planning, encoding, reducing, done, failed or interrupted."""
+        """state: planning, encoding, reducing, training, done, failed or interrupted."""
         self.started_at = self.started_at or self.clock()
         body = {
             "run_id": self.run_id,

@@ -132,16 +132,23 @@ def is_done(task: Task, fit: Fit) -> bool:
 def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources, name: str) -> None:
     from dataclasses import replace
 
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
+
+    class Trainer(TorchTrainer):
+        """One that leaves Ctrl-C to us: Ray's handler ends the process with code 1 and no word of how to go on."""
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            pass
 
     pool = task.pool
     on_gpu = pool.device == "cuda"
     booked = {"CPU": pool.cpus_per_worker, **({"GPU": 1.0} if on_gpu else {})}
     with _scratch(task, resources) as place:
-        trainer = TorchTrainer(
+        trainer = Trainer(
             _work,
-            train_loop_config={"task": replace(task, fits=tuple(left))},
+            train_loop_config={"task": ray.put(replace(task, fits=tuple(left)))},  # keys of many fits: sent once a node
             scaling_config=ScalingConfig(
                 num_workers=pool.workers, use_gpu=on_gpu, resources_per_worker=booked, placement_strategy="SPREAD"
             ),
@@ -186,12 +193,13 @@ def _scratch(task: Task, resources: Resources) -> Iterator[dict[str, Any]]:
 
 def _work(config: dict[str, Any]) -> None:
     """What runs in each worker of the group."""
+    import ray
     import ray.train
     import ray.train.torch
 
     from chexray.utility.training import run_fits
 
-    task: Task = config["task"]
+    task: Task = ray.get(config["task"])
     stopped = join(task.root, STOPPED)
     if task.storage.exists(stopped):  # the group was restarted over an error that would come again
         return

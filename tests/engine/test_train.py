@@ -1,0 +1,65 @@
+"""The training group is sized for what the cluster has, says how fast it was, and leaves Ctrl-C to us."""
+
+from __future__ import annotations
+
+import pytest
+
+from chexray.config import UtilityConfig
+from chexray.engine.cluster import Resources
+from chexray.engine.train import _summary, plan_train_pool
+from chexray.errors import ResourceError
+
+LAPTOP = Resources(cpus=8, gpus=0, memory=16e9, nodes=1)
+CLUSTER = Resources(cpus=64, gpus=8, memory=1e12, nodes=4, joined=True)
+
+
+@pytest.mark.parametrize(
+    ("resources", "asked", "workers", "device", "threads"),
+    [
+        (LAPTOP, {}, 1, "cpu", 8),
+        (LAPTOP, {"workers": 2}, 2, "cpu", 4),
+        (CLUSTER, {}, 8, "cuda", 8),
+        (CLUSTER, {"workers": 2}, 2, "cuda", 32),
+        (CLUSTER, {"device": "cpu"}, 4, "cpu", 16),
+        (Resources(cpus=1, gpus=0, memory=4e9, nodes=1), {}, 1, "cpu", 1),
+    ],
+)
+def test_one_worker_a_gpu_or_a_machine(resources, asked, workers, device, threads) -> None:
+    pool = plan_train_pool(UtilityConfig(**asked), resources)
+    assert (pool.workers, pool.device, pool.threads) == (workers, device, threads)
+    # The pool never books every CPU: whoever else needs one would wait for ever.
+    assert pool.workers * pool.cpus_per_worker < resources.cpus
+    assert f"{workers} training worker" in pool.describe()
+
+
+@pytest.mark.parametrize(
+    ("resources", "asked", "words"),
+    [
+        (LAPTOP, {"device": "cuda"}, "utility.device is cuda, but local Ray: 1 node, 8 CPU has no GPU"),
+        (LAPTOP, {"workers": 9}, "utility.workers is 9, one CPU each.*from 1 to 8, or auto"),
+        (CLUSTER, {"workers": 9}, "utility.workers is 9, one GPU each.*from 1 to 8, or auto"),
+        (LAPTOP, {"workers": 0}, "utility.workers is 0"),
+    ],
+)
+def test_what_cannot_be_had_is_said_before_anything_waits(resources, asked, words) -> None:
+    with pytest.raises(ResourceError, match=words):
+        plan_train_pool(UtilityConfig(**asked), resources)
+
+
+def test_ray_still_registers_its_interrupt_handler_where_we_replace_it() -> None:
+    from ray.train.torch import TorchTrainer
+
+    assert callable(getattr(TorchTrainer, "_register_sigint_handler", None))
+
+
+def test_the_line_of_a_finished_training() -> None:
+    def epoch(number: int, phase: int, auroc: float | None) -> dict:
+        return {"epoch": number, "phase": phase, "val_auroc": auroc, "images": 100, "images_per_s": 50.0,
+                "input_images_per_s": 1000.0}  # fmt: skip
+
+    history = [epoch(1, 0, 0.9), epoch(2, 1, 0.7), epoch(3, 1, 0.8), epoch(4, 1, 0.75)]
+    assert _summary(history) == (
+        ": epoch 3 of 4 is best, validation AUROC 0.800; 50 images/s, the input could give 1,000"
+    )
+    assert _summary([epoch(1, 0, None)]) == ""
+    assert _summary([]) == ""
