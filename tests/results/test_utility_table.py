@@ -128,9 +128,13 @@ def test_faithfulness_stands_beside_real_images():
     )
 
 
-@pytest.mark.parametrize(("value", "half", "floor"), [(0.5, 0.45, 0.91), (0.52, 0.06, 0.6), (0.52, 0.06, None)])
-def test_few_images_or_a_poor_classifier_accuse_no_label(value, half, floor):
+@pytest.mark.parametrize(
+    ("value", "half", "floor", "lowest"),
+    [(0.5, 0.45, 0.91, None), (0.52, 0.06, 0.6, None), (0.52, 0.06, None, None), (0.52, 0.06, 0.72, 0.57)],
+)
+def test_few_images_or_a_poor_classifier_accuse_no_label(value, half, floor, lowest):
     about = {"subset": "finding:Fracture", "synthetic_set": GOOD, "n_real": 0, "real_floor": floor}
+    about["params"] = {"floor_ci_low": lowest}
     rows = [*faithfulness(), row("faithfulness_auroc", value, half, **about)]
     assert not any("NOT SHOWN" in line for line in summary_lines(rows))
 

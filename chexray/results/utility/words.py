@@ -33,13 +33,14 @@ def summary(rows: Sequence[Row], wording: Wording) -> tuple[list[str], list[str]
 def not_shown(row: Row) -> bool:
     """Whether a finding that was asked for cannot be seen in the images, by a classifier that sees it in real ones.
 
-    Its AUROC there is good, its interval on synthetic images lies below that and reaches down to chance. An interval
-    that holds both chance and the real AUROC, of few images, says nothing.
+    Its AUROC there is good, and its interval on synthetic images reaches down to chance and lies below its interval
+    on real ones. Of few images the two overlap, and nothing is said.
     """
     floor, low, high = row["real_floor"], row["ci_low"], row["ci_high"]
     if row["value"] is None or floor is None or low is None or high is None:
         return False
-    return floor >= GOOD_FLOOR and low <= CHANCE and high < floor
+    lowest = params_of(row).get("floor_ci_low")
+    return floor >= GOOD_FLOOR and low <= CHANCE and high < (floor if lowest is None else lowest)
 
 
 def _labels(study: Study, wording: Wording, where: str) -> list[str]:

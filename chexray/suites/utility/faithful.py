@@ -32,10 +32,9 @@ def faithfulness_of(
     if not found:
         return Outcome(notes=["label faithfulness is not measured: it takes the classifier of setting real"])
     judge, on_real = found[0]
-    floor = {
-        subset.removeprefix("finding:"): score.value for subset, score in to_scores(on_real) if score.metric == "auroc"
-    }
-    rows, contradicted = [], []
+    on_test = {subset: score for subset, score in to_scores(on_real) if score.metric == "auroc"}
+    floor = {subset.removeprefix("finding:"): score.value for subset, score in on_test.items()}
+    rows, contradicted, notes = [], [], []
     for manifest in plan.synthetic:
         examples = cohorts.synthetic[manifest.name]
         probabilities = probabilities_of(judge.asked.fits, f"synthetic {manifest.name}", task)
@@ -49,6 +48,9 @@ def faithfulness_of(
             seed=plan.seed,
         )
         for subset, score in scores:
+            params = about(plan, cohorts, judge)
+            if score.real_floor is not None and subset in on_test:
+                params["floor_ci_low"] = on_test[subset].ci_low
             row = result_row(
                 context,
                 score,
@@ -58,11 +60,14 @@ def faithfulness_of(
                 n_real=0,
                 n_synthetic=len(examples),
                 subset=subset,
-                params=about(plan, cohorts, judge),
+                params=params,
                 also=plan.training,
             )
             rows.append(row | recipe_fields(judge))
         table = contradictions(examples.sample.ids, examples.sample.labels, probabilities, judge.predictions.thresholds)
+        n_left_out = int((table.schema.metadata or {}).get(b"rows_left_out", 0))
+        if n_left_out:
+            notes.append(f"{manifest.name}: contradictions.parquet leaves out {n_left_out:,} of its milder rows")
         name = pa.array([manifest.name] * len(table), pa.string())
-        contradicted.append(table.add_column(0, "synthetic_set", name))
-    return Outcome(rows=rows, tables={"contradictions": pa.concat_tables(contradicted, promote_options="permissive")})
+        contradicted.append(table.replace_schema_metadata(None).add_column(0, "synthetic_set", name))
+    return Outcome(rows=rows, tables={"contradictions": pa.concat_tables(contradicted)}, notes=notes)
