@@ -119,6 +119,8 @@ def inherit_by_prompt(synthetic: Manifest, real: Manifest, *, mode: str = "agree
         if name in RESERVED or name in own or is_identifier(name) or name in table.column_names:
             continue
         column, n_ambiguous = groups.take(real.table[name], mode)
+        if column.null_count == len(column):  # no prompt is shared: another real set may have them
+            continue
         table = table.append_column(real.table.schema.field(name), column)
         taken.append(f"{name} ({n_ambiguous} ambiguous)" if n_ambiguous else name)
     if taken:

@@ -184,6 +184,15 @@ def test_nothing_to_inherit_changes_nothing(real, synthetic):
         inherit_by_prompt(synthetic, real, mode="last")
 
 
+def test_a_real_set_without_a_common_prompt_takes_no_column_from_the_next():
+    strangers = make("t", "real", prompt=["other"], sex=["M"])
+    training = make("l", "real", prompt=["mine"], sex=["F"])
+    synthetic = make("s", "synthetic", prompt=["mine", "mine"])
+    got = inherit_by_prompt(inherit_by_prompt(synthetic, strangers), training)
+    assert got.table["sex"].to_pylist() == ["F", "F"]
+    assert [note.split(" come")[0] for note in got.notes] == ["sex"]
+
+
 def test_the_first_image_of_each_prompt_in_file_order():
     real = make("r", "real", sample_id=list("zyxabc"), prompt=["p", "p", "q", None, None, "q"])
     got = deduplicate_prompts(real)
