@@ -95,6 +95,10 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     with cluster(config.ray, verbose=verbose) as resources, _terminated_as_interrupt():
         times["ray"] = time.monotonic()
         pool = plan_pool(config.encode, resources, n_images=len(images))
+        if plan.utility is not None:
+            from chexray.engine.train import plan_train_pool
+
+            plan_train_pool(plan.utility.config, resources)  # what cannot be had is said before images are decoded
         say(f"{resources.describe()}; {pool.describe()}")
         job = Job(
             plan.encoders,
@@ -122,16 +126,15 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
         context = Context(plan, store, encoded.done, workers, now(), rejects, new_progress, resources)
         outcome = Outcome()
         for suite in config.suite:
-            outcome.add(_suite(suite)(context))
+            try:
+                outcome.add(_suite(suite)(context))
+            except ChexrayError:
+                if outcome.rows:  # what the suites before it found is not lost
+                    _write(directory, outcome)
+                raise
             times[suite] = time.monotonic()
 
-    results.write(directory.uri, outcome.rows, plan.storage)
-    for name, table in outcome.tables.items():
-        directory.parquet(f"{name}.parquet", table)
-    for name, content in outcome.files.items():
-        directory.bytes(name, content)
-    if outcome.failures:
-        directory.text("errors.log", "\n\n".join(outcome.failures))
+    _write(directory, outcome)
     exit_code = 1 if outcome.failures else 0
     notes = [*plan.notes, *outcome.notes]
     times["done"] = time.monotonic()
@@ -166,6 +169,17 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     )
     frame = results.to_table(outcome.rows).to_pandas()
     return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, exit_code)
+
+
+def _write(directory: RunDirectory, outcome: Any) -> None:
+    """Rows, tables and files of the suites that ran."""
+    results.write(directory.uri, outcome.rows, directory.storage)
+    for name, table in outcome.tables.items():
+        directory.parquet(f"{name}.parquet", table)
+    for name, content in outcome.files.items():
+        directory.bytes(name, content)
+    if outcome.failures:
+        directory.text("errors.log", "\n\n".join(outcome.failures))
 
 
 def _suite(name: str) -> Any:

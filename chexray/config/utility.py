@@ -34,8 +34,8 @@ class UtilityConfig(Strict):
     as_is (the given weights are tested and nothing is trained)."""
     fractions: list[Annotated[float, Field(gt=0, le=1)]] = []
     """Shares of the real training images replaced by synthetic ones: a setting `mixed_<percent>` each."""
-    seeds: int = Field(default=1, ge=1, le=100)
-    """Trainings of each setting; from two on, intervals contain the spread between them."""
+    seeds: int = Field(default=3, ge=1, le=100)
+    """Trainings of each setting. Of one, no interval holds their spread, and no difference is claimed."""
     model: Annotated[ModelConfig, BeforeValidator(_model)] = ModelConfig()
     image_size: int = Field(default=224, ge=16, le=1024)
     resize: Literal["squash", "cover"] = "squash"

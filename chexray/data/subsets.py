@@ -112,7 +112,11 @@ def inherit_by_prompt(synthetic: Manifest, real: Manifest, *, mode: str = "agree
         table = table.set_column(table.column_names.index("labels"), "labels", column)
         n_labelled = int(lacking.sum()) - column.null_count
         n_ambiguous = int((ambiguous & lacking).sum())
-        tail = f", {n_ambiguous} of them ambiguous in some finding" if n_ambiguous else ""
+        tail = (
+            f", {n_ambiguous} of them ambiguous in some finding, which then counts as unmentioned"
+            if n_ambiguous
+            else ""
+        )
         notes.append(f"labels of {n_labelled} images come from {real.name} by prompt ({mode}){tail}")
     own = set(real.roles.values())
     for name in real.table.column_names:

@@ -42,7 +42,10 @@ CONNECT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class Resources:
-    """What the cluster offers: logical CPUs and GPUs, memory in bytes, number of live nodes, start-up seconds."""
+    """What the cluster offers: logical CPUs and GPUs, memory in bytes, number of live nodes, start-up seconds.
+
+    node_cpus: CPUs of each node that has any.
+    """
 
     cpus: float
     gpus: float
@@ -50,6 +53,12 @@ class Resources:
     nodes: int
     startup_s: float = 0.0
     joined: bool = False
+    node_cpus: tuple[float, ...] = ()
+
+    @property
+    def smallest_node_cpus(self) -> float:
+        """CPUs that every node with any has."""
+        return min(self.node_cpus, default=self.cpus / max(1, self.nodes))
 
     def describe(self) -> str:
         where = "cluster" if self.joined else "local Ray"
@@ -116,13 +125,15 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
     _quiet_data(verbose)
     try:
         total = ray.cluster_resources()
+        alive = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
         yield Resources(
             cpus=total.get("CPU", 0.0),
             gpus=total.get("GPU", 0.0),
             memory=total.get("memory", 0.0),
-            nodes=sum(node["Alive"] for node in ray.nodes()),
+            nodes=len(alive),
             startup_s=time.monotonic() - started,
             joined=bool(address) or not owns,
+            node_cpus=tuple(cpus for cpus in alive if cpus),
         )
     finally:
         if owns:

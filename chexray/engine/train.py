@@ -11,9 +11,8 @@ import contextlib
 import json
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,22 +21,21 @@ from chexray import errors
 from chexray.config import UtilityConfig
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.weights import ResolvedWeights
-from chexray.engine.cluster import Resources, say
+from chexray.engine.cluster import Resources
 from chexray.engine.features import Done, FeatureStore
 from chexray.engine.progress import Progress
+from chexray.engine.watching import watched
 from chexray.errors import ChexrayError, ResourceError, RunFailed
 from chexray.storage import Storage, is_remote, join
-from chexray.utility.checkpointing import MODEL, Folder, predictions_name
+from chexray.utility.checkpointing import Folder
 from chexray.utility.fit import Fit
 
 MAX_FAILURES = 3
-"""Restarts of the group after a lost worker."""
+"""Restarts of the group after lost workers without an epoch committed in between: a day of preemptions ends no run."""
+
 
 POLL_S = 1.0
 """How often the folder of the current fit is looked at for new epochs; on S3 five times less."""
-
-STOPPED = "stopped.json"
-"""What a worker leaves in the folder of fits when it met an error that another try would meet again."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,11 @@ def plan_train_pool(config: UtilityConfig, resources: Resources) -> TrainPool:
             f"utility.workers is {workers}, one {'GPU' if device == 'cuda' else 'CPU'} each, but "
             f"{resources.describe()}. Set it from 1 to {most}, or auto."
         )
-    threads = max(1, int(resources.cpus // workers))
-    return TrainPool(workers, device, threads, 1.0 if device == "cuda" else 0.5 * threads)
+    # Workers are spread over the nodes, and each must fit on the smallest: Ray waits for ever for a larger one.
+    on_one_node = -(-workers // max(1, resources.nodes))
+    threads = max(1, int(resources.smallest_node_cpus // on_one_node))
+    share = resources.smallest_node_cpus / on_one_node
+    return TrainPool(workers, device, threads, min(1.0, 0.5 * share) if device == "cuda" else 0.5 * min(share, threads))
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,12 @@ class Task:
     weights: ResolvedWeights | None
     pool: TrainPool
     root: str
+    run_id: str
+
+    @property
+    def stopped(self) -> str:
+        """What a worker of this run leaves behind when it met an error that another try would meet again."""
+        return join(self.root, f"stopped-{self.run_id}.json")
 
     @property
     def storage(self) -> Storage:
@@ -103,35 +110,54 @@ class Task:
         return flat.reshape(len(keys), *self.spec.input_shape)
 
 
-def train(task: Task, resources: Resources, progress: Callable[[str, str, int], Progress], *, name: str) -> None:
-    """Trains and scores what is not committed yet. name: of the run, for Ray.
+def train(task: Task, resources: Resources, progress: Callable[[str, str, int], Progress]) -> dict[str, str]:
+    """Trains and scores what is not committed yet; {title of a fit: why it has no classifier}, most often empty.
 
-    Raises the ChexrayError a worker met, and RunFailed when workers were lost MAX_FAILURES + 1 times.
+    Raises the ChexrayError a worker met, and RunFailed when every fit failed, or when workers were lost
+    MAX_FAILURES + 1 times without an epoch in between.
     """
-    left = [fit for fit in task.fits if not is_done(task, fit)]
+    left = [fit for fit in task.fits if not task.folder(fit).is_done]
     if not left:
-        return
-    task.storage.delete(join(task.root, STOPPED))
+        return {}
+    task.storage.delete(task.stopped)
+    for fit in left:
+        task.folder(fit).forget_failure()
     n_epochs = sum(max(1, fit.recipe.epochs) for fit in left)
-    with _watched(task, left, progress("train", "epochs", n_epochs)):
-        _fit_on_ray(task, left, resources, name)
-    _raise_if_stopped(task)
-    missing = [fit for fit in left if not is_done(task, fit)]
+    folders = [task.folder(fit) for fit in left]
+    with watched(folders, progress("train", "epochs", n_epochs), every=POLL_S * (5 if is_remote(task.root) else 1)):
+        _train_on_ray(task, left, resources)
+    failed = {fit.title: why for fit in left if (why := task.folder(fit).failure)}
+    missing = [fit for fit in left if fit.title not in failed and not task.folder(fit).is_done]
     if missing:
         raise RunFailed(
             f"{len(missing)} of {len(task.fits)} trainings are not committed, first {missing[0].title}. "
             "Run the same command again to resume."
         )
+    if len(failed) == len(task.fits):
+        raise RunFailed(next(iter(failed.values())))
+    return failed
 
 
-def is_done(task: Task, fit: Fit) -> bool:
-    """Whether the classifier and all its predictions are committed."""
-    return all(task.folder(fit).holds(MODEL, *(predictions_name(keys) for keys in fit.score.values())))
+def _train_on_ray(task: Task, fits: Sequence[Fit], resources: Resources) -> None:
+    """All fits, with a new group each time that one was lost for good but had committed something."""
+    while True:
+        before = _n_committed(task, fits)
+        try:
+            _fit_on_ray(task, fits, resources)
+        except RunFailed:
+            if _n_committed(task, fits) > before:
+                continue
+            raise
+        return
 
 
-def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources, name: str) -> None:
-    from dataclasses import replace
+def _n_committed(task: Task, fits: Sequence[Fit]) -> int:
+    """Epochs and whole fits committed so far."""
+    folders = [task.folder(fit) for fit in fits]
+    return sum(len(folder.history()) + folder.is_done for folder in folders)
 
+
+def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
@@ -152,10 +178,13 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources, name: str
             scaling_config=ScalingConfig(
                 num_workers=pool.workers, use_gpu=on_gpu, resources_per_worker=booked, placement_strategy="SPREAD"
             ),
-            run_config=RunConfig(name=name, failure_config=FailureConfig(max_failures=MAX_FAILURES), **place),
+            run_config=RunConfig(
+                name=f"utility-{task.run_id}", failure_config=FailureConfig(max_failures=MAX_FAILURES), **place
+            ),
         )
         try:
             trainer.fit()
+            _raise_if_stopped(task)
         except TrainingFailedError as error:
             _raise_if_stopped(task)
             lost = getattr(error, "worker_failures", None) or {}
@@ -200,8 +229,7 @@ def _work(config: dict[str, Any]) -> None:
     from chexray.utility.training import run_fits
 
     task: Task = ray.get(config["task"])
-    stopped = join(task.root, STOPPED)
-    if task.storage.exists(stopped):  # the group was restarted over an error that would come again
+    if task.storage.exists(task.stopped):  # the group was restarted over an error that would come again
         return
     device = str(ray.train.torch.get_device()) if task.pool.device == "cuda" else "cpu"
     try:
@@ -218,67 +246,14 @@ def _work(config: dict[str, Any]) -> None:
     except ChexrayError as error:
         if not getattr(error, "transient", False):
             kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == ChexrayError.__module__)
-            task.storage.write(stopped, json.dumps({"kind": kind, "message": str(error)}).encode())
+            task.storage.write(task.stopped, json.dumps({"kind": kind, "message": str(error)}).encode())
             if ray.train.get_context().get_world_size() == 1:
                 return
         raise  # the others wait for this worker: only the end of the group frees them
 
 
 def _raise_if_stopped(task: Task) -> None:
-    uri = join(task.root, STOPPED)
-    if task.storage.exists(uri):
-        found = json.loads(task.storage.read(uri))
-        task.storage.delete(uri)
+    if task.storage.exists(task.stopped):
+        found = json.loads(task.storage.read(task.stopped))
+        task.storage.delete(task.stopped)
         raise getattr(errors, found["kind"])(found["message"])
-
-
-@contextlib.contextmanager
-def _watched(task: Task, fits: Sequence[Fit], progress: Progress) -> Iterator[None]:
-    """Shows epochs as they are committed, and a line for each fit that is done."""
-    over = threading.Event()
-    every = POLL_S * (5 if is_remote(task.root) else 1)
-
-    def watch() -> None:
-        seen = 0
-        for fit in fits:
-            start = seen
-            while True:
-                last = over.is_set()
-                # What is being written or cannot be reached now is looked at again; the run itself notices failures.
-                with contextlib.suppress(ChexrayError, ValueError):
-                    history, done = task.folder(fit).history(), is_done(task, fit)
-                    n = max(1, fit.recipe.epochs) if done else min(len(history), fit.recipe.epochs)
-                    if start + n > seen:
-                        progress.advance(start + n - seen)
-                        seen = start + n
-                    if done:
-                        say(f"trained {fit.title}{_summary(history)}")
-                        break
-                if last:
-                    return
-                over.wait(every)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-        progress.close()
-
-
-def _summary(history: list[dict[str, Any]]) -> str:
-    """`: epoch 7 of 12 is best, validation AUROC 0.874; 312 images/s, input could give 45,000`."""
-    scored = [row for row in history if row.get("val_auroc") is not None]
-    if not scored:
-        return ""
-    # Of phases before the last one no epoch can be the model.
-    best = max((row for row in scored if row["phase"] == scored[-1]["phase"]), key=lambda row: row["val_auroc"])
-    images = sum(row["images"] for row in history)
-    seconds = sum(row["images"] / row["images_per_s"] for row in history if row["images_per_s"])
-    busy = sum(row["images"] / row["input_images_per_s"] for row in history if row["input_images_per_s"])
-    rates = f"; {images / seconds:,.0f} images/s" if seconds else ""
-    rates += f", the input could give {images / busy:,.0f}" if seconds and busy else ""
-    place = history.index(best) + 1
-    return f": epoch {place} of {len(history)} is best, validation AUROC {best['val_auroc']:.3f}{rates}"

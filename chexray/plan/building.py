@@ -98,11 +98,18 @@ def _read_by(item: SetConfig, config: RunConfig) -> tuple[str, ...]:
 
 def inherit_labels(synthetic: Sequence[Manifest], real: dict[str, Manifest], preset: Protocol) -> list[Manifest]:
     """The synthetic sets as a run reads them: with the labels and columns that their prompts have in the real sets."""
-    found = list(synthetic)
     # Labels come from all real rows of a prompt, so inherit before any row is left out.
-    for source in dict.fromkeys(role for role in ("real", "training") if role in real):
-        found = [inherit_by_prompt(item, real[source], mode=preset.inherit) for item in found]
-    return found
+    sources = [real[role] for role in ("real", "training") if role in real]
+    return [_inherited(item, sources, preset) for item in synthetic]
+
+
+def _inherited(item: Manifest, sources: Sequence[Manifest], preset: Protocol) -> Manifest:
+    """From the set that knows most of its prompts first: that is the one it was made for."""
+    prompts = set(item.table["prompt"].to_pylist()) - {None}
+    known = {id(source): len(prompts & set(source.table["prompt"].to_pylist())) for source in sources}
+    for source in sorted(sources, key=lambda source: -known[id(source)]):
+        item = inherit_by_prompt(item, source, mode=preset.inherit)
+    return item
 
 
 def _learned_from(real: dict[str, Manifest]) -> tuple[Manifest, Manifest | None]:

@@ -38,6 +38,8 @@ def plan_utility(
         )
     training, test = real["training"], real["real"]
     check_disjoint(_named(training), _named(test))
+    for item in synthetic:
+        check_disjoint(replace(_named(item), subjects=None), _named(test))
     settings = _settings(config, preset)
     plan = UtilityPlan(
         settings,
@@ -48,6 +50,7 @@ def plan_utility(
         {item.name: pairing.build("auto", training, item, storage) for item in synthetic},
         {item.name: pairing.build("auto", test, item, storage) for item in synthetic},
         tuple(_groups(config, test)),
+        limited=config.limit is not None,
     )
     _ = plan.planned  # raises what a setting lacks before anything starts
     return _with_weights(plan, storage)
@@ -76,7 +79,7 @@ def _with_weights(plan: UtilityPlan, storage: Storage) -> UtilityPlan:
     ready = has_head(model.name, weights, image_size=plan.config.image_size)
     if "as_is" in plan.settings and not ready:
         raise ConfigError(
-            f"setting as_is tests {model.name} with the weights it has, and {model.weights!r} brings no classifier of "
+            f"setting as_is tests {model.name} with the weights it has, and these bring no classifier of "
             "the 14 findings. Give utility.model.weights a checkpoint of a trained classifier, or drop the setting."
         )
     if not any(needs_synthetic(name) for name in plan.settings):

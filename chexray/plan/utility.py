@@ -7,17 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
 
 from chexray.config import UtilityConfig
-from chexray.data.labels import targets
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
 from chexray.data.subsets import Subset
 from chexray.encoders.weights import ResolvedWeights
-from chexray.errors import ConfigError
 from chexray.findings import FINDINGS
-from chexray.utility.fit import Sample
+from chexray.plan.examples import Examples, trainable
 from chexray.utility.mixtures import (
     Mixture,
     Sources,
@@ -27,36 +24,12 @@ from chexray.utility.mixtures import (
     phases_of,
     renumbered,
     settings_with,
-    without_twins_of,
 )
 from chexray.utility.recipe import Recipe
 from chexray.utility.splits import findings_without_both, validation_patients
 
 IMAGES = "utility_images"
 """Label of the encoder that keeps the resized images."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The images of one set that training or testing can use. table: their rows of the manifest, in its order."""
-
-    manifest: Manifest
-    table: pa.Table
-    sample: Sample
-
-    def __len__(self) -> int:
-        return len(self.sample)
-
-    @property
-    def subjects(self) -> np.ndarray:
-        """(n,) object: patient ids; the file's where no patient is known, so that one file is on one side."""
-        columns = (self.table[name].to_pylist() for name in ("subject_id", "image_key"))
-        return np.array(
-            [f"file {key}" if who in (None, "") else who for who, key in zip(*columns, strict=True)], object
-        )
-
-    def where(self, mask: np.ndarray) -> Examples:
-        return Examples(self.manifest, self.table.filter(pa.array(mask)), self.sample.take(mask))
 
 
 @dataclass(frozen=True)
@@ -93,7 +66,7 @@ class UtilityPlan:
     """The utility part of a plan: `config` has the protocol's settings in it, and what labels of -1 and null count as.
 
     twins, test_twins: {synthetic set: its pairs with training and with test images}. groups: subgroups of the test set.
-    has_head: whether the weights bring a classifier of the 14 findings.
+    limited: `limit` thins every set by itself, so that mixtures replace what there is rather than what was asked for.
     """
 
     config: UtilityConfig
@@ -105,6 +78,7 @@ class UtilityPlan:
     test_twins: Mapping[str, Pairs]
     groups: tuple[Subset, ...] = ()
     weights: ResolvedWeights | None = None
+    limited: bool = False
     remarks: tuple[str, ...] = field(default=())
 
     @property
@@ -146,38 +120,47 @@ class UtilityPlan:
         Raises ConfigError when a setting has too few images for what it asks.
         """
         config = self.config
-        everyone = self._examples(self.training, accepted)
+        everyone = Examples.of(self.training, self.policy, accepted)
+        test = Examples.of(self.test, self.policy, accepted)
+        everyone.check_labelled("no classifier can be trained on it")
+        test.check_labelled("nothing can be tested on it")
         validation = validation_patients(
             everyone.sample.ids, everyone.subjects, config.validation_fraction, seed=self.seed
         )
-        notes = _notes_on_real(everyone, validation)
         usable = labelled(everyone.sample)
         training = everyone.where(~validation & usable)
         held = everyone.where(validation & usable)
-        lacking = findings_without_both(held.sample.labels)
-        if lacking:
-            names = ", ".join(FINDINGS[k] for k in lacking)
-            notes.append(
-                f"the validation patients show one class only of {names}: no epoch or threshold follows from it"
-            )
+        notes = self._notes_on_real(everyone, held)
+        # The twin of an image that cannot be read still shows its patient, who may validate.
+        whole, whole_test = (Examples.of(each, self.policy) for each in (self.training, self.test))
+        patients = set(everyone.subjects[validation].tolist())
+        validates = np.array([who in patients for who in whole.subjects.tolist()], bool)
+        trains = np.isin(whole.sample.ids, training.sample.ids)
         synthetic: dict[str, Examples] = {}
         sources: dict[str, Sources] = {}
         for manifest in self.synthetic:
-            examples, trained_on, twin, said = self._synthetic(
-                manifest, everyone, validation, ~validation & usable, accepted
-            )
-            synthetic[manifest.name] = examples
-            sources[manifest.name] = Sources(training.sample, trained_on, twin, manifest.name)
-            notes += said
+            name = manifest.name
+            examples = Examples.of(manifest, self.policy, accepted)
+            examples.check_labelled("no classifier can be trained on it")
+            found = trainable(examples, whole, whole_test, validates, self.twins[name], self.test_twins[name])
+            sources[name] = Sources(training.sample, found.sample, renumbered(trains, found.twin), name)
+            synthetic[name] = examples.where(labelled(examples.sample))
+            notes += found.notes
         trainings = []
         for setting in self.settings:
-            sets = self.synthetic if needs_synthetic(setting) else (None,)
-            for manifest in sets:
+            for manifest in self.synthetic if needs_synthetic(setting) else (None,):
                 given = sources[manifest.name] if manifest else next(iter(sources.values()))
-                mixture = phases_of(setting, given, seed=self.seed, pretrain_share=config.pretrain_share)
+                mixture = phases_of(
+                    setting,
+                    given,
+                    seed=self.seed,
+                    pretrain_share=config.pretrain_share,
+                    as_many_as_there_are=self.limited or accepted is not None,
+                )
                 trainings.append(Training(setting, manifest, mixture))
+                notes += [f"{trainings[-1].title}: {mixture.note}"] if mixture.note else []
         notes += self._small_epochs(len(training), trainings)
-        return Cohorts(training, held, self._examples(self.test, accepted), synthetic, tuple(trainings), tuple(notes))
+        return Cohorts(training, held, test, synthetic, tuple(trainings), tuple(notes))
 
     def describe(self) -> list[str]:
         """The utility part of the plan in lines for a person."""
@@ -196,62 +179,25 @@ class UtilityPlan:
         ]
         return lines
 
-    def _examples(self, manifest: Manifest, accepted: Collection[str] | None) -> Examples:
-        table = manifest.table
-        if accepted is not None:
-            table = table.filter(pa.array([key in accepted for key in table["image_key"].to_pylist()], pa.bool_()))
-        labels = targets(table["labels"], *self.policy)
-        ids, keys = (np.array(table[name].to_pylist(), dtype=str) for name in ("sample_id", "image_key"))
-        return Examples(manifest, table, Sample(ids, keys, labels))
-
-    def _synthetic(
-        self,
-        manifest: Manifest,
-        everyone: Examples,
-        validation: np.ndarray,
-        kept: np.ndarray,
-        accepted: Collection[str] | None,
-    ) -> tuple[Examples, Sample, np.ndarray, list[str]]:
-        """The images with labels of a set; those that may be trained on; whose twins these are; and notes.
-
-        validation, kept: (n_training,) bool, the images that validate and those that train.
-        """
-        examples = self._examples(manifest, accepted)
+    def _notes_on_real(self, everyone: Examples, held: Examples) -> list[str]:
         notes = []
-        with_labels = labelled(examples.sample)
-        if not with_labels.any():
-            raise ConfigError(
-                f"{manifest.name}: no image has a label, so no classifier can be trained on it. Give a labels column, "
-                "or prompts that are those of the training set."
-            )
-        if not with_labels.all():
-            notes.append(f"{manifest.name}: {int((~with_labels).sum())} images without labels are not trained on")
-        named = self._named(self.twins[manifest.name], examples, everyone)
-        of_test = self._named(self.test_twins[manifest.name], examples, self._examples(self.test, None))
-        leaked = with_labels & (of_test >= 0) & (named < 0)
-        if leaked.any():
+        if everyone.table["subject_id"].null_count == len(everyone):
             notes.append(
-                f"{manifest.name}: {int(leaked.sum())} of {len(examples)} images were made for test images and are "
-                "not trained on"
+                f"{everyone.name} names no patients: validation is split by image, and a patient may be on both sides. "
+                "Name the column in columns: {subject_id: ...}"
             )
-        keep, _ = without_twins_of(validation, named)
-        if (~keep).any():
-            notes.append(f"{manifest.name}: {int((~keep).sum())} twins of validation images are kept out of training")
-        keep &= with_labels & ~leaked
-        if not keep.any():
-            raise ConfigError(
-                f"{manifest.name}: all {len(examples)} images were made for test or validation images, and none is "
-                "left to train on. Give images of training prompts, or keep the set out with suites: [fidelity]."
+        elif self.test.table["subject_id"].null_count == len(self.test):
+            notes.append(f"{self.test.name} names no patients: that none of them is in training cannot be checked")
+        lost = int((~labelled(everyone.sample)).sum())
+        if lost:
+            notes.append(f"{everyone.name}: {lost} images without labels are not trained on")
+        lacking = findings_without_both(held.sample.labels)
+        if lacking:
+            names = ", ".join(FINDINGS[k] for k in lacking)
+            notes.append(
+                f"the validation patients show one class only of {names}: no epoch or threshold follows from them"
             )
-        return examples.where(with_labels), examples.sample.take(keep), renumbered(kept, named[keep]), notes
-
-    @staticmethod
-    def _named(pairs: Pairs, synthetic: Examples, real: Examples) -> np.ndarray:
-        """(n_synthetic,) int64: position of the real image a synthetic one is paired with, -1 for none."""
-        place = {identity: index for index, identity in enumerate(real.sample.ids.tolist())}
-        columns = (pairs.table[name].to_pylist() for name in ("synthetic_id", "real_id"))
-        made_for = {made: place.get(of, -1) for made, of in zip(*columns, strict=True)}
-        return np.array([made_for.get(identity, -1) for identity in synthetic.sample.ids.tolist()], np.int64)
+        return notes
 
     def _small_epochs(self, n_real: int, trainings: Sequence[Training]) -> list[str]:
         """A note for the settings whose epochs are smaller than one batch."""
@@ -272,17 +218,3 @@ class UtilityPlan:
 
 def _taken(config: UtilityConfig) -> list[str]:
     return list(type(config).model_fields)
-
-
-def _notes_on_real(everyone: Examples, validation: np.ndarray) -> list[str]:
-    notes = []
-    unknown = everyone.table["subject_id"].null_count
-    if unknown == len(everyone) > 0:
-        notes.append(
-            f"{everyone.manifest.name} names no patients: validation is split by image, and a patient may be on both "
-            "sides. Name the column in columns: {subject_id: ...}"
-        )
-    lost = int((~labelled(everyone.sample)).sum())
-    if lost:
-        notes.append(f"{everyone.manifest.name}: {lost} images without labels are not trained on")
-    return notes

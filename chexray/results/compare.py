@@ -18,7 +18,7 @@ from chexray.results.privacy.names import COUNT_PREFIX, UPSTREAM_PIXELS, WRAPS
 from chexray.results.published import is_random
 from chexray.results.rows import bias_dominated, params_of, suite_of
 from chexray.results.runs import split_runs
-from chexray.results.utility.names import DIFFER, method_of, threshold_of
+from chexray.results.utility.names import DIFFER, method_of, single_trainings, threshold_of
 from chexray.results.wording import fingerprint
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def decide(rows: Mapping[str, Row]) -> Verdict:
     apart = all(
         top["ci_low"] > row["ci_high"] if better == "higher" else top["ci_high"] < row["ci_low"] for row in others
     )
+    if apart and any(single_trainings(row) and params_of(row).get("seeds") for row in rows.values()):
+        return Verdict("unknown: intervals of one training each hold no spread between trainings", notes=notes)
     return Verdict(f"better: {best}", best, notes) if apart else Verdict("tie (intervals overlap)", notes=notes)
 
 

@@ -1,4 +1,4 @@
-"""Scores of a binary classifier in float64, for many bootstrap samples at once, and the points of its curves.
+"""Scores of a binary classifier in float64, for many bootstrap samples at once.
 
 Every score takes `labels`, (n,) of 0 and 1, `scores`, (n,) floats, and `weights`, (B, n) counts or weights >= 0, one
 row a bootstrap sample, or None for a single row of ones; it returns (B,) float64, NaN where a row leaves it undefined.
@@ -11,12 +11,9 @@ threshold is score > t, so that scores rounded to two decimals lost 0.012 of F1.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-
-from chexray.stats.resampling import clustered_std_error
 
 BLOCK_BYTES = 64 << 20
 CALIBRATION_BINS = 15
@@ -40,7 +37,7 @@ class Ranking:
     @classmethod
     def of(cls, labels: np.ndarray, scores: np.ndarray) -> Ranking:
         """Raises ValueError when the lengths differ or a score is NaN, which has no place in an order."""
-        labels, scores = _checked(labels, scores)
+        labels, scores = checked(labels, scores)
         order = np.argsort(-scores, kind="stable")
         ranked = scores[order]
         positives = np.flatnonzero(labels[order])
@@ -51,40 +48,54 @@ class Ranking:
         before = np.searchsorted(positives, first)
         return cls(order, positives, first, last, before, np.searchsorted(positives, last, side="right"))
 
-    def areas(self, weights: np.ndarray, columns: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """AUROC and average precision, each (B,), of weights (B, m).
+    def areas(
+        self, weights: np.ndarray, columns: np.ndarray | None = None, *, precision: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """AUROC and average precision, each (B,), of weights (B, m); the second all NaN without `precision`.
 
         columns: (n,) which column of `weights` belongs to each image; without it m = n, in the order of the images.
-        The rows are taken in blocks of about BLOCK_BYTES.
+        Counts are best given as int32: three times as fast as float64, and equal to the last bit, since sums of
+        integers are exact in both. The rows are taken in blocks of about BLOCK_BYTES.
         """
         columns = self.order if columns is None else columns[self.order]
-        auroc, precision = np.full(len(weights), np.nan), np.full(len(weights), np.nan)
+        areas = np.full((2, len(weights)), np.nan)
         rows = max(1, BLOCK_BYTES // (8 * (2 * len(columns) + 8 * len(self.positives) + 1)))
         for start in range(0, len(weights), rows) if len(self.positives) else ():
             block = slice(start, start + rows)
-            auroc[block], precision[block] = self._block(weights[block], columns)
-        return auroc, precision
+            areas[:, block] = self._block(weights[block], columns, precision)
+        return areas[0], areas[1]
 
-    def _block(self, weights: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _block(self, weights: np.ndarray, columns: np.ndarray, precision: bool) -> tuple[np.ndarray, np.ndarray]:
         ranked = np.take(weights, columns, axis=1)
-        own = ranked[:, self.positives].astype(np.float64)
-        above = np.cumsum(ranked, axis=1, dtype=np.float64)  # everything down to and including a place
-        found = np.zeros((len(own), own.shape[1] + 1))  # the positives among them
-        np.cumsum(own, axis=1, out=found[:, 1:])
-        total, n_positive = above[:, -1], found[:, -1]
+        exact = _summed_as(ranked)
+        own = ranked[:, self.positives]
+        above = np.cumsum(ranked, axis=1, dtype=exact)  # everything down to and including a place
+        found = np.zeros((len(own), own.shape[1] + 1), exact)  # the positives among them
+        np.cumsum(own, axis=1, out=found[:, 1:], dtype=exact)
+        own = own.astype(np.float64)
+        total, n_positive = above[:, -1].astype(np.float64), found[:, -1].astype(np.float64)
         seen, hit = above[:, self.last], found[:, self.within]
-        beaten_by = seen - hit  # negatives above a positive or tied with it
+        beaten_by = (seen - hit).astype(np.float64)  # negatives above a positive or tied with it
         tied = np.flatnonzero(self.first < self.last)
         if len(tied):  # half of those tied with it count
             start = above[:, np.maximum(self.first[tied] - 1, 0)] * (self.first[tied] > 0)
             beaten_by[:, tied] = (beaten_by[:, tied] + start - found[:, self.before[tied]]) / 2
+        average = np.full(len(own), np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
             auroc = 1 - np.einsum("bp,bp->b", own, beaten_by) / (n_positive * (total - n_positive))
-            np.divide(hit, seen, out=hit, where=seen > 0)
-            precision = np.einsum("bp,bp->b", own, hit) / n_positive
+            if precision:
+                share = np.divide(hit, seen, out=np.zeros_like(own), where=seen > 0)
+                average = np.einsum("bp,bp->b", own, share) / n_positive
         auroc[(n_positive <= 0) | (total - n_positive <= 0)] = np.nan
-        precision[n_positive <= 0] = np.nan
-        return auroc, precision
+        average[n_positive <= 0] = np.nan
+        return auroc, average
+
+
+def _summed_as(weights: np.ndarray) -> type:
+    """The fastest type in which the sums along the rows are exact, for whole numbers; float64 for others."""
+    if not np.issubdtype(weights.dtype, np.integer) or not weights.size:
+        return np.float64
+    return np.int32 if int(weights.max()) * weights.shape[1] < 2**31 else np.int64
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -99,7 +110,7 @@ def average_precision(labels: np.ndarray, scores: np.ndarray, weights: np.ndarra
 
 def brier(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Mean squared distance of probability and label (Brier 1950), 0 best. NaN without weight."""
-    labels, scores = _checked(labels, scores)
+    labels, scores = checked(labels, scores)
     rows = _rows(len(labels), weights)
     return _ratio(rows @ (scores - labels) ** 2, rows.sum(axis=1, dtype=np.float64))
 
@@ -120,9 +131,9 @@ def calibration_terms(labels: np.ndarray, scores: np.ndarray, bins: int = CALIBR
 
     The calibration error is the sum over bins of |weights @ terms| over the total weight.
     """
-    labels, scores = _checked(labels, scores)
+    labels, scores = checked(labels, scores)
     terms = np.zeros((len(labels), bins))
-    terms[np.arange(len(labels)), _bin(scores, bins)] = labels - scores
+    terms[np.arange(len(labels)), bin_of(scores, bins)] = labels - scores
     return terms
 
 
@@ -168,7 +179,7 @@ class Confusion:
 
 def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float, weights: np.ndarray | None = None) -> Confusion:
     """The confusion counts of each row of weights; `.f1`, `.precision`, `.recall` ... are computed from them."""
-    labels, scores = _checked(labels, scores)
+    labels, scores = checked(labels, scores)
     rows, called = _rows(len(labels), weights), scores >= threshold
     cells = [called & (labels == 1), called & (labels == 0), ~called & (labels == 1), ~called & (labels == 0)]
     return Confusion(*(rows @ np.stack(cells, axis=1).astype(np.float64)).T)
@@ -180,7 +191,7 @@ def tuned_threshold(labels: np.ndarray, scores: np.ndarray) -> float | None:
     Halfway between the lowest score it calls positive and the next lower one, so that it does not sit on an image.
     Among equals the smallest: an image too many is looked at rather than one overlooked.
     """
-    labels, scores = _checked(labels, scores)
+    labels, scores = checked(labels, scores)
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], np.cumsum(labels[order])
     if not len(labels) or hits[-1] in (0, len(labels)):
@@ -193,72 +204,7 @@ def tuned_threshold(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return below if best + 1 == len(ranked) or below > ranked[best + 1] else lowest
 
 
-Points = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def roc_points(labels: np.ndarray, scores: np.ndarray, max_points: int = 400) -> Points:
-    """(false positive rate, true positive rate, threshold), from (0, 0, inf) to (1, 1, lowest score).
-
-    Corners of the curve, at most `max_points`, spread evenly along it. Empty without both classes.
-    """
-    tp, fp, thresholds = _steps(labels, scores)
-    if not len(tp) or tp[-1] == 0 or fp[-1] == 0:
-        return np.empty(0), np.empty(0), np.empty(0)
-    tp, fp = np.concatenate([[0.0], tp / tp[-1]]), np.concatenate([[0.0], fp / fp[-1]])
-    kept = _spread(fp, tp, max_points)
-    return fp[kept], tp[kept], np.concatenate([[math.inf], thresholds])[kept]
-
-
-def precision_recall_points(labels: np.ndarray, scores: np.ndarray, max_points: int = 400) -> Points:
-    """(recall, precision, threshold), from the highest score down to recall 1; at most `max_points`, spread evenly.
-
-    A curve of steps: each precision holds back to the recall before. Empty without a positive.
-    """
-    tp, fp, thresholds = _steps(labels, scores)
-    if not len(tp) or tp[-1] == 0:
-        return np.empty(0), np.empty(0), np.empty(0)
-    end = int(np.argmax(tp == tp[-1])) + 1  # below full recall only precision falls
-    recall, precision = (tp / tp[-1])[:end], (tp / (tp + fp))[:end]
-    kept = _spread(recall, precision, max_points)
-    return recall[kept], precision[kept], thresholds[kept]
-
-
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """Images whose probability falls in one bin: their mean probability, how often the finding is there, and n."""
-
-    confidence: float
-    frequency: float
-    n: int
-    ci_low: float
-    ci_high: float
-
-
-def reliability_bins(
-    labels: np.ndarray, scores: np.ndarray, subjects: np.ndarray | None = None, bins: int = CALIBRATION_BINS
-) -> list[ReliabilityBin]:
-    """The bins of the calibration error that hold images, from low to high, each with a 95 % Wilson interval.
-
-    The interval counts independent images: n times the ratio of the binomial to the patient-clustered variance, and
-    patients where all labels of a bin agree.
-    """
-    labels, scores = _checked(labels, scores)
-    where, z2, found = _bin(scores, bins), 1.959963984540054**2, []
-    for k in range(bins):
-        inside = np.flatnonzero(where == k)
-        if not (n := len(inside)):
-            continue
-        p, people = float(labels[inside].mean()), None if subjects is None else subjects[inside]
-        error = clustered_std_error(labels[inside], people)
-        units = n if people is None else len(np.unique(people))
-        size = min(float(n), p * (1 - p) / error**2) if error > 0 else float(units)
-        middle, half = p + z2 / (2 * size), math.sqrt(z2 * p * (1 - p) / size + (z2 / (2 * size)) ** 2)
-        low, high = (middle - half) / (1 + z2 / size), (middle + half) / (1 + z2 / size)
-        found.append(ReliabilityBin(float(scores[inside].mean()), p, n, max(0.0, low), min(1.0, high)))
-    return found
-
-
-def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     labels, scores = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if labels.shape != scores.shape or labels.ndim != 1:
         raise ValueError(f"labels {labels.shape} and scores {scores.shape}: one of each an image is needed")
@@ -280,28 +226,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
 
 
-def _bin(scores: np.ndarray, bins: int) -> np.ndarray:
+def bin_of(scores: np.ndarray, bins: int) -> np.ndarray:
     """Which of `bins` intervals [k / bins, (k + 1) / bins) holds each score; 1 belongs to the last."""
     edges = np.arange(1, bins) / bins
     return np.searchsorted(edges, scores, side="right")
-
-
-def _steps(labels: np.ndarray, scores: np.ndarray) -> Points:
-    """True positives, false positives and threshold at each distinct score, from the highest down."""
-    labels, scores = _checked(labels, scores)
-    order = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[order], np.cumsum(labels[order])
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else order
-    return hits[ends], ends + 1 - hits[ends], ranked[ends]
-
-
-def _spread(x: np.ndarray, y: np.ndarray, max_points: int) -> np.ndarray:
-    """Indices of the corners of a path, at most `max_points` and evenly spaced along its length; both ends stay."""
-    cross = np.diff(x)[1:] * np.diff(y)[:-1] - np.diff(x)[:-1] * np.diff(y)[1:]
-    corners = np.concatenate([[0], 1 + np.flatnonzero(np.abs(cross) > 1e-15), [len(x) - 1]])
-    corners = np.unique(corners)
-    if len(corners) <= max_points:
-        return corners
-    length = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x[corners]), np.diff(y[corners])))])
-    wanted = np.linspace(0, length[-1], max_points)
-    return np.unique(corners[np.clip(np.searchsorted(length, wanted), 0, len(corners) - 1)])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FIT, CHECKPOINT, BEST, HISTORY, MODEL = "fit.json", "checkpoint.pt", "best.pt", "history.json", "model.safetensors"
+FAILED = "failed.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,26 @@ class Folder:
     def holds(self, *names: str) -> list[bool]:
         """Which of these files are there."""
         return [found is not None for found in self.storage.stat([self.at(name) for name in names])]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the final weights and the predictions of every set are there."""
+        files = [f"predictions-{digest}.parquet" for digest in self.fit.score_digests.values()]
+        return all(self.holds(MODEL, *files))
+
+    def fail(self, why: str) -> None:
+        """Notes that this training came to an end that another try would meet again."""
+        self._write_json(FAILED, {"reason": why})
+
+    @property
+    def failure(self) -> str:
+        """What `fail` was told; empty when it was not."""
+        uri = self.at(FAILED)
+        return json.loads(self.storage.read(uri))["reason"] if self.storage.exists(uri) else ""
+
+    def forget_failure(self) -> None:
+        """Lets the training be tried again."""
+        self.storage.delete(self.at(FAILED))
 
     def describe(self) -> None:
         """Writes fit.json, for people: what this folder is the training of."""

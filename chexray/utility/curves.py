@@ -9,14 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from chexray.findings import FINDINGS
-from chexray.stats.classification import (
-    auroc,
-    average_precision,
-    calibration_error,
-    precision_recall_points,
-    reliability_bins,
-    roc_points,
-)
+from chexray.stats.classification import auroc, average_precision, calibration_error
+from chexray.stats.curves import precision_recall_points, reliability_bins, roc_points
 from chexray.utility.scores import Predictions
 
 CURVES = pa.schema(

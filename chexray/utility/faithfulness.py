@@ -22,7 +22,7 @@ FINDING, MACRO = "faithfulness_auroc", "faithfulness_auroc_macro"
 FLOOR_METHOD = "the same classifier on the real test set"
 MAX_ROWS = 200_000
 MAX_COUNTS = 20_000_000
-"""Images times resamples: 75,000 images take 266 resamples, whose standard error is known to 4 %, and not 1 GB."""
+"""Images times resamples: 75,000 images take 266 resamples, whose standard error is known to 4 %."""
 
 CONTRADICTIONS = pa.schema(
     [
@@ -59,8 +59,9 @@ def faithfulness(
     thresholds = np.full((len(probabilities), len(FINDINGS)), np.nan)
     n, scored = len(labels), {}
     if n:
-        fewer = min(resamples, max(200, MAX_COUNTS // n))
-        table = evaluate(Predictions(labels, probabilities, thresholds, clusters), {}, resamples=fewer, seed=seed)
+        predictions = Predictions(labels, probabilities, thresholds, clusters)
+        drawn = resamples_of(n, resamples)
+        table = evaluate(predictions, {}, resamples=drawn, seed=seed, only=frozenset({"auroc"}))
         scored = {(subset, score.metric): score for subset, score in to_scores(table)}
     seen = [finding for column, finding in enumerate(FINDINGS) if not _objection(finding, labels[:, column], n)]
     scores = []
@@ -71,6 +72,11 @@ def faithfulness(
     reason = "" if seen else f"no finding is both asked for and denied among {n:,} synthetic images"
     macro = _named(scored.get(("all", "auroc_macro")), MACRO, reason, cluster)
     return [*scores, ("all", _with_floor(macro, seen, given))]
+
+
+def resamples_of(n: int, asked: int) -> int:
+    """How many resamples of n images are drawn when so many are asked for: fewer of large sets, by MAX_COUNTS."""
+    return min(asked, max(200, MAX_COUNTS // max(n, 1)))
 
 
 def _objection(finding: str, asked: np.ndarray, n: int) -> str:
@@ -112,37 +118,40 @@ def contradictions(
     labels: np.ndarray,
     probabilities: np.ndarray,
     thresholds: np.ndarray | None = None,
+    mentioned: np.ndarray | None = None,
     *,
     max_rows: int = MAX_ROWS,
 ) -> pa.Table:
     """Findings that an image was asked to show, or not to, and that the classifier sees otherwise; worst first.
 
     ids: (n,) str. labels: (n, 14) int8 as in `faithfulness`. probabilities: (S, n, 14). thresholds: (S, 14) tuned on
-    validation, 0.5 where None or NaN. Columns: sample_id, finding, asked (1 or 0), probability (the classifier's own,
-    mean of the trainings), surprise: -log p(asked) in nats, where p has its logit shifted so that the threshold lies
-    at 1/2 (mean over trainings of the shifted logits). It is not calibrated otherwise: it orders, it is no odds.
-    Without the shift every rare finding asked for would surprise, since a classifier rarely gives one more than 0.3.
+    validation, 0.5 where None or NaN. mentioned: (n, 14) bool, where the prompt's report says that a finding is there
+    or is not; the other labels are a policy's, most often 0 for a finding it does not speak of. None for all.
 
-    Rows: surprise above log 2, which is to say on the wrong side of the threshold, and of each image the largest; at
-    most `max_rows`. How many are left out beyond those stands in the metadata of the schema, `rows_left_out`.
+    Columns: sample_id, finding, asked (1 or 0 as the report says, null where it says neither), probability (the
+    classifier's own, mean of the trainings), surprise: -log p(label) in nats, null or not, where p has its logit
+    shifted so that the threshold lies at 1/2 (mean over trainings of the shifted logits). It is not calibrated
+    otherwise: it orders, it is no odds. Without the shift every rare finding asked for would surprise, since a
+    classifier rarely gives one more than 0.3.
+
+    Rows: surprise above log 2, which is to say on the wrong side of the threshold, at most `max_rows`; an image that
+    contradicts nothing has none. How many are left out stands in the metadata of the schema, `rows_left_out`.
     """
     probabilities = np.asarray(probabilities, np.float64)
     cut = np.full((len(probabilities), len(FINDINGS)), 0.5) if thresholds is None else np.asarray(thresholds, float)
     shifted = _logit(probabilities) - _logit(np.where(np.isnan(cut), 0.5, cut))[:, None, :]
     signed = np.where(labels == 1, 1.0, -1.0) * shifted.mean(axis=0)
     surprise = np.where(labels < 0, -np.inf, np.logaddexp(0.0, -signed))
-    kept = surprise > math.log(2)
-    if len(labels):
-        kept[np.arange(len(labels)), surprise.argmax(axis=1)] = True
-    rows, columns = np.nonzero(kept & (labels >= 0))
+    rows, columns = np.nonzero(surprise > math.log(2))
     order = np.lexsort([columns, ids[rows], -surprise[rows, columns]])
     left_out = max(0, len(order) - max_rows)
     rows, columns = rows[order[:max_rows]], columns[order[:max_rows]]
+    silent = None if mentioned is None else ~mentioned[rows, columns]
     table = pa.table(
         {
             "sample_id": ids[rows].tolist(),
             "finding": [FINDINGS[column] for column in columns],
-            "asked": labels[rows, columns].astype(np.int8),
+            "asked": pa.array(labels[rows, columns], pa.int8(), mask=silent),
             "probability": probabilities.mean(axis=0)[rows, columns],
             "surprise": surprise[rows, columns],
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Fit:
     image_cache: str
     score: dict[str, np.ndarray] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """16 hex digits over recipe, seed, images and labels: the folder the fit is committed in.
 
@@ -74,6 +75,11 @@ class Fit:
             digest.update("\n".join(sample.keys.tolist()).encode())
             digest.update(np.ascontiguousarray(sample.labels, np.int8).tobytes())
         return digest.hexdigest()
+
+    @cached_property
+    def score_digests(self) -> dict[str, str]:
+        """{name of a set to score: digest of its keys}"""
+        return {name: keys_digest(keys) for name, keys in self.score.items()}
 
 
 def keys_digest(keys: np.ndarray) -> str:

@@ -57,13 +57,14 @@ class Mixture:
     """The phases of one setting, none for "as_is".
 
     n_real, n_synthetic: images trained on, an image of two phases once. how: for "mixed", whether real images were
-    replaced by their own twins, "by_id", or by as many other images, "by_count"; else "".
+    replaced by their own twins, "by_id", or by as many other images, "by_count"; else "". note: what was not to be had.
     """
 
     phases: tuple[Phase, ...]
     n_real: int
     n_synthetic: int
     how: str = ""
+    note: str = ""
 
 
 def parse_setting(text: str) -> Setting:
@@ -124,14 +125,23 @@ def without_twins_of(validation: np.ndarray, twin: np.ndarray) -> tuple[np.ndarr
     return keep, renumbered(~validation, twin[keep])
 
 
-def phases_of(setting: str, sources: Sources, *, seed: int, pretrain_share: float = 0.5) -> Mixture:
+def phases_of(
+    setting: str,
+    sources: Sources,
+    *,
+    seed: int,
+    pretrain_share: float = 0.5,
+    as_many_as_there_are: bool = False,
+) -> Mixture:
     """What a setting trains on, images in the order of their tables, real ones first.
 
     "mixed_25" replaces a quarter of the real images, those with the lowest hash of (seed, id): each quarter lies within
     the half of the same seed. Where twins are known only real images with a twin are replaced, each by one of its
     twins, so that no image stands beside its twin; else by as many synthetic images with the lowest hash. "mixed_100"
-    has as many images as "real", "synthetic" all there are.
-    pretrain_share: part of the budget spent on synthetic images before the real ones.
+    leaves no real image beside which a twin could stand: it has as many images as "real", twins first, and fewer, with
+    a note, of a smaller set; "synthetic" has all there are.
+    pretrain_share: part of the budget spent on synthetic images before the real ones. as_many_as_there_are: replace
+    fewer, with a note, where images turned out to be unreadable, rather than refuse what was planned.
     Raises ConfigError for an unknown setting, a source without images, or too few of them to replace with.
     """
     asked = parse_setting(setting)
@@ -152,14 +162,14 @@ def phases_of(setting: str, sources: Sources, *, seed: int, pretrain_share: floa
     if asked.kind == "augmented":
         return Mixture((Phase(_joined(real, synthetic)),), len(real), len(synthetic))
     if asked.kind == "mixed":
-        return _mixed(asked, sources, seed)
+        return _mixed(asked, sources, seed, as_many_as_there_are)
     if not 0 < pretrain_share < 1:
         raise ConfigError(f"pretrain_share {pretrain_share} is not between 0 and 1. 0.5 halves the budget.")
     phases = (Phase(synthetic, pretrain_share), Phase(real, 1 - pretrain_share))
     return Mixture(phases, len(real), len(synthetic))
 
 
-def _mixed(setting: Setting, sources: Sources, seed: int) -> Mixture:
+def _mixed(setting: Setting, sources: Sources, seed: int, lenient: bool) -> Mixture:
     """The real set with a part of it replaced."""
     real, synthetic = sources.real, sources.synthetic
     assert setting.percent is not None
@@ -170,19 +180,28 @@ def _mixed(setting: Setting, sources: Sources, seed: int) -> Mixture:
     leaving = hash_order([f"real {image}" for image in real.ids.tolist()], seed)
     coming = hash_order([f"synthetic {image}" for image in synthetic.ids.tolist()], seed)
     by_id = bool((sources.twin >= 0).any())
+    originals, chosen = _lowest_twins(sources.twin, coming, len(real))
+    if setting.percent == 100:
+        twins = chosen[originals]
+        coming = np.append(twins, coming[~np.isin(coming, twins)])[: len(real)]
+        note = f"{len(coming)} images in place of {len(real)}: there are no more" if len(coming) < len(real) else ""
+        sample = synthetic.take(np.sort(coming))
+        return Mixture((Phase(sample),), 0, len(coming), "by_id" if len(twins) == len(coming) else "by_count", note)
+    note = ""
     if by_id:
-        originals, chosen = _lowest_twins(sources.twin, coming, len(real))
         leaving = leaving[originals[leaving]]
-        _check_enough(setting, n, len(leaving), len(real), f"have a synthetic twin in {sources.name}")
-        leaving = leaving[:n]
-        coming = chosen[leaving]
-    else:
-        _check_enough(setting, n, len(coming), len(real), f"synthetic ones are in {sources.name}")
-        leaving, coming = leaving[:n], coming[:n]
+    available = len(leaving) if by_id else len(coming)
+    if available < n and lenient and available:
+        note = f"{available} real images are replaced, not {n}: there are no more to replace them with"
+        n = available
+    where = f"have a synthetic twin in {sources.name}" if by_id else f"synthetic ones are in {sources.name}"
+    _check_enough(setting, n, available, len(real), where)
+    leaving = leaving[:n]
+    coming = chosen[leaving] if by_id else coming[:n]
     stays = np.ones(len(real), bool)
     stays[leaving] = False
     sample = _joined(real.take(stays), synthetic.take(np.sort(coming)))
-    return Mixture((Phase(sample),), len(real) - n, n, "by_id" if by_id else "by_count")
+    return Mixture((Phase(sample),), len(real) - n, n, "by_id" if by_id else "by_count", note)
 
 
 def _lowest_twins(twin: np.ndarray, order: np.ndarray, n_real: int) -> tuple[np.ndarray, np.ndarray]:

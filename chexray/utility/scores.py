@@ -20,10 +20,7 @@ from chexray.findings import FINDINGS
 from chexray.metrics.base import Score
 from chexray.utility.intervals import interval, pooled_units
 from chexray.utility.measuring import (
-    FINDING_KEYS,
-    GROUP_KEYS,
     MACRO_KEYS,
-    MICRO_KEYS,
     Key,
     Predictions,
     Subset,
@@ -106,22 +103,22 @@ def gaps(table: Table, columns: Mapping[str, Sequence[str]]) -> list[tuple[str, 
     """AUROC macro of the best minus that of the worst group of each column, {"sex": ["sex:F", "sex:M"]}.
 
     Over the findings that all groups with a value can score, or it would compare different findings; groups that can
-    score none are left out (params.left_out). The interval holds the best and the worst group fixed and so does not
-    know that they were picked: params.gap_by_chance is the gap that 95 % of resamples stay below when all groups are
-    equally well served.
+    score none, and the smallest as long as no finding is common to all, are left out (params.left_out). The interval
+    holds the best and the worst group fixed and so does not know that they were picked: params.gap_by_chance is the gap
+    that 95 % of resamples stay below when all groups are equally well served.
     """
     return [(column, _gap(table, list(names))) for column, names in columns.items()]
 
 
 def _estimates(table: Table) -> Iterator[_Estimate]:
     for name, subset in table.subsets.items():
-        if name == "all":
-            for f, finding in enumerate(FINDINGS):
-                for key in FINDING_KEYS:
-                    yield _finding(table, subset, key, f, f"finding:{finding}")
-        for key in MACRO_KEYS if name == "all" else GROUP_KEYS:
-            yield _macro(subset, key, name)
-        for key in (*MICRO_KEYS, ("accuracy", 0.5)) if name == "all" else ():
+        for f, finding in enumerate(FINDINGS) if name == "all" else ():
+            for key in subset.findings:
+                yield _finding(table, subset, key, f, f"finding:{finding}")
+        for key in MACRO_KEYS:
+            if key in subset.findings:
+                yield _macro(subset, key, name)
+        for key in subset.micro:
             yield _micro(subset, key, name)
 
 
@@ -227,16 +224,23 @@ def _difference(one: _Estimate, other: _Estimate, table: Table, baseline: Table)
     )
 
 
+def _common(table: Table, names: Sequence[str]) -> np.ndarray:
+    """(14,) bool: the findings of which each of these groups holds both classes."""
+    return np.logical_and.reduce([table.subsets[name].scored for name in names])
+
+
 def _gap(table: Table, names: list[str]) -> Score:
     key: Key = ("auroc", None)
     usable = [name for name in names if table.subsets[name].scored.any()]
+    while len(usable) > 2 and not _common(table, usable).any():  # a group of a few images would cost all the gap
+        usable.remove(min(usable, key=lambda name: table.subsets[name].n_images))
     params: dict[str, Any] = {"groups": len(usable)}
     if left_out := [name for name in names if name not in usable]:
         params["left_out"] = left_out
     if len(usable) < 2:
         reason = f"{len(usable)} of {len(names)} groups can be scored, and a gap needs 2"
         return Score("auroc_macro_gap", None, "lower", status="too_few", reason=reason, params=params)
-    common = np.logical_and.reduce([table.subsets[name].scored for name in usable])
+    common = _common(table, usable)
     params["n_findings"] = int(common.sum())
     if not common.any():
         reason = f"no finding has both classes in each of {len(usable)} groups"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chexray.errors import ResourceError
+from chexray.errors import ResourceError, RunFailed
 from chexray.storage import Storage
 from chexray.utility.checkpointing import MODEL, Folder, predictions_name
 from chexray.utility.fit import Fit
@@ -48,8 +48,9 @@ def run_fits(
     group call it with equal fits. A summary holds title, name, epochs, best_epoch, best_auroc, best_by, images_per_s,
     input_images_per_s and seconds.
 
-    Raises RunFailed when a loss is not finite, WeightsError for a stored state that does not fit, ResourceError when
-    memory runs out or there are more workers than images.
+    A fit whose loss is no longer finite is noted in its folder, its summary holds `failed`, and the next is trained.
+    Raises WeightsError for a stored state that does not fit, ResourceError when memory runs out or there are more
+    workers than images.
     """
     world = World.here()
     tell = say if world.leads else _silence
@@ -59,6 +60,12 @@ def run_fits(
             folder = Folder(folder_of(fit), fit, storage)
             try:
                 rows = _complete(fit, folder, read, world, device, weights, tell)
+            except RunFailed as error:  # of numbers that are not finite, met by every worker at the same step
+                if world.leads:
+                    folder.fail(str(error))
+                tell(str(error))
+                summaries.append({"title": fit.title, "name": fit.name, "failed": str(error)})
+                continue
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise

@@ -102,6 +102,7 @@ def _config(job: dict[str, Any]) -> Any:
             "synthetic": [{"name": "synthetic", **phantom, "generator": "good", "n": 32, "seed": 2}],
             "utility": {
                 "settings": "real",
+                "seeds": 1,
                 "faithfulness": False,
                 "figures": False,
                 "model": {"name": job["model"], "weights": "none"},

@@ -146,7 +146,8 @@ def test_agree_takes_only_what_all_real_images_of_the_prompt_share(real, synthet
     assert got.table["age"].type == real.table["age"].type
     assert set(got.table.column_names) - set(synthetic.table.column_names) == {"sex", "age"}
     assert got.notes == (
-        "labels of 2 images come from r by prompt (agree), 1 of them ambiguous in some finding",
+        "labels of 2 images come from r by prompt (agree), 1 of them ambiguous in some finding, which then counts as "
+        "unmentioned",
         "sex (1 ambiguous), age (2 ambiguous) come from r by prompt (agree)",
     )
     assert len(got) == len(synthetic)

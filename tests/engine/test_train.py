@@ -6,7 +6,8 @@ import pytest
 
 from chexray.config import UtilityConfig
 from chexray.engine.cluster import Resources
-from chexray.engine.train import _summary, plan_train_pool
+from chexray.engine.train import plan_train_pool
+from chexray.engine.watching import summary_of
 from chexray.errors import ResourceError
 
 LAPTOP = Resources(cpus=8, gpus=0, memory=16e9, nodes=1)
@@ -19,9 +20,13 @@ CLUSTER = Resources(cpus=64, gpus=8, memory=1e12, nodes=4, joined=True)
         (LAPTOP, {}, 1, "cpu", 8),
         (LAPTOP, {"workers": 2}, 2, "cpu", 4),
         (CLUSTER, {}, 8, "cuda", 8),
-        (CLUSTER, {"workers": 2}, 2, "cuda", 32),
+        (CLUSTER, {"workers": 2}, 2, "cuda", 16),
         (CLUSTER, {"device": "cpu"}, 4, "cpu", 16),
         (Resources(cpus=1, gpus=0, memory=4e9, nodes=1), {}, 1, "cpu", 1),
+        # A worker larger than the smallest node would be waited for without end.
+        (Resources(cpus=6, gpus=0, memory=9e9, nodes=3, node_cpus=(2, 2, 2)), {"workers": 1}, 1, "cpu", 2),
+        (Resources(cpus=12, gpus=0, memory=9e9, nodes=3, node_cpus=(8, 4)), {}, 3, "cpu", 4),
+        (Resources(cpus=4, gpus=8, memory=9e9, nodes=1, node_cpus=(4,)), {}, 8, "cuda", 1),
     ],
 )
 def test_one_worker_a_gpu_or_a_machine(resources, asked, workers, device, threads) -> None:
@@ -29,6 +34,8 @@ def test_one_worker_a_gpu_or_a_machine(resources, asked, workers, device, thread
     assert (pool.workers, pool.device, pool.threads) == (workers, device, threads)
     # The pool never books every CPU: whoever else needs one would wait for ever.
     assert pool.workers * pool.cpus_per_worker < resources.cpus
+    on_one_node = -(-pool.workers // resources.nodes)
+    assert on_one_node * pool.cpus_per_worker <= 0.5 * resources.smallest_node_cpus or device == "cuda"
     assert f"{workers} training worker" in pool.describe()
 
 
@@ -58,8 +65,8 @@ def test_the_line_of_a_finished_training() -> None:
                 "input_images_per_s": 1000.0}  # fmt: skip
 
     history = [epoch(1, 0, 0.9), epoch(2, 1, 0.7), epoch(3, 1, 0.8), epoch(4, 1, 0.75)]
-    assert _summary(history) == (
+    assert summary_of(history) == (
         ": epoch 3 of 4 is best, validation AUROC 0.800; 50 images/s, the input could give 1,000"
     )
-    assert _summary([epoch(1, 0, None)]) == ""
-    assert _summary([]) == ""
+    assert summary_of([epoch(1, 0, None)]) == ""
+    assert summary_of([]) == ""

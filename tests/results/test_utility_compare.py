@@ -12,8 +12,20 @@ from rich.console import Console
 from chexray.results.compare import compare, decide, method_params, render_compare
 
 
+def several(rows):
+    """The rows as of three trainings each; of one, no run is better than another."""
+    return [{**each, "params": each["params"] | {"seeds": 3}} for each in rows]
+
+
 def verdict(*rows):
-    return decide(dict(zip("ABC", rows, strict=False))).text
+    return decide(dict(zip("ABC", several(rows), strict=False))).text
+
+
+def test_of_one_training_each_no_run_is_better():
+    apart = {"A": macro(0.9), "B": macro(0.7)}
+    assert decide(apart).text == "unknown: intervals of one training each hold no spread between trainings"
+    assert decide(dict(zip("AB", several(apart.values()), strict=True))).text == "better: A"
+    assert decide({"A": macro(0.9), "B": macro(0.89)}).text == "tie (intervals overlap)"
 
 
 def macro(value, **changes):
@@ -23,7 +35,15 @@ def macro(value, **changes):
 
 def test_outcomes_of_a_training_do_not_keep_it_from_being_compared():
     outcome = {"seeds": 3, "seed_std": 0.02, "n_train_synthetic": 399, "n_positive": 3, "n_findings": 11}
-    outcome |= {"all_negative": 0.5, "thresholds": [0.1], "best": "sex:F", "worst": "sex:M", "note": "x"}
+    outcome |= {
+        "budget": "images",
+        "n_presented": 8000,
+        "all_negative": 0.5,
+        "thresholds": [0.1],
+        "best": "sex:F",
+        "worst": "sex:M",
+        "note": "x",
+    }
     assert verdict(macro(0.9), macro(0.8, params=outcome, synthetic_set=POOR)) == "better: A"
     assert verdict(macro(0.9), macro(0.88, params=outcome)) == "tie (intervals overlap)"
 
@@ -36,6 +56,7 @@ def test_outcomes_of_a_training_do_not_keep_it_from_being_compared():
         ({"uncertain": "ones"}, "label policy"),
         ({"unmentioned": "ignore", "uncertain": "ones"}, "label policy"),
         ({"recipe": "ffffffffff"}, "training recipe"),
+        ({"budget": "epochs"}, "training budget"),
         ({"training_set": "nih-train@0000000000000000"}, "training set"),
         ({"against": "mixed"}, "baseline"),
     ],
@@ -58,7 +79,7 @@ def test_classifiers_are_not_held_to_the_bias_of_fidelity_metrics(name):
 
 
 def frame(rows):
-    return pd.DataFrame(rows)
+    return pd.DataFrame(several(rows))
 
 
 def test_settings_never_share_a_line():

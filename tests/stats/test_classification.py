@@ -20,11 +20,9 @@ from chexray.stats.classification import (
     brier,
     calibration_error,
     confusion,
-    precision_recall_points,
-    reliability_bins,
-    roc_points,
     tuned_threshold,
 )
+from chexray.stats.curves import precision_recall_points, reliability_bins, roc_points
 
 
 def example(seed: int = 0, n: int = 800, decimals: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -101,6 +99,22 @@ def test_blocks_and_columns_change_nothing(monkeypatch):
     monkeypatch.setattr(classification, "BLOCK_BYTES", 8 * 90 * 12)
     for a, b in zip(whole, Ranking.of(labels, scores).areas(rows, people), strict=True):
         assert np.allclose(a, b, rtol=0, atol=1e-14, equal_nan=True)
+
+
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_counts_as_integers_give_the_same_bits_as_floats(decimals):
+    """Also when their sums are beyond int32; and without the average precision the AUROC is the same."""
+    labels, scores = example(10, n=300, decimals=decimals)
+    people = np.random.default_rng(11).integers(0, 120, 300)
+    counts = np.random.default_rng(12).poisson(1, (40, 120))
+    ranking = Ranking.of(labels, scores)
+    expected = ranking.areas(counts.astype(np.float64), people)
+    for weights in (counts.astype(np.int32), counts, counts.astype(np.int32) * 2**26):
+        for a, b in zip(expected, ranking.areas(weights, people), strict=True):
+            assert a.tobytes() == b.tobytes(), weights.dtype
+    auroc_alone, nothing = ranking.areas(counts.astype(np.int32), people, precision=False)
+    assert auroc_alone.tobytes() == expected[0].tobytes()
+    assert np.isnan(nothing).all()
 
 
 def test_scores_that_differ_in_the_last_bit_of_float64_are_told_apart():

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from chexray.findings import FINDINGS
-from chexray.utility.faithfulness import CONTRADICTIONS, FLOOR_METHOD, contradictions, faithfulness
+from chexray.utility.faithfulness import CONTRADICTIONS, FLOOR_METHOD, contradictions, faithfulness, resamples_of
 
 FLOOR: dict[str, float | None] = dict.fromkeys(FINDINGS, 0.9)
 N = len(FINDINGS)
@@ -60,10 +60,22 @@ def test_images_of_one_prompt_are_no_new_evidence() -> None:
 
 
 def test_several_trainings_add_their_spread() -> None:
-    labels = asked(60)
-    score = faithfulness(labels, seen(labels, 1.0, trainings=3), resamples=50)[3][1]
-    assert score.std_error_method == "image bootstrap + seeds"
-    assert score.params["seeds"] == 3
+    labels, prompts = asked(60), np.arange(60) // 2
+    probabilities = seen(labels, 1.0, trainings=3)
+    three = faithfulness(labels, probabilities, prompts, FLOOR, cluster="prompt", resamples=50)
+    each = [faithfulness(labels, probabilities[s : s + 1], prompts, FLOOR, resamples=50) for s in range(3)]
+    for place, (subset, score) in enumerate(three):
+        alone = [scores[place][1].value for scores in each]
+        assert score.std_error_method == "prompt bootstrap + seeds", subset
+        assert score.params["seeds"] == 3
+        assert score.value == pytest.approx(np.mean(alone), abs=1e-12)
+        assert score.params["seed_std"] == pytest.approx(np.std(alone, ddof=1), abs=1e-12)
+        assert score.real_floor == pytest.approx(0.9)
+
+
+def test_large_sets_take_fewer_resamples_and_never_more_than_asked_for() -> None:
+    assert [resamples_of(n, 1000) for n in (0, 600, 20_000, 75_649, 10**6)] == [1000, 1000, 1000, 264, 200]
+    assert resamples_of(75_649, 50) == 50
 
 
 def test_findings_never_or_always_asked_for_are_nulls_with_reasons_and_leave_the_macro() -> None:
@@ -115,9 +127,8 @@ def test_contradictions_are_the_cells_on_the_wrong_side_of_the_threshold_worst_f
     surprises = table["surprise"].to_pylist()
     assert surprises == sorted(surprises, reverse=True)
     wrong = ((probabilities[0] > thresholds) != (labels == 1)) & (labels >= 0)
-    found = {(row["sample_id"], row["finding"]) for row in table.to_pylist() if row["surprise"] > math.log(2)}
+    found = {(row["sample_id"], row["finding"]) for row in table.to_pylist()}
     assert found == {(ids[i], FINDINGS[f]) for i, f in zip(*np.nonzero(wrong), strict=True)}
-    assert set(table["sample_id"].to_pylist()) == set(ids), "an image without one still has its most doubtful finding"
     assert "Fracture" not in table["finding"].to_pylist()
     row = table.to_pylist()[0]
     image, finding = int(row["sample_id"][1:]), FINDINGS.index(row["finding"])
@@ -127,6 +138,30 @@ def test_contradictions_are_the_cells_on_the_wrong_side_of_the_threshold_worst_f
     assert row["surprise"] == pytest.approx(-math.log(share if row["asked"] else 1 - share))
     assert row["probability"] == pytest.approx(p)
     assert row["asked"] == labels[image, finding]
+
+
+def test_an_image_that_contradicts_nothing_has_no_row() -> None:
+    labels = asked(3)
+    obedient = np.where(labels == 1, 0.9, 0.1)[None].repeat(2, axis=0)
+    assert contradictions(np.array(["a", "b", "c"]), labels, obedient).num_rows == 0
+    obedient[:, 1, 4] = 0.5 - 0.4 * (labels[1, 4] == 1) + 0.4 * (labels[1, 4] == 0)
+    assert contradictions(np.array(["a", "b", "c"]), labels, obedient)["sample_id"].to_pylist() == ["b"]
+
+
+def test_a_finding_that_the_report_does_not_speak_of_was_not_denied() -> None:
+    """`asked` is then null, and the surprise that of a finding which counts as absent."""
+    labels = asked(50)
+    ids = np.array([f"s{i:02}" for i in range(50)])
+    mentioned = (labels == 1) | (np.random.default_rng(3).random(labels.shape) < 0.5)
+    probabilities = seen(labels, 1.0, trainings=3)
+    whole, told = (contradictions(ids, labels, probabilities, None, said) for said in (None, mentioned))
+    assert told.schema.equals(whole.schema)
+    assert told.drop_columns("asked").equals(whole.drop_columns("asked"))
+    assert whole["asked"].null_count == 0
+    for row in told.to_pylist():
+        cell = int(row["sample_id"][1:]), FINDINGS.index(row["finding"])
+        assert row["asked"] == (labels[cell] if mentioned[cell] else None)
+    assert {row["asked"] for row in told.to_pylist()} == {0, 1, None}
 
 
 def test_contradictions_are_bounded_and_the_rest_is_counted() -> None:

@@ -177,10 +177,26 @@ def test_too_few_twins_names_both_numbers_and_what_would_fit():
 
 def test_too_few_images_names_both_numbers_and_what_would_fit():
     with pytest.raises(
-        ConfigError, match=r"mixed_100 replaces 20 of 20 .* only 19 synthetic ones are in good\. .*mixed_97"
+        ConfigError, match=r"mixed_90 replaces 18 of 20 .* only 9 synthetic ones are in good\. .*mixed_47"
     ):
-        phases_of("mixed_100", unpaired(20, 19), seed=0)
-    assert phases_of("mixed_97", unpaired(20, 19), seed=0).n_synthetic == 19
+        phases_of("mixed_90", unpaired(20, 9), seed=0)
+    assert phases_of("mixed_47", unpaired(20, 9), seed=0).n_synthetic == 9
+
+
+def test_images_lost_after_the_plan_are_not_replaced_and_said():
+    fewer = phases_of("mixed_90", unpaired(20, 9), seed=0, as_many_as_there_are=True)
+    assert (fewer.n_real, fewer.n_synthetic) == (11, 9)
+    assert fewer.note.startswith("9 real images are replaced, not 18")
+
+
+@pytest.mark.parametrize(("n_twins", "n_others", "expected", "how"), [(20, 0, 20, "by_id"), (12, 8, 20, "by_count")])
+def test_all_of_the_real_images_can_be_replaced_without_a_twin_for_each(n_twins, n_others, expected, how):
+    real, synthetic = unpaired(20, n_twins + n_others).real, unpaired(20, n_twins + n_others).synthetic
+    twin = np.append(np.arange(n_twins), np.full(n_others, -1))
+    mixture = phases_of("mixed_100", Sources(real, synthetic, twin, "good"), seed=0)
+    assert (mixture.n_real, mixture.n_synthetic, mixture.how, mixture.note) == (0, expected, how, "")
+    smaller = phases_of("mixed_100", unpaired(20, 19), seed=0)
+    assert (smaller.n_synthetic, smaller.note) == (19, "19 images in place of 20: there are no more")
 
 
 def test_a_part_that_rounds_to_no_image_is_refused():

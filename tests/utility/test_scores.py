@@ -141,6 +141,34 @@ def test_masked_images_and_groups_do_not_change_the_resamples_of_the_rest(predic
     assert found(to_scores(only), "sex:M", "f1_macro", 0.5) == found(to_scores(table), "sex:M", "f1_macro", 0.5)
 
 
+@pytest.mark.parametrize("names", [{"auroc"}, {"brier", "auroc"}, {"average_precision"}, {"f1"}])
+def test_what_is_asked_for_alone_is_the_same_to_the_last_bit(masks, names):
+    """Three trainings: per finding, macro and by group; nothing else is there, nothing over pooled cells either."""
+    three = example(seeds=3)
+    whole, part = (evaluate(three, masks, resamples=40, only=only) for only in (None, frozenset(names)))
+    assert part.sample == whole.sample
+    expected = [
+        (subset, score)
+        for subset, score in to_scores(whole)
+        if score.metric.removesuffix("_macro") in names and not score.metric.endswith("_micro")
+    ]
+    assert to_scores(part) == expected
+    assert {subset for subset, _ in expected} >= {"finding:Edema", "all", "sex:F", "sex:M"}
+    for name, subset in part.subsets.items():
+        assert not subset.micro
+        for key, values in subset.findings.items():
+            assert values.replicates.tobytes() == whole.subsets[name].findings[key].replicates.tobytes()
+    if "auroc" in names:
+        assert gaps(part, {"sex": list(masks)}) == gaps(whole, {"sex": list(masks)})
+    compared = {score.metric for _, score in differences(part, part)}
+    assert compared == {s.metric for _, s in differences(whole, whole) if s.metric.startswith(tuple(names))}
+
+
+def test_an_unknown_score_is_refused(predictions):
+    with pytest.raises(ValueError, match="no score of a finding is called accuracy, auc"):
+        evaluate(predictions, {}, resamples=2, only=frozenset({"auc", "auroc", "accuracy"}))
+
+
 def test_a_paired_difference_is_tighter_than_two_intervals(predictions, table):
     near = Predictions(
         predictions.labels, predictions.probabilities**1.1 * 0.9, predictions.thresholds, predictions.subjects
@@ -178,6 +206,12 @@ def test_several_trainings_widen_the_interval_and_say_so():
     assert score.params["seed_std"] == pytest.approx(np.std([s.value for s in per_seed], ddof=1), abs=1e-12)
     change = found(differences(many, alike), "all", "auroc_macro_difference")
     assert "note" not in change.params
+    # Against a single training, such as weights that are only tested: its mean, and one side's spread alone.
+    single = evaluate(example_of(three, 0), {}, resamples=60)
+    against_one = found(differences(many, single), "all", "auroc_macro_difference")
+    assert against_one.value == pytest.approx(score.value - per_seed[0].value, abs=1e-12)
+    assert (against_one.params["seeds"], "note" in against_one.params) == (3, False)
+    assert against_one.std_error > score.params["seed_std"] / math.sqrt(3)
     assert change.std_error > score.params["seed_std"] / math.sqrt(3)
     # Two trainings that disagree leave one degree of freedom, so their own quantile is 12.7.
     steady = np.full(50, 0.75) + 1e-4 * np.random.default_rng(0).normal(size=50)

@@ -12,7 +12,7 @@ import torch
 from fixtures.fits import RECIPE, FailingStorage, Images, a_fit, run
 from sklearn.metrics import roc_auc_score
 
-from chexray.errors import ResourceError, RunFailed, StorageError
+from chexray.errors import ResourceError, StorageError
 from chexray.storage import Storage, join
 from chexray.utility import epoch as epoch_module
 from chexray.utility import fitting
@@ -220,9 +220,10 @@ def test_masked_training_labels_and_one_class_do_not_crash(tmp_path):
     assert summary["epochs"] == 1
 
 
-def test_a_loss_that_is_not_finite_names_the_images_of_its_batch(tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_names_the_images_of_its_batch_and_ends_no_other_training(tmp_path, monkeypatch):
     images = Images()
     fit = a_fit(images)
+    other = replace(fit, title="real, seed 1", seed=1)
     real, calls = fitting.loss_function, []
 
     def poisoned(*args):
@@ -235,9 +236,12 @@ def test_a_loss_that_is_not_finite_names_the_images_of_its_batch(tmp_path, monke
         return loss
 
     monkeypatch.setattr(fitting, "loss_function", poisoned)
-    with pytest.raises(RunFailed) as caught:
-        run([fit], images, tmp_path)
-    text = str(caught.value)
+    summary, second = run([fit, other], images, tmp_path)
+    folders = [Folder(str(tmp_path / each.name), each, Storage()) for each in (fit, other)]
+    text = folders[0].failure
+    assert summary["failed"] == text
+    assert [folder.is_done for folder in folders] == [False, True]
+    assert (folders[1].failure, "failed" in second) == ("", False)
     assert text.startswith("loss is not finite in epoch 2 of real, seed 0, step 2: images image train-")
     assert text.count("image train-") == 5
     assert " and 11 others. Lower utility.learning_rate" in text
@@ -254,9 +258,9 @@ def test_weights_that_break_in_the_last_step_are_not_committed(tmp_path, monkeyp
         return predict_images(network, *rest)
 
     monkeypatch.setattr("chexray.utility.scoring.predict_images", breaks)
-    with pytest.raises(RunFailed, match="predictions are not finite after epoch 1 of real, seed 0"):
-        run([fit], images, tmp_path)
-    assert [path.name for path in (tmp_path / fit.name).iterdir()] == ["fit.json"]
+    (summary,) = run([fit], images, tmp_path)
+    assert summary["failed"].startswith("predictions are not finite after epoch 1 of real, seed 0")
+    assert sorted(path.name for path in (tmp_path / fit.name).iterdir()) == ["failed.json", "fit.json"]
 
 
 @pytest.mark.parametrize(

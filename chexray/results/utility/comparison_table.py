@@ -11,9 +11,9 @@ from rich.text import Text
 
 from chexray.results.layout import dim, fits, house_table
 from chexray.results.rows import params_of
-from chexray.results.utility.groups import Row, Study, Training, excludes_zero
-from chexray.results.utility.names import TUNED, setting_legend
-from chexray.results.utility.remarks import choices, intervals, missing, notes
+from chexray.results.utility.groups import Row, Study, Training, excludes_zero, shows_difference
+from chexray.results.utility.names import TUNED, setting_legend, single_trainings
+from chexray.results.utility.remarks import STAR, choices, intervals, missing, notes
 from chexray.results.wording import Wording, error_of, number
 
 DIFFERENCE = "auroc_macro_difference"
@@ -66,12 +66,7 @@ def comparison(study: Study, wording: Wording, console: Console, width: int) -> 
     overall = [row for row in rows if row["subset"] == "all"]
     settings = list(dict.fromkeys(training.setting for training in study.trainings))
     lines = missing(overall, wording)
-    if any(excludes_zero(row) for row in study.get(DIFFERENCE).values()):
-        lines.append(
-            f"*  differs from {_baseline(study, wording)}: the 95 % interval of the paired difference excludes 0"
-        )
-    elif study.get(DIFFERENCE):
-        lines.append(f"no training is shown to differ from {_baseline(study, wording)}: the intervals hold 0")
+    lines += _star(study, wording)
     if layout.few:
         lines.append(f"for want of width, see results.csv: {', '.join(name for _, name in _PLAIN)}")
     if not layout.accuracy:
@@ -80,10 +75,24 @@ def comparison(study: Study, wording: Wording, console: Console, width: int) -> 
     better = [name for name, metrics in (("AUROC", ("auroc_macro",)), *((n, (m,)) for m, n in _PLAIN[:2]))
               if study.rows(*metrics)]  # fmt: skip
     if not wording.unicode and better:
-        lines.append(f"{', '.join(better)}: higher is better; Brier: lower")
+        brier = "; Brier: lower" if study.rows("brier_macro") else ""
+        lines.append(f"{', '.join(better)}: higher is better{brier}")
     if study.get("average_precision_macro"):
         lines.append("AP: average precision")
     yield from dim([*lines, *choices(rows, wording), *intervals(overall), *notes(overall, wording)])
+
+
+def _star(study: Study, wording: Wording) -> list[str]:
+    """What a star means, or why there is none."""
+    rows = [row for row in study.get(DIFFERENCE).values() if row["ci_low"] is not None]
+    lines = []
+    if any(shows_difference(row) for row in rows):
+        lines.append(f"*  differs from {_baseline(study, wording)}: {STAR}")
+    elif rows and not any(excludes_zero(row) for row in rows):
+        lines.append(f"no training is shown to differ from {_baseline(study, wording)}: the intervals hold 0")
+    if any(excludes_zero(row) and single_trainings(row) for row in study.rows(DIFFERENCE, "auroc_difference")):
+        lines.append("no star between single trainings: those that differ in their seed alone are often as far apart")
+    return lines
 
 
 def _baseline(study: Study, wording: Wording) -> str:
@@ -130,7 +139,9 @@ def _columns(study: Study, layout: Layout, wording: Wording) -> list[tuple[str, 
         columns.append((f"AUROC{_arrow(aurocs.values(), wording)}\nmacro", lambda one: full(aurocs.get(one))))
     if differences:
         header = f"difference\nto {_baseline(study, wording)}"
-        columns.append((header, lambda one: full(found := differences.get(one), "*" if excludes_zero(found) else "")))
+        columns.append(
+            (header, lambda one: full(found := differences.get(one), "*" if shows_difference(found) else ""))
+        )
     for metric, name in () if layout.few else _PLAIN:
         threshold = _threshold(study, metric)
         cells = study.get(metric, threshold=threshold)
@@ -156,7 +167,8 @@ def _threshold(study: Study, metric: str) -> str:
 
 
 def _arrow(rows: Iterable[Row], wording: Wording) -> str:
-    return wording.arrow(next(iter(rows))["better"]) if wording.unicode else ""
+    better = next((row["better"] for row in rows if row["better"]), "")
+    return wording.arrow(better) if wording.unicode else ""
 
 
 def _accuracy(row: Row, wording: Wording) -> str:

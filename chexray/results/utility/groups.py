@@ -10,12 +10,20 @@ from typing import Any
 
 from chexray.results.grouping import Column, column_label
 from chexray.results.rows import params_of
-from chexray.results.utility.names import FAITHFULNESS, method_of, setting_name, setting_order, threshold_of
+from chexray.results.utility.names import (
+    FAITHFULNESS,
+    method_of,
+    setting_name,
+    setting_order,
+    single_trainings,
+    threshold_of,
+)
 from chexray.results.wording import Wording, set_name
 
 Row = Mapping[str, Any]
 
 FINDING = "finding:"
+
 _VARIES = ("recipe", "uncertain", "unmentioned", "training_set")
 
 
@@ -110,7 +118,7 @@ class Study:
         parts += [f"model: {wording.data(self.model) or 'none'}{f' ({weights})' if weights else ''}"]
         if len(self.generators) == 1:
             parts.append(f"synthetic: {self.generator(self.generators[0], wording)}")
-        sizes = {row["n_real"] for row in self.get("auroc_macro").values()}
+        sizes = {row["n_real"] for row in self.get("auroc_macro").values() if row["status"] != "failed"}
         parts += [
             f"n = {sizes.pop():,} test images" if len(sizes) == 1 else "",
             f"protocol: {wording.data(self.protocol)}",
@@ -133,6 +141,11 @@ def excludes_zero(row: Row | None) -> bool:
     if row is None or row["value"] is None or row["ci_low"] is None or row["ci_high"] is None:
         return False
     return row["ci_low"] > 0 or row["ci_high"] < 0
+
+
+def shows_difference(row: Row | None) -> bool:
+    """Whether the row is a difference that may be claimed: its interval excludes 0 and holds trainings too."""
+    return row is not None and excludes_zero(row) and not single_trainings(row)
 
 
 def _study(key: tuple[str, ...], rows: list[Row]) -> Study:

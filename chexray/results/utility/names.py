@@ -7,14 +7,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from chexray.results.rows import params_of, suite_of
 from chexray.results.wording import fingerprint
 
 FAITHFULNESS = ("faithfulness_auroc", "faithfulness_auroc_macro")
 """About synthetic images under the classifier of the setting real: they test no training."""
 
+ONE_EACH = "one training each"
+"""In the note of a difference between two trainings, of which its interval knows no spread."""
+
 TUNED = "tuned"
-METHOD = ("setting", "threshold", "uncertain", "unmentioned", "recipe", "training_set", "against")
-"""Params two rows must share to be compared. All others tell how a number came out (seeds, n_positive, best ...)."""
+METHOD = ("setting", "threshold", "uncertain", "unmentioned", "recipe", "budget", "training_set", "against")
+"""Params two rows must share to be compared. All others tell how a number came out (seeds, n_presented, best ...)."""
 
 DIFFER = {
     "setting": "setting",
@@ -22,10 +26,27 @@ DIFFER = {
     "uncertain": "label policy",
     "unmentioned": "label policy",
     "recipe": "training recipe",
+    "budget": "training budget",
     "training_set": "training set",
     "against": "baseline",
 }
 """METHOD in the words of a verdict."""
+
+BUDGET = "images"
+"""The budget of rows that name none: the usual one, which the first results did not write down."""
+
+MEASURES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "specificity": "specificity",
+    "balanced_accuracy": "balanced accuracy",
+    "brier": "Brier",
+    "calibration_error": "calibration error",
+}
+"""What metrics measure, without their macro, micro or difference, in words."""
 
 _MIXED = re.compile(r"mixed(?:_(\d{1,3}))?")
 _SHORT = {"as_is": "as is", "pretrain_synthetic_finetune_real": "pretrain-finetune", "": "unnamed"}
@@ -88,6 +109,7 @@ def threshold_of(params: Mapping[str, Any]) -> str:
 def method_of(params: Mapping[str, Any]) -> dict[str, Any]:
     """The params of METHOD, the training set by its fingerprint: what it is called does not matter."""
     kept = {name: params[name] for name in METHOD if name in params}
+    kept.setdefault("budget", BUDGET)
     if "training_set" in kept:
         kept["training_set"] = fingerprint(str(kept["training_set"]))
     return kept
@@ -100,3 +122,15 @@ def line_params(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def single_trainings(row: Mapping[str, Any]) -> bool:
+    """Whether the row is of one training, or of the difference between two: its interval lacks their spread.
+
+    Never so for `as_is`, which nothing trains, nor for what fidelity and privacy measure. Between trainings that differ
+    in their seed alone, 33 % of such intervals exclude 0 for AUROC macro and 80 % for Brier (measured).
+    """
+    params = params_of(row)
+    if suite_of(row) != "utility" or (params.get("setting") == "as_is" and ONE_EACH not in str(params.get("note", ""))):
+        return False
+    return int(params.get("seeds") or 1) < 2 or ONE_EACH in str(params.get("note", ""))

@@ -8,13 +8,22 @@ from typing import Any
 
 from chexray.results.rows import params_of
 from chexray.results.utility.groups import FINDING
-from chexray.results.utility.names import TUNED, setting_name, threshold_of
+from chexray.results.utility.names import MEASURES, TUNED, setting_name, threshold_of
 from chexray.results.wording import Wording, set_name
 
 Row = Mapping[str, Any]
 
+STAR = "the 95 % interval of the paired difference excludes 0; nothing corrects for many trainings and findings"
+"""What a star beside a training says of its difference to another."""
+
 _SEED_NOTE = "spread between trainings"
 """A note with these words is left out: `intervals` says for all numbers what it says for one."""
+
+_AVERAGE = re.compile(r"(.+?)(?:_(macro|micro))?(_difference)?")
+
+
+FEW = 10
+"""Positive test images below which a finding is named beside a macro number that it moves."""
 
 
 def intervals(rows: Iterable[Row]) -> list[str]:
@@ -27,7 +36,7 @@ def intervals(rows: Iterable[Row]) -> list[str]:
     units = [words for unit, words in known.items() if any(unit in method for method in methods)]
     how = f"95 % of resampled test {' and '.join(units)}" if units else f"95 % ({', '.join(sorted(methods))})"
     counts = sorted({int(params_of(row).get("seeds", 1)) for row in having})
-    spread = "the spread between trainings, of which there is one each, is not in them"
+    spread = "one training each: the spread between trainings is not in them"
     if counts[-1] > 1 and all("seed" in method for method in methods):
         span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
         spread = f"the spread between {span} trainings is in them"
@@ -37,9 +46,13 @@ def intervals(rows: Iterable[Row]) -> list[str]:
 
 
 def choices(rows: Sequence[Row], wording: Wording) -> list[str]:
-    """How labels were read, over how many findings a macro number is the mean, and where thresholds are from."""
+    """How long epochs are, how labels were read, how many findings are in a macro number, whence thresholds are."""
     params = [params_of(row) for row in rows]
     lines = []
+    trained = [found for row, found in zip(rows, params, strict=True) if row["status"] != "failed"]
+    presented = {found.get("n_presented") or 0 for found in trained if found.get("budget") == "epochs"} - {0}
+    if len(presented) > 1:
+        lines.append("an epoch is one pass of each training's own images: larger sets were trained longer")
     policies = [
         f"{what} read as {', '.join(said)}"
         for name, what in (("uncertain", "uncertain"), ("unmentioned", "not mentioned"))
@@ -59,6 +72,13 @@ def choices(rows: Sequence[Row], wording: Wording) -> list[str]:
         lines.append(
             f"macro: the mean over {counts[0]} to {counts[-1]} findings, not the same for all: see results.csv"
         )
+    few: dict[str, int] = {}
+    for row, found in zip(rows, params, strict=True):
+        if row["metric"] == "auroc" and row["value"] is not None and int(found.get("n_positive", FEW)) < FEW:
+            few[wording.data(row["subset"].removeprefix("finding:"))] = int(found["n_positive"])
+    if few:
+        named = ", ".join(f"{name} {n}" for name, n in sorted(few.items(), key=lambda item: item[1]))
+        lines.append(f"macro: findings of few positives weigh as much as the others: {named}")
     if any(threshold_of(found) == TUNED for found in params):
         sizes = sorted({int(found["n_validation"]) for found in params if found.get("n_validation")})
         number = f"{sizes[0]:,} " if len(sizes) == 1 else ""
@@ -66,10 +86,48 @@ def choices(rows: Sequence[Row], wording: Wording) -> list[str]:
     return lines
 
 
+def group_means(rows: Iterable[Row], *, gap: bool) -> list[str]:
+    """That groups are means over findings of their own, in a line; [] where all have the same. gap: there is such."""
+    found = [params_of(row) for row in rows if row["value"] is not None]
+    kept = {(int(each["n_findings"]), *each.get("left_out", ())) for each in found if "n_findings" in each}
+    if len(kept) < 2:
+        return []
+    fewest, most = min(kept)[0], max(kept)[0]
+    span = f"{fewest} to {most}" if fewest < most else f"{most}"
+    line = f"groups: the mean over {span} findings, those with both classes in the group"
+    return [f"{line}; the gap line compares the same findings" if gap else line]
+
+
+def elsewhere(unseen: Iterable[tuple[str, str]], wording: Wording, *, most: int = 4) -> list[str]:
+    """What was measured and stands in no table, in a line, so that nobody misses it. unseen: (metric, subset)."""
+    kinds: set[str] = set()
+    measures: set[str] = set()
+    others: dict[str, None] = {}
+    for metric, subset in unseen:
+        match = _AVERAGE.fullmatch(metric)
+        measure, average, difference = match.groups() if match else ("", None, None)
+        kind = average or ("per-finding" if subset.startswith(FINDING) else "")
+        if measure not in MEASURES or not kind:
+            others[wording.data(metric)] = None
+        elif difference:
+            others["more differences"] = None
+        else:
+            kinds.add(kind)
+            measures.add(measure)
+    parts = [_some(list(others), most)] if others else []
+    if kinds:
+        *first, last = [kind for kind in ("per-finding", "macro", "micro") if kind in kinds]
+        what = "values" if kinds == {"per-finding"} else "averages"
+        said = ", ".join(words for measure, words in MEASURES.items() if measure in measures)
+        parts.insert(0, f"{', '.join(first)}{' and ' if first else ''}{last} {what} of {said}")
+    return [f"also in results.csv: {'; '.join(parts)}"] if parts else []
+
+
 def missing(rows: Iterable[Row], wording: Wording, *, mark: str = "– ", most: int = 4) -> list[str]:
     """Why numbers among `rows` are null, the commonest reason first, each with the findings or numbers it holds for.
 
-    Reasons that differ in their figures only are shown by example. Trainings are named where others have the number.
+    Reasons that differ in their figures only are shown by example. Trainings are named where others have the number;
+    one that failed is named alone, whatever of it is missing.
     """
     rows = list(rows)
     found: dict[str, list[Row]] = {}
@@ -106,6 +164,8 @@ def _whose(alike: Sequence[Row], among: Sequence[Row], wording: Wording) -> str:
     what = {(row["metric"], row["subset"]) for row in alike}
     have = {_training(row) for row in among if (row["metric"], row["subset"]) in what}
     lack = {_training(row): None for row in alike}
+    if all(row["status"] == "failed" for row in alike):
+        return _some([wording.data(_training_text(*one)) for one in lack])
     names = _some(_names(alike, wording))
     if set(lack) == have:
         return names

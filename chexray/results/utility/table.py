@@ -12,10 +12,10 @@ from chexray.results.notes import RANDOM_WEIGHTS
 from chexray.results.published import is_random
 from chexray.results.rows import params_of
 from chexray.results.utility.comparison_table import METRICS, comparison
-from chexray.results.utility.groups import FINDING, Cells, Row, Study, excludes_zero
+from chexray.results.utility.groups import FINDING, Cells, Row, Study, shows_difference
 from chexray.results.utility.layout import LABEL_WIDTH, Line, Matrix
 from chexray.results.utility.names import FAITHFULNESS
-from chexray.results.utility.remarks import missing
+from chexray.results.utility.remarks import STAR, elsewhere, group_means, missing
 from chexray.results.utility.words import not_shown
 from chexray.results.wording import Wording, error_of, number
 
@@ -44,7 +44,7 @@ def _findings(study: Study, wording: Wording, console: Console, width: int) -> P
     for subset, cells in sorted(found.items(), key=lambda item: -_positives(item[1])):
         tests |= {row["n_real"] for row in cells.values()}
         differences = study.get("auroc_difference", subset)
-        marked = frozenset(training for training, row in differences.items() if excludes_zero(row))
+        marked = frozenset(training for training, row in differences.items() if shows_difference(row))
         if any(row["value"] is not None for row in cells.values()):
             positives = _positives(cells)
             count = f"{positives:,}" if positives >= 0 else "?"
@@ -57,7 +57,7 @@ def _findings(study: Study, wording: Wording, console: Console, width: int) -> P
         yield from parts
     remarks = missing([row for cells in found.values() for row in cells.values()], wording)
     if any(line.marked for line in lines):
-        remarks.append("*  the 95 % interval of the paired difference excludes 0; nothing corrects for many findings")
+        remarks.append(f"*  {STAR}")
     yield from dim([*remarks, *bare])
 
 
@@ -88,6 +88,8 @@ def _groups(study: Study, wording: Wording, console: Console, width: int) -> Par
     parts, bare = Matrix(study, "group\n", "test\nimages", lines, wording).fit(console, width)
     yield from parts
     remarks = missing((row for line in lines for row in line.cells.values()), wording)
+    means = (row for group in groups for row in study.get("auroc_macro", group).values())
+    remarks += group_means(means, gap=bool(study.rows(GAP)))
     if study.rows(GAP):
         remarks.append(
             "gap: best less worst group, over the findings all its groups can score; its interval keeps to these two"
@@ -129,9 +131,12 @@ def _faithfulness(study: Study, wording: Wording, console: Console, width: int) 
                 table.add_row(Text(label), *values, Text(floor))
         if fits(table, console, width):
             break
-    yield table
     rows = [row for cells in found.values() for row in cells.values()]
     remarks = missing(rows, wording)
+    if not table.row_count:
+        yield from dim(remarks)
+        return
+    yield table
     if any(not_shown(row) for row in rows):
         remarks.append("!  not shown: down to chance, where the same classifier sees the finding in real images")
     remarks.append(
@@ -150,11 +155,9 @@ def _faithful(row: Row | None, wording: Wording, between: str) -> Text:
 
 
 def _elsewhere(study: Study, wording: Wording) -> list[str]:
-    """Numbers that no section shows, so that nothing that was measured goes unseen."""
+    """What no section shows."""
     shown = {(metric, subset == "all") for metric in METRICS for subset in ("all",)}
     shown |= {("auroc", False), ("auroc_difference", False), ("auroc_macro", False), (GAP, False)}
     shown |= {(FAITHFULNESS[0], False), (FAITHFULNESS[1], True)}
-    others = dict.fromkeys(
-        wording.data(metric) for metric, _, subset in study.cells if (metric, subset == "all") not in shown
-    )
-    return [f"also in results.csv: {', '.join(sorted(others))}"] if others else []
+    cells = ((metric, subset) for metric, _, subset in study.cells)
+    return elsewhere((cell for cell in cells if (cell[0], cell[1] == "all") not in shown), wording)

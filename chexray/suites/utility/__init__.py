@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from chexray.engine.cluster import say
 from chexray.engine.train import Task, plan_train_pool, train
-from chexray.plan.plan import UTILITY
 from chexray.plan.utility import IMAGES
 from chexray.storage import join
 from chexray.suites.common import Context, Outcome
+from chexray.suites.utility.comparison import comparison
 from chexray.suites.utility.faithful import faithfulness_of
 from chexray.suites.utility.fits import Trained, trained_settings
+from chexray.suites.utility.rows import failed_row
 from chexray.suites.utility.scored import score_settings
 from chexray.suites.utility.side_tables import files_of, tables_of
 
@@ -28,15 +29,20 @@ def evaluate_utility(context: Context) -> Outcome:
     pool = plan_train_pool(plan.config, context.resources)
     settings = trained_settings(plan, cohorts, spec, pool.device)
     fits = [fit for each in settings for fit in each.fits]
-    task = Task(tuple(fits), context.store, spec, done, plan.weights, pool, join(context.store.root, "fits"))
+    root, run_id = join(context.store.root, "fits"), context.plan.run_id
+    task = Task(tuple(fits), context.store, spec, done, plan.weights, pool, root, run_id)
     say(f"{len(fits)} trainings; {pool.describe()}")
-    train(task, context.resources, context.progress, name=f"{UTILITY}-{context.plan.run_id}")
+    failed = train(task, context.resources, context.progress)
 
-    read = [Trained.read(each, cohorts, task) for each in settings]
+    read = [Trained.read(each, cohorts, task) for each in settings if not each.failures(failed)]
     rows, tables = score_settings(context, plan, cohorts, read)
+    for each in settings:
+        rows += failed_row(context, plan, cohorts, each, each.failures(failed))
     faithful = faithfulness_of(context, plan, cohorts, read, tables, task) if plan.config.faithfulness else Outcome()
-    side = tables_of(plan, cohorts, read)
-    notes = [note for note in cohorts.notes if note not in context.plan.notes]
-    outcome = Outcome(rows=rows, tables=side, files=files_of(plan, side, read), notes=notes)
+    side = {**tables_of(plan, cohorts, read), "comparison": comparison(rows)}
+    new = [note for note in cohorts.notes if note not in context.plan.notes]
+    notes = [f"without the images that could not be read: {note}" for note in new]
+    files = files_of(plan, side, read)
+    outcome = Outcome(rows=rows, tables=side, files=files, notes=notes, failures=list(failed.values()))
     outcome.add(faithful)
     return outcome

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from chexray.data.labels import to_codes
+from chexray.engine.tasks import as_they_finish
 from chexray.engine.train import Task
+from chexray.metrics.base import Score
 from chexray.plan.plan import UTILITY
 from chexray.plan.utility import Cohorts, UtilityPlan
 from chexray.suites.common import Context, Outcome, own_codes, result_row
 from chexray.suites.utility.fits import REAL, Trained, probabilities_of
-from chexray.suites.utility.scored import about, recipe_fields
-from chexray.utility.faithfulness import contradictions, faithfulness
+from chexray.suites.utility.rows import about, recipe_fields
+from chexray.utility.faithfulness import contradictions, faithfulness, resamples_of
 from chexray.utility.scores import Table, to_scores
+
+SMALL_CELLS = 1e8
+"""Synthetic images times resamples times trainings, 10 s of work, below which all sets are judged here."""
+
+Judged = tuple[list[tuple[str, Score]], pa.Table]
+"""(subset, Score) of a synthetic set, and its contradictions."""
 
 
 def faithfulness_of(
@@ -35,20 +46,11 @@ def faithfulness_of(
     on_test = {subset: score for subset, score in to_scores(on_real) if score.metric == "auroc"}
     floor = {subset.removeprefix("finding:"): score.value for subset, score in on_test.items()}
     rows, contradicted, notes = [], [], []
-    for manifest in plan.synthetic:
-        examples = cohorts.synthetic[manifest.name]
-        probabilities = probabilities_of(judge.asked.fits, f"synthetic {manifest.name}", task)
-        scores = faithfulness(
-            examples.sample.labels,
-            probabilities,
-            own_codes(examples.table["prompt"]),
-            floor,
-            cluster="prompt",
-            resamples=plan.config.resamples,
-            seed=plan.seed,
-        )
+    for manifest, (scores, table) in zip(
+        plan.synthetic, _judged(context, plan, cohorts, judge, floor, task), strict=True
+    ):
         for subset, score in scores:
-            params = about(plan, cohorts, judge)
+            params = about(plan, cohorts, judge.asked)
             if score.real_floor is not None and subset in on_test:
                 params["floor_ci_low"] = on_test[subset].ci_low
             row = result_row(
@@ -58,16 +60,73 @@ def faithfulness_of(
                 real=plan.test,
                 synthetic=manifest,
                 n_real=0,
-                n_synthetic=len(examples),
+                n_synthetic=len(cohorts.synthetic[manifest.name]),
                 subset=subset,
                 params=params,
                 also=plan.training,
             )
-            rows.append(row | recipe_fields(judge))
-        table = contradictions(examples.sample.ids, examples.sample.labels, probabilities, judge.predictions.thresholds)
+            rows.append(row | recipe_fields(judge.asked))
         n_left_out = int((table.schema.metadata or {}).get(b"rows_left_out", 0))
         if n_left_out:
             notes.append(f"{manifest.name}: contradictions.parquet leaves out {n_left_out:,} of its milder rows")
         name = pa.array([manifest.name] * len(table), pa.string())
         contradicted.append(table.replace_schema_metadata(None).add_column(0, "synthetic_set", name))
     return Outcome(rows=rows, tables={"contradictions": pa.concat_tables(contradicted)}, notes=notes)
+
+
+def _judged(
+    context: Context,
+    plan: UtilityPlan,
+    cohorts: Cohorts,
+    judge: Trained,
+    floor: Mapping[str, float | None],
+    task: Task,
+) -> list[Judged]:
+    """What the judge says of each synthetic set, in their order: here when there is little, else one Ray task a set."""
+    n_images = [len(cohorts.synthetic[manifest.name]) for manifest in plan.synthetic]
+    cells = len(judge.asked.fits) * sum(n * resamples_of(n, plan.config.resamples) for n in n_images)
+    here = cells < SMALL_CELLS or len(n_images) == 1
+    progress = context.progress("faithfulness", "sets", len(n_images))
+    found: dict[int, Judged] = {}
+    items = _items(plan, cohorts, judge, floor, task)
+    for place, scores, table in as_they_finish(_judge, items, workers=context.workers, what="faithfulness", here=here):
+        found[place] = scores, table
+        progress.advance(1)
+    progress.close()
+    return [found[place] for place in range(len(n_images))]
+
+
+def _items(
+    plan: UtilityPlan, cohorts: Cohorts, judge: Trained, floor: Mapping[str, float | None], task: Task
+) -> Iterator[tuple[Any, ...]]:
+    """Arguments of _judge for each synthetic set."""
+    for place, manifest in enumerate(plan.synthetic):
+        examples = cohorts.synthetic[manifest.name]
+        yield (
+            place,
+            examples.sample.ids,
+            examples.sample.labels,
+            np.isin(to_codes(examples.table["labels"]), (0, 1)),
+            probabilities_of(judge.asked.fits, f"synthetic {manifest.name}", task),
+            judge.predictions.thresholds,
+            own_codes(examples.table["prompt"]),
+            floor,
+            plan.config.resamples,
+            plan.seed,
+        )
+
+
+def _judge(
+    place: int,
+    ids: np.ndarray,
+    labels: np.ndarray,
+    mentioned: np.ndarray,
+    probabilities: np.ndarray,
+    thresholds: np.ndarray,
+    prompts: np.ndarray | None,
+    floor: Mapping[str, float | None],
+    resamples: int,
+    seed: int,
+) -> tuple[int, list[tuple[str, Score]], pa.Table]:
+    scores = faithfulness(labels, probabilities, prompts, floor, cluster="prompt", resamples=resamples, seed=seed)
+    return place, scores, contradictions(ids, labels, probabilities, thresholds, mentioned)

@@ -13,6 +13,7 @@ from chexray.suites.common import own_codes
 from chexray.utility.fit import Fit
 from chexray.utility.recipe import Recipe
 from chexray.utility.scores import Predictions, tuned_thresholds
+from chexray.utility.stream import phase_epochs
 
 if TYPE_CHECKING:
     from chexray.encoders.base import EncoderSpec
@@ -28,6 +29,18 @@ class TrainedSetting:
     training: Training
     recipe: Recipe
     fits: tuple[Fit, ...]
+
+    @property
+    def n_presented(self) -> int:
+        """Images that a whole training shows, repeats counted."""
+        phases, recipe, fit = self.training.mixture.phases, self.recipe, self.fits[0]
+        epochs = phase_epochs(recipe.epochs, [phase.share for phase in phases])
+        sizes = [fit.n_budget if recipe.budget == "images" else len(phase.sample) for phase in phases]
+        return sum(n * size for n, size in zip(epochs, sizes, strict=True))
+
+    def failures(self, failed: dict[str, str]) -> list[str]:
+        """Why trainings of this setting have no classifier. failed: {title of a fit: reason} over all settings."""
+        return [failed[fit.title] for fit in self.fits if fit.title in failed]
 
 
 @dataclass(frozen=True)

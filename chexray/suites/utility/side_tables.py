@@ -6,22 +6,23 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from chexray.data.manifest import RESERVED
-from chexray.data.values import is_identifier
+from chexray.data.labels import fold
 from chexray.figures import figure_files
 from chexray.figures.tensorboard import event_files
+from chexray.plan.training import AGE_COLUMNS, GROUP_COLUMNS
 from chexray.plan.utility import Cohorts, UtilityPlan
 from chexray.suites.utility.fits import Trained
 from chexray.utility.curves import curves_table, predictions_table
 
+GROUPING = frozenset((*GROUP_COLUMNS, *AGE_COLUMNS))
+
 
 def tables_of(plan: UtilityPlan, cohorts: Cohorts, trained: Sequence[Trained]) -> dict[str, pa.Table]:
     """predictions, curves and history of every setting."""
-    own = set(plan.test.roles.values())
     test = cohorts.test.table
-    further = test.select(
-        [name for name in test.column_names if name not in RESERVED | own and not is_identifier(name)]
-    )
+    named = {subset.column for subset in plan.groups}
+    # Only what groups are made of: any other column may name a patient, and joins by sample_id.
+    further = test.select([name for name in test.column_names if name in named or fold(name) in GROUPING])
     tables = {
         "predictions": [
             predictions_table(

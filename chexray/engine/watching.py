@@ -1,0 +1,65 @@
+"""What the driver shows of a training while others do it: it looks at the folders they commit to."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from chexray.engine.cluster import say
+from chexray.engine.progress import Progress
+from chexray.errors import ChexrayError
+from chexray.utility.checkpointing import Folder
+
+
+@contextlib.contextmanager
+def watched(folders: Sequence[Folder], progress: Progress, *, every: float) -> Iterator[None]:
+    """Shows epochs as they are committed, and a line for each fit that is done. every: seconds between two looks."""
+    over = threading.Event()
+
+    def watch() -> None:
+        seen = 0
+        for folder in folders:
+            fit, start = folder.fit, seen
+            while True:
+                last = over.is_set()
+                # What is being written or cannot be reached now is looked at again; the run itself notices failures.
+                with contextlib.suppress(ChexrayError, ValueError):
+                    history, done, failed = folder.history(), folder.is_done, bool(folder.failure)
+                    n = max(1, fit.recipe.epochs) if done or failed else min(len(history), fit.recipe.epochs)
+                    if start + n > seen:
+                        progress.advance(start + n - seen)
+                        seen = start + n
+                    if done:
+                        say(f"trained {fit.title}{summary_of(history)}")
+                    if done or failed:
+                        break
+                if last:
+                    return
+                over.wait(every)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        progress.close()
+
+
+def summary_of(history: list[dict[str, Any]]) -> str:
+    """`: epoch 7 of 12 is best, validation AUROC 0.874; 312 images/s, input could give 45,000`."""
+    scored = [row for row in history if row.get("val_auroc") is not None]
+    if not scored:
+        return ""
+    # Of phases before the last one no epoch can be the model.
+    best = max((row for row in scored if row["phase"] == scored[-1]["phase"]), key=lambda row: row["val_auroc"])
+    images = sum(row["images"] for row in history)
+    seconds = sum(row["images"] / row["images_per_s"] for row in history if row["images_per_s"])
+    busy = sum(row["images"] / row["input_images_per_s"] for row in history if row["input_images_per_s"])
+    rates = f"; {images / seconds:,.0f} images/s" if seconds else ""
+    rates += f", the input could give {images / busy:,.0f}" if seconds and busy else ""
+    place = history.index(best) + 1
+    return f": epoch {place} of {len(history)} is best, validation AUROC {best['val_auroc']:.3f}{rates}"
