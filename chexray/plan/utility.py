@@ -142,9 +142,13 @@ class UtilityPlan:
             name = manifest.name
             examples = Examples.of(manifest, self.policy, accepted)
             examples.check_labelled("no classifier can be trained on it")
+            synthetic[name] = examples.where(labelled(examples.sample))
+            if not any(needs_synthetic(setting) for setting in self.settings):  # it may be judged, and none trains
+                nobody = np.empty(0, np.int64)
+                sources[name] = Sources(training.sample, examples.sample.take(nobody), nobody, name)
+                continue
             found = trainable(examples, whole, whole_test, validates, self.twins[name], self.test_twins[name])
             sources[name] = Sources(training.sample, found.sample, renumbered(trains, found.twin), name)
-            synthetic[name] = examples.where(labelled(examples.sample))
             notes += found.notes
         trainings = []
         for setting in self.settings:

@@ -193,3 +193,14 @@ def test_a_batch_larger_than_an_epoch_and_a_class_that_validation_lacks_are_said
     assert "the validation patients show one class only of Consolidation, " in notes
     assert f"drawn: {N_TEST_PROMPTS} of 125 images were made for test images and are not trained on" in notes
     assert "25 twins of validation images are kept out of training" in notes
+
+
+def test_images_of_test_prompts_may_be_judged_where_nothing_trains_on_them(
+    classroom: Classroom, tmp_path: Path
+) -> None:
+    change, _, _ = BAD["synthetic images of test prompts alone"]
+    plan = make_plan(classroom.config(tmp_path / "out", **change(classroom), settings=["real"])).utility
+    assert plan is not None
+    assert [each.title for each in plan.planned.trainings] == ["real"]
+    assert [len(examples) for examples in plan.planned.synthetic.values()] == [N_TEST_PROMPTS]
+    assert "no setting trains on synthetic images" in plan.notes
