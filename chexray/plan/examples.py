@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from chexray.data.pairs import Pairs
 from chexray.errors import ConfigError
 from chexray.utility.fit import Sample
 from chexray.utility.mixtures import labelled, without_twins_of
+
+TELLING = 5
+"""Real images up to which a prompt that they share tells whose it is; "no acute findings" of many tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ def trainable(
     named, of_test = made_for(twins, examples, real), made_for(test_twins, examples, test)
     leaked = with_labels & (of_test >= 0) & (named < 0)
     apart, _ = without_twins_of(validates, named)
+    apart &= ~_of_prompts(examples, real, validates)
     is_one = np.isin(examples.sample.keys, real.sample.keys[validates])
     keep = with_labels & ~leaked & apart & ~is_one
     if not keep.any():
@@ -109,6 +114,15 @@ def trainable(
             f"{name}: {which} known by the real image it was made for, so twins of validation images may be trained on"
         )
     return Trainable(examples.sample.take(keep), named[keep], tuple(notes))
+
+
+def _of_prompts(synthetic: Examples, real: Examples, validates: np.ndarray) -> np.ndarray:
+    """(n_synthetic,) bool: made from the prompt of a validation image, also where pairing names another image of it."""
+    prompts = real.table["prompt"].to_pylist()
+    shared = Counter(prompts)
+    telling = {prompt for prompt, held in zip(prompts, validates, strict=True) if held and shared[prompt] <= TELLING}
+    telling -= {None, ""}
+    return np.array([prompt in telling for prompt in synthetic.table["prompt"].to_pylist()], bool)
 
 
 def made_for(pairs: Pairs, synthetic: Examples, real: Examples) -> np.ndarray:
