@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from chexray.config import load_config, parse_config, with_reid_weights
+from chexray.config import RunConfig, load_config, parse_config, with_reid_weights
 from chexray.errors import ConfigError
 from chexray.protocols import PROTOCOLS, merged, protocol
 from chexray.registry import find, names
@@ -178,3 +181,34 @@ def test_a_protocol_keeps_its_word() -> None:
 def test_registry_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'prdc'"):
         find("metrics", "prcd")
+
+
+NO_SETTINGS = {"ray.init", "ray.put", "ray.data", "ray.train", "ray.nodes"}
+
+
+def test_messages_name_settings_that_exist() -> None:
+    """`utility.x`, `encode.y` ... in what the package says are keys of the config."""
+    said = [text for path in (CONFIGS.parent / "chexray").rglob("*.py") for text in _said(path)]
+    pattern = r"(?<![\w./])((?:utility|encode|privacy|ray|storage)(?:\.[a-z_]+)+)\b(?!\()"
+    named = {name for text in said for name in re.findall(pattern, text) if not name.endswith(".yaml")}
+    wrong = {name for name in named - NO_SETTINGS if not _is_setting(name)}
+    assert "encode.max_reject_fraction" in named
+    assert not wrong, wrong
+
+
+def _said(path: Path) -> list[str]:
+    """The texts in a file, apart from docstrings, which name modules too."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return [node.value for node in texts if isinstance(node.value, str)]
+
+
+def _is_setting(name: str) -> bool:
+    model: Any = RunConfig
+    for part in name.split("."):
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return False
+        model = field.annotation
+    return True

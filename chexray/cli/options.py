@@ -24,6 +24,7 @@ Limit = Annotated[int | None, typer.Option(help="at most this many images of eac
 Setting = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting, e.g. encode.batch_size=64")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, start nothing")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="let Ray talk")]
 
 

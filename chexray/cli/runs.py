@@ -9,6 +9,7 @@ import typer
 
 from chexray.cli.options import (
     ConfigFile,
+    DryRun,
     Encoders,
     HeldOut,
     Limit,
@@ -52,7 +53,7 @@ def run(
     name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
     limit: Limit = None,
     setting: Setting = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, start nothing")] = False,
+    dry_run: DryRun = False,
     verbose: Verbose = False,
 ) -> None:
     """Encode both sets once and compute every number asked for. Run it again to resume."""
@@ -71,24 +72,29 @@ def run(
         "limit": limit,
     }
     parsed = read_config(config, flags, setting, reid_weights=reid_weights)
-    if dry_run:
-        print_plan(parsed, stores=True)
-        return
-    from chexray.evaluation import evaluate
-
-    finished = evaluate(parsed, verbose=verbose)
-    print_results(finished.results, finished.notes)
-    print(f"results: {finished.uri}")
-    raise typer.Exit(finished.exit_code)
+    plan_or_run(parsed, dry_run=dry_run, verbose=verbose)
 
 
 def validate(config: Annotated[Path, typer.Argument(help="a YAML run config")], setting: Setting = None) -> None:
     """Check a config, its manifests and weights, without starting anything."""
-    print_plan(read_config(config, {}, setting), stores=False)
+    _print_plan(read_config(config, {}, setting), stores=False)
     print("valid")
 
 
-def print_plan(config: Any, *, stores: bool) -> None:
+def plan_or_run(config: Any, *, dry_run: bool, verbose: bool) -> None:
+    """The plan of a config and what of it is done already; or the run, its tables and its exit code."""
+    if dry_run:
+        _print_plan(config, stores=True)
+        return
+    from chexray.evaluation import evaluate
+
+    finished = evaluate(config, verbose=verbose)
+    _print_results(finished.results, finished.notes)
+    print(f"results: {finished.uri}")
+    raise typer.Exit(finished.exit_code)
+
+
+def _print_plan(config: Any, *, stores: bool) -> None:
     """What a run would do. stores: also what of it is done already."""
     from chexray.plan import make_plan
 
@@ -106,7 +112,7 @@ def print_plan(config: Any, *, stores: bool) -> None:
             print(f"pending    {label}: {len(left):,} of {len(plan.wanted[label]):,} images to encode")
 
 
-def print_results(frame: Any, notes: list[str]) -> None:
+def _print_results(frame: Any, notes: list[str]) -> None:
     """The tables of a run, then what must not be overlooked."""
     from chexray.results.table import render, summary_lines
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import ConfigFile, Limit, Output, Real, Setting, Synthetic, Verbose, read_config
-from chexray.cli.runs import print_plan, print_results
+from chexray.cli.options import ConfigFile, DryRun, Limit, Output, Real, Setting, Synthetic, Verbose, read_config
+from chexray.cli.runs import plan_or_run
 
 EXAMPLES = (
     "Examples: chexray train configs/utility.yaml | "
@@ -37,7 +37,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
     limit: Limit = None,
     setting: Setting = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, start nothing")] = False,
+    dry_run: DryRun = False,
     verbose: Verbose = False,
 ) -> None:
     """Train classifiers on real and synthetic images and test them on real ones. Run it again to resume."""
@@ -55,12 +55,4 @@ def train(
     given = [f"utility.{key}={value}" for key, value in asked.items() if value is not None]
     given += [f"utility.model.{key}={value}" for key, value in network.items() if value is not None]
     parsed = read_config(config, flags, [*given, *(setting or [])])
-    if dry_run:
-        print_plan(parsed, stores=True)
-        return
-    from chexray.evaluation import evaluate
-
-    finished = evaluate(parsed, verbose=verbose)
-    print_results(finished.results, finished.notes)
-    print(f"results: {finished.uri}")
-    raise typer.Exit(finished.exit_code)
+    plan_or_run(parsed, dry_run=dry_run, verbose=verbose)

@@ -201,16 +201,19 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def choose_device(setting: str, asked: str, resources: Resources) -> str:
+    """The device that a setting of "cpu", "cuda" or "auto" means. Raises ResourceError for a GPU that is not there."""
+    if asked == "cuda" and resources.gpus < 1:
+        raise ResourceError(
+            f"{setting} is cuda, but {resources.describe()} has no GPU. Use {setting}=cpu, or join a cluster with GPU "
+            "workers by RAY_ADDRESS."
+        )
+    return ("cuda" if resources.gpus >= 1 else "cpu") if asked == "auto" else asked
+
+
 def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> Pool:
     """Sizes the encode stage for what the cluster has. Raises ResourceError rather than let a pool hang."""
-    device = config.device
-    if device == "auto":
-        device = "cuda" if resources.gpus >= 1 else "cpu"
-    if device == "cuda" and resources.gpus < 1:
-        raise ResourceError(
-            f"encode.device is cuda, but {resources.describe()} has no GPU. Use encode.device=cpu, or join a cluster "
-            "with GPU workers by RAY_ADDRESS."
-        )
+    device = choose_device("encode.device", config.device, resources)
     on_gpu = device == "cuda"
     batch = (_GPU_BATCH if on_gpu else _CPU_BATCH) if config.batch_size == "auto" else config.batch_size
     chunk = (_GPU_CHUNK if on_gpu else _CPU_CHUNK) if config.chunk_size == "auto" else config.chunk_size

@@ -21,7 +21,7 @@ from chexray import errors
 from chexray.config import UtilityConfig
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.weights import ResolvedWeights
-from chexray.engine.cluster import Resources
+from chexray.engine.cluster import Resources, choose_device
 from chexray.engine.features import Done, FeatureStore
 from chexray.engine.progress import Progress
 from chexray.engine.watching import watched
@@ -32,7 +32,6 @@ from chexray.utility.fit import Fit
 
 MAX_FAILURES = 3
 """Restarts of the group after lost workers without an epoch committed in between: a day of preemptions ends no run."""
-
 
 POLL_S = 1.0
 """How often the folder of the current fit is looked at for new epochs; on S3 five times less."""
@@ -54,14 +53,7 @@ class TrainPool:
 
 def plan_train_pool(config: UtilityConfig, resources: Resources) -> TrainPool:
     """Sizes the group for what the cluster has. Raises ResourceError rather than let it wait for ever."""
-    device = config.device
-    if device == "auto":
-        device = "cuda" if resources.gpus >= 1 else "cpu"
-    if device == "cuda" and resources.gpus < 1:
-        raise ResourceError(
-            f"utility.device is cuda, but {resources.describe()} has no GPU. Use utility.device=cpu, or join a cluster "
-            "with GPU workers by RAY_ADDRESS."
-        )
+    device = choose_device("utility.device", config.device, resources)
     most = int(resources.gpus if device == "cuda" else resources.cpus)
     workers = (most if device == "cuda" else min(most, resources.nodes)) if config.workers == "auto" else config.workers
     if not 1 <= workers <= most:

@@ -90,18 +90,22 @@ def _with_weights(plan: UtilityPlan, storage: Storage) -> UtilityPlan:
 def _groups(config: RunConfig, test: Manifest) -> list[Subset]:
     """The subgroups of the test set: those asked for, or those of the columns that people compare."""
     asked = config.utility.subgroups
-    if asked is None:
-        asked = [item for item in config.subsets if item not in ("all", "findings") and not _is_finding(item)]
-    if not asked:
-        asked = []
-        for name in test.table.column_names:
-            if test.table[name].null_count == len(test):
-                continue
-            if fold(name) in GROUP_COLUMNS:
-                asked.append(name)
-            elif fold(name) in AGE_COLUMNS:
-                asked.append({"column": name, "bins": list(AGE_EDGES)})
+    if asked is None:  # [] asks for none, and gets none
+        of_the_run = [item for item in config.subsets if item not in ("all", "findings") and not _is_finding(item)]
+        asked = of_the_run or _usual_groups(test)
     return [subset for subset in expand(asked, test, []) if subset.column not in ("", "labels")]
+
+
+def _usual_groups(test: Manifest) -> list[str | dict[str, Any]]:
+    found: list[str | dict[str, Any]] = []
+    for name in test.table.column_names:
+        if test.table[name].null_count == len(test):
+            continue
+        if fold(name) in GROUP_COLUMNS:
+            found.append(name)
+        elif fold(name) in AGE_COLUMNS:
+            found.append({"column": name, "bins": list(AGE_EDGES)})
+    return found
 
 
 def _is_finding(item: Any) -> bool:

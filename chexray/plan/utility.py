@@ -108,7 +108,8 @@ class UtilityPlan:
     def recipe(self, precision: str) -> Recipe:
         """How every setting is trained. precision: fp32, bf16 or fp16, once the device is known."""
         config = self.config
-        shared = {name: getattr(config, name) for name in set(Recipe.__dataclass_fields__) & set(_taken(config))}
+        taken = set(Recipe.__dataclass_fields__) & set(UtilityConfig.model_fields)
+        shared = {name: getattr(config, name) for name in taken}
         shared |= {"model": config.model.name, "precision": precision}
         if self.weights is None:
             return Recipe(**shared, weights="none")
@@ -218,7 +219,3 @@ class UtilityPlan:
             f"utility.batch_size is {self.config.batch_size}, and an epoch of {first} shows {shown[first]} images, "
             f"a single step (in {len(shown)} of {len(trainings)} settings). Lower it, or give more images"
         ]
-
-
-def _taken(config: UtilityConfig) -> list[str]:
-    return list(type(config).model_fields)

@@ -46,12 +46,12 @@ def find_weights(model: str, reference: str, storage: Any = None) -> ResolvedWei
         return None
     if reference.startswith("random:"):
         raise ConfigError(
-            f"utility.weights is {reference!r}: a fit is initialised from its own seed. Set weights: none."
+            f"utility.model.weights is {reference!r}: a fit is initialised from its own seed. Set weights: none."
         )
     hub_id = _hub_id(model)
     if reference == "pretrained":
         if not hub_id:
-            raise ConfigError(f"timm names no weights for {model}. Set utility.weights to a file, or to none.")
+            raise ConfigError(f"timm names no weights for {model}. Set utility.model.weights to a file, or to none.")
         reference = hub_id
     return resolve(reference, storage=storage, **_home(hub_id))
 
@@ -116,11 +116,11 @@ def _check_name(model: str) -> None:
     if not timm.is_model(model):
         near = difflib.get_close_matches(model, timm.list_models(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else " `timm.list_models()` lists them."
-        raise ConfigError(f"utility.model: timm {timm.__version__} has no model {model!r}.{hint}")
+        raise ConfigError(f"utility.model.name: timm {timm.__version__} has no model {model!r}.{hint}")
     name, _, tag = model.partition(".")
     tags = timm.list_pretrained(f"{name}.*")
     if tag and model not in tags:
-        raise ConfigError(f"utility.model: timm has no {model!r}. Known: {', '.join((name, *tags[:4]))}.")
+        raise ConfigError(f"utility.model.name: timm has no {model!r}. Known: {', '.join((name, *tags[:4]))}.")
 
 
 def _hub_id(model: str) -> str:
@@ -176,7 +176,9 @@ def _shapes(model: str, image_size: int) -> nn.Module:
             "Set one it was made for, such as 224, or another model."
         ) from error
     if shape != (2, len(FINDINGS)):
-        raise ConfigError(f"utility.model: {model} gives {shape} for 2 images, not one logit a finding. Use another.")
+        raise ConfigError(
+            f"utility.model.name: {model} gives {shape} for 2 images, not one logit a finding. Use another."
+        )
     return network
 
 
@@ -188,7 +190,9 @@ def _fitting(
     A classifier of another number of classes is left out. Raises WeightsError for weights of another network.
     """
     if weights.path is None:
-        raise WeightsError(f"weights {weights.reference!r} name no file. Set utility.weights to a file, or to none.")
+        raise WeightsError(
+            f"weights {weights.reference!r} name no file. Set utility.model.weights to a file, or to none."
+        )
     state = safe_load(weights.path, numpy_scalars=True)
     is_upstream = bool(state) and all(name.startswith("model.") for name in state)
     if is_upstream:
@@ -275,5 +279,5 @@ def _statistics(weights: ResolvedWeights, is_upstream: bool) -> dict[str, tuple[
         with safe_open(weights.path, "numpy") as file:
             said = {key: json.loads(text) for key, text in (file.metadata() or {}).items() if key in ("mean", "std")}
     if not said and beside.is_file():
-        said = read_json(beside, needed_by="utility.weights").get("pretrained_cfg") or {}
+        said = read_json(beside, needed_by="utility.model.weights").get("pretrained_cfg") or {}
     return {key: tuple(float(v) for v in said[key]) for key in ("mean", "std") if len(said.get(key) or ()) == 3}

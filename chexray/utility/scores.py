@@ -18,7 +18,7 @@ import numpy as np
 
 from chexray.findings import FINDINGS
 from chexray.metrics.base import Score
-from chexray.utility.intervals import interval, pooled_units
+from chexray.utility.intervals import Interval, interval, pooled_units
 from chexray.utility.measuring import (
     MACRO_KEYS,
     Key,
@@ -56,21 +56,28 @@ class _Estimate:
             return Score(name, None, better, status=self.status, reason=self.reason, params=self.params)
         per_seed, units = self.values.per_seed, float(self.values.units)
         found = interval(per_seed, self.values.replicates, units, unit, inflation=self.inflation, bounded=bounded)
-        params = self.params | {"seeds": len(per_seed)}
-        if len(per_seed) > 1:
-            params["seed_std"] = float(np.std(per_seed, ddof=1))
-        if found.reason:
-            params["std_error_reason"] = found.reason
-        return Score(
-            name,
-            float(per_seed.mean()),
-            better,
-            std_error=found.std_error,
-            ci_low=found.low,
-            ci_high=found.high,
-            std_error_method=found.method,
-            params=params,
-        )
+        return _score(name, float(per_seed.mean()), better, found, per_seed, self.params)
+
+
+def _score(
+    name: str, value: float, better: str, found: Interval, per_seed: np.ndarray, params: dict[str, Any]
+) -> Score:
+    """A value with its interval, and what is known of the (S,) trainings behind it."""
+    params = params | {"seeds": len(per_seed)}
+    if len(per_seed) > 1:
+        params["seed_std"] = float(np.std(per_seed, ddof=1))
+    if found.reason:
+        params["std_error_reason"] = found.reason
+    return Score(
+        name,
+        value,
+        better,
+        std_error=found.std_error,
+        ci_low=found.low,
+        ci_high=found.high,
+        std_error_method=found.method,
+        params=params,
+    )
 
 
 def to_scores(table: Table) -> list[tuple[str, Score]]:
@@ -207,21 +214,7 @@ def _difference(one: _Estimate, other: _Estimate, table: Table, baseline: Table)
         inflation=None if one.inflation is None or other.inflation is None else max(one.inflation, other.inflation),
         against=b.per_seed,
     )
-    params["seeds"] = table.seeds
-    if table.seeds > 1:
-        params["seed_std"] = float(np.std(a.per_seed, ddof=1))
-    if found.reason:
-        params["std_error_reason"] = found.reason
-    return Score(
-        name,
-        float(a.per_seed.mean() - b.per_seed.mean()),
-        better,
-        std_error=found.std_error,
-        ci_low=found.low,
-        ci_high=found.high,
-        std_error_method=found.method,
-        params=params,
-    )
+    return _score(name, float(a.per_seed.mean() - b.per_seed.mean()), better, found, a.per_seed, params)
 
 
 def _common(table: Table, names: Sequence[str]) -> np.ndarray:

@@ -204,3 +204,14 @@ def test_images_of_test_prompts_may_be_judged_where_nothing_trains_on_them(
     assert [each.title for each in plan.planned.trainings] == ["real"]
     assert [len(examples) for examples in plan.planned.synthetic.values()] == [N_TEST_PROMPTS]
     assert "no setting trains on synthetic images" in plan.notes
+
+
+def test_no_subgroups_are_none_and_the_usual_ones_are_found(classroom: Classroom, tmp_path: Path) -> None:
+    def groups(**asked: object) -> set[str]:
+        plan = make_plan(classroom.config(tmp_path / "out", **asked)).utility
+        assert plan is not None
+        return {subset.column for subset in plan.groups}
+
+    assert groups(subgroups=[]) == set()
+    assert groups(subgroups=["sex"]) == {"sex"}
+    assert groups() == {"sex", "view", "age"}
