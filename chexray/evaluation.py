@@ -10,15 +10,12 @@ write results, side tables, rejects, provenance
 
 from __future__ import annotations
 
-import importlib.metadata
-import itertools
-import platform
-import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -27,10 +24,14 @@ import pyarrow as pa
 from chexray import __version__
 from chexray.config import RunConfig
 from chexray.errors import ChexrayError, RunFailed
+from chexray.log import heard_by, say
 from chexray.plan import Plan, make_plan
 from chexray.plan.plan import FIDELITY, PRIVACY
+from chexray.provenance import provenance
 from chexray.results import rows as results
 from chexray.rundir import RunDirectory, now
+from chexray.stopping import Stop
+from chexray.storage import join
 
 STATUS_EVERY_S = 10.0
 SLOW_S = 2.0
@@ -48,51 +49,81 @@ class Run:
     exit_code: int
 
 
-def evaluate(config: RunConfig, *, verbose: bool = False) -> Run:
+def evaluate(config: RunConfig, *, verbose: bool = False, once: bool = False) -> Run:
     """Runs the evaluation a config asks for and returns its numbers; everything is also in the run's folder.
 
     Resumes by itself: chunks that were committed by an earlier, interrupted run are not done again.
+    once: a run that is done already (same config, images, weights and version of chexray) is read, not computed again.
     Raises ChexrayError (one line) for wrong input, RunFailed when too many images were rejected, and KeyboardInterrupt
     on Ctrl-C or SIGTERM, after the status has been written.
     """
     with said_if_slow("plan: reading sets and weights"):
         plan = make_plan(config)
-    return evaluate_plan(plan, verbose=verbose)
+    return evaluate_plan(plan, verbose=verbose, once=once)
 
 
-def evaluate_plan(plan: Plan, *, verbose: bool = False) -> Run:
+def evaluate_plan(plan: Plan, *, verbose: bool = False, once: bool = False) -> Run:
     """The same for a plan that is made already."""
-    plan.storage.check_writable(plan.run_uri)
     directory = RunDirectory(plan.run_uri, plan.run_id, plan.storage)
+    if once and (found := _done_already(plan, directory)):
+        return found
+    plan.storage.check_writable(plan.run_uri)
     directory.text("config.yaml", plan.config.to_yaml())
-    directory.status("planning", n_images=len(plan.images))
-    with _terminated_as_interrupt():
+    stop = Stop()
+    with heard_by(directory.hear), directory.beating(), stop.on_signals():
+        directory.status("planning", n_images=len(plan.images))
         try:
-            return _evaluate(plan, directory, verbose)
-        except KeyboardInterrupt:
-            directory.status("interrupted", message="stopped on request; the same command resumes", exit_code=130)
-            raise
-        except ChexrayError as error:
-            directory.status("failed", message=str(error), exit_code=error.exit_code)
-            raise
-        except Exception as error:
-            directory.status("failed", message=f"{type(error).__name__} (a defect of chexray)", exit_code=1)
+            return _evaluate(plan, directory, verbose, stop)
+        except (KeyboardInterrupt, Exception) as error:
+            if stop.asked or isinstance(error, KeyboardInterrupt):
+                _end(directory, "interrupted", "stopped on request; the same command resumes", 130)
+                raise KeyboardInterrupt from None
+            if isinstance(error, ChexrayError):
+                _end(directory, "failed", str(error), error.exit_code)
+                raise
+            # The causes behind it may quote what a service answered; the error stream has them.
+            directory.text("errors.log", "".join(traceback.format_exception(error, chain=False)))
+            _end(directory, "failed", f"{type(error).__name__} (a defect of chexray)", 1)
             raise
 
 
-def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
-    from chexray.engine.cluster import cluster, plan_pool, say
+def _end(directory: RunDirectory, state: str, message: str, exit_code: int) -> None:
+    directory.hear(f"{state}: {message}")
+    directory.status(state, message=message, exit_code=exit_code)
+
+
+def _done_already(plan: Plan, directory: RunDirectory) -> Run | None:
+    """The run as it lies in its folder, if it ended well and this version of chexray computed it."""
+    status, story = directory.read_json("status.json"), directory.read_json("run.json")
+    if (status.get("state"), status.get("exit_code")) != ("done", 0) or story.get("chexray_version") != __version__:
+        return None
+    rejects = plan.storage.read_parquet(join(directory.uri, "rejects.parquet"))
+    if any(rejects["transient"].to_pylist()):
+        return None  # these images may be readable now
+    say(f"{plan.run_id} is done since {status.get('updated_at')}: nothing is computed again")
+    frame = results.read_results(directory.uri, plan.storage)
+    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), list(story.get("notes", [])), 0)
+
+
+def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool, stop: Stop) -> Run:
+    from chexray.engine.cluster import cluster
     from chexray.engine.encode import encode
     from chexray.engine.features import FeatureStore
+    from chexray.engine.pools import plan_pool
     from chexray.engine.progress import Progress
+    from chexray.engine.scaling import grown
     from chexray.engine.worker import Job
     from chexray.suites.common import Context, Outcome, collect_rejects
 
     config, images = plan.config, plan.images
     times = {"started": time.monotonic()}
     store = FeatureStore(plan.store_uri, plan.storage)
-    # Once more inside: importing ray puts its own SIGTERM handler in place.
-    with cluster(config.ray, verbose=verbose) as resources, _terminated_as_interrupt():
+    # Once more inside: ray.init puts its own SIGTERM handler in place.
+    with (
+        cluster(config.ray, verbose=verbose) as found,
+        stop.on_signals(),
+        grown(config.ray, found, lambda message: directory.status("waiting", message=message)) as resources,
+    ):
         times["ray"] = time.monotonic()
         pool = plan_pool(config.encode, resources, n_images=len(images))
         if plan.utility is not None:
@@ -138,28 +169,8 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     exit_code = 1 if outcome.failures else 0
     notes = [*plan.notes, *outcome.notes]
     times["done"] = time.monotonic()
-    directory.json(
-        "run.json",
-        {
-            "run_id": plan.run_id,
-            "chexray_version": __version__,
-            "created_at": now(),
-            "config": config.model_dump(mode="json", exclude={"storage": {"key", "secret", "token"}}),
-            "protocol": {"name": plan.protocol.name, "notes": plan.protocol.notes},
-            "sets": [_describe_set(manifest, rejects) for manifest in plan.sets],
-            "encoders": {
-                label: {**asdict(spec), "fingerprint": spec.fingerprint} for label, (_, spec) in plan.encoders.items()
-            },
-            "features": plan.store_uri,
-            "n_encoded_now": encoded.n_encoded,
-            "encode_cpu_s": round(encoded.cpu_s, 3),
-            "seconds": _seconds(times),
-            "resources": asdict(resources),
-            "pool": asdict(pool),
-            "versions": _versions(),
-            "notes": notes,
-        },
-    )
+    done = {"n_encoded_now": encoded.n_encoded, "encode_cpu_s": round(encoded.cpu_s, 3), "notes": notes}
+    directory.json("run.json", provenance(plan, rejects, times, resources, pool) | done)
     directory.status(
         "done",
         exit_code=exit_code,
@@ -215,36 +226,6 @@ def _check_rejects(plan: Plan, rejects: pa.Table) -> None:
         )
 
 
-def _describe_set(manifest: Any, rejects: pa.Table) -> dict[str, Any]:
-    n_rejected = sum(name == manifest.name for name in rejects["set"].to_pylist())
-    return {
-        "name": manifest.name,
-        "origin": manifest.origin,
-        "fingerprint": manifest.fingerprint,
-        "n_rows": manifest.n_rows,
-        "n_evaluated": len(manifest) + len(manifest.rejects) - n_rejected,
-        "n_rejected": n_rejected,
-        "excluded": manifest.excluded,
-    }
-
-
-def _seconds(times: dict[str, float]) -> dict[str, float]:
-    names = list(times)
-    spans = {after: times[after] - times[before] for before, after in itertools.pairwise(names)}
-    return {name: round(value, 3) for name, value in spans.items()}
-
-
-def _versions() -> dict[str, str]:
-    packages = ("ray", "torch", "transformers", "timm", "numpy", "scipy", "pillow", "pyarrow", "pydicom")
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found
-
-
 def _status_writer(directory: RunDirectory, state: str) -> Any:
     last = [float("-inf")]
 
@@ -260,8 +241,6 @@ def _status_writer(directory: RunDirectory, state: str) -> Any:
 @contextmanager
 def said_if_slow(message: str) -> Iterator[None]:
     """Prints the line once the block has taken SLOW_S, so that silence is short and a quick error stands alone."""
-    from chexray.engine.cluster import say
-
     timer = threading.Timer(SLOW_S, say, [message])
     timer.daemon = True
     timer.start()
@@ -269,20 +248,3 @@ def said_if_slow(message: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """SIGTERM (a preempted pod, `kill`) stops a run as Ctrl-C does: cleanly, and resumable."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

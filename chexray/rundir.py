@@ -1,19 +1,27 @@
-"""The folder of one run, local or on S3: status, provenance, rejects, per-image table, results.
+"""The folder of one run, local or on S3: status, log, provenance, rejects, per-image table, results.
 
-run.json  config.yaml  status.json  rejects.parquet  results.parquet/.csv/.json  errors.log, and what the suites add
+run.json  config.yaml  status.json  log.txt  rejects.parquet  results.parquet/.csv/.json  errors.log, and the suites'
+own
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from chexray.errors import StorageError
 from chexray.storage import Storage, join
+
+ENDED = ("done", "failed", "interrupted")
+STATES = ("planning", "waiting", "encoding", "reducing", "training", *ENDED)
+HEARTBEAT_S = 60.0
 
 
 def now() -> str:
@@ -24,24 +32,54 @@ def now() -> str:
 @dataclass
 class RunDirectory:
     """Writes below `uri`. `status.json` is replaced at every change of stage and now and then inside one, so a watcher
-    (or a retried pod) can tell what happened without the logs."""
+    (or a retried pod) can tell what happened without the logs of a pod that is gone."""
 
     uri: str
     run_id: str
     storage: Storage
     clock: Callable[[], str] = now
     started_at: str = field(default="")
+    _log: list[str] = field(default_factory=list)
+    _n_written: int = 0
+    _last: dict[str, Any] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def status(self, state: str, **details: Any) -> None:
-        """state: planning, encoding, reducing, training, done, failed or interrupted."""
-        self.started_at = self.started_at or self.clock()
-        body = {
-            "run_id": self.run_id,
-            "state": state,
-            "started_at": self.started_at,
-            "updated_at": self.clock(),
-            **details,
-        }
+        """state: one of STATES. The log so far goes with it."""
+        with self._lock:
+            self.started_at = self.started_at or self.clock()
+            self._last = {"run_id": self.run_id, "state": state, "started_at": self.started_at, **details}
+            self._write_status()
+
+    def hear(self, line: str) -> None:
+        """One line for log.txt, which is written with the next status."""
+        with self._lock:
+            self._log.append(f"{self.clock()} {line}\n")
+
+    @contextmanager
+    def beating(self, every: float = HEARTBEAT_S) -> Iterator[None]:
+        """Renews status.json while the block runs, so that a long silent stage differs from a pod that is gone."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(every):
+                with suppress(StorageError), self._lock:  # the run itself meets a storage that fails
+                    if self._last.get("state") not in ENDED:
+                        self._write_status()
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _write_status(self) -> None:
+        if len(self._log) > self._n_written:
+            self.text("log.txt", "".join(self._log))
+            self._n_written = len(self._log)
+        body = {**self._last, "updated_at": self.clock()}
         self.json("status.json", body)
 
     def json(self, name: str, body: dict[str, Any]) -> None:
@@ -55,3 +93,14 @@ class RunDirectory:
 
     def parquet(self, name: str, table: pa.Table) -> None:
         self.storage.write_parquet(join(self.uri, name), table)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """What is in a JSON file of the folder; {} where there is none, or where it is not whole."""
+        uri = join(self.uri, name)
+        if not self.storage.exists(uri):
+            return {}
+        try:
+            found = json.loads(self.storage.read(uri))
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}

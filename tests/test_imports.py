@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "chexray"
-LEAVES = {"errors", "findings", "registry", "storage"}
+LEAVES = {"errors", "findings", "log", "registry", "storage"}
 ALLOWED = {
     "errors": set(),
+    "log": set(),
     "findings": set(),
     "registry": {"errors"},
     "storage": {"storage", "errors"},
     "config": {"config", "errors"},
     "protocols": {"errors"},
-    "rundir": {"storage"},
+    "rundir": {"storage", "errors"},
+    "stopping": set(),
+    "provenance": {"__init__", "plan", "rundir"},
     "phantom": {"phantom", "findings", "errors"},
     "stats": {"stats", "errors"},
     "metrics": {"metrics", "stats", "errors"},
@@ -43,7 +46,18 @@ ALLOWED = {
         "figures",
         *LEAVES,
     },
-    "evaluation": {"__init__", "config", "plan", "suites", "engine", "results", "rundir", "errors"},
+    "evaluation": {
+        "__init__",
+        "config",
+        "plan",
+        "provenance",
+        "suites",
+        "engine",
+        "results",
+        "rundir",
+        "stopping",
+        *LEAVES,
+    },
     "filtering": {"config", "protocols", "plan", "data", "results", *LEAVES},
     "auditing": {
         "__init__",
@@ -60,8 +74,12 @@ ALLOWED = {
         "rundir",
         *LEAVES,
     },
+    "jobs": {"__init__", "jobs", "config", "plan", "engine", "rundir", *LEAVES},
+    "doctor": {"__init__", "doctor", "config", "plan", "engine", "data", "encoders", "jobs", "utility", *LEAVES},
     "cli": {
         "__init__",
+        "doctor",
+        "jobs",
         "config",
         "plan",
         "protocols",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from fixtures.toys import Broken
@@ -47,7 +49,7 @@ def test_a_run_writes_everything_it_promises(ray_cluster, sets, tmp_path) -> Non
     done = evaluate(config(*sets, tmp_path / "out"))
     folder = Path(done.uri)
     assert {path.name for path in folder.iterdir()} == {
-        "run.json", "config.yaml", "status.json", "rejects.parquet", "per_image.parquet",
+        "run.json", "config.yaml", "status.json", "log.txt", "rejects.parquet", "per_image.parquet",
         "results.parquet", "results.csv", "results.json",
     }  # fmt: skip
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
@@ -212,12 +214,43 @@ def test_a_stop_on_request_is_clean_and_says_so(write_images, tmp_path, stop) ->
     while not list(tmp_path.glob("out/features/*/part-*")) and process.poll() is None:
         os.sched_yield()
     process.send_signal(stop)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=20)  # what a preempted pod is given, and less than it needs
     assert process.returncode == 130
     assert "resume" in errors
     assert "Traceback" not in errors
     status = json.loads(next(tmp_path.glob("out/stop-*/status.json")).read_text())
     assert status["state"] == "interrupted"
+
+
+def test_a_run_that_is_done_is_shown_and_not_computed_again(ray_cluster, sets, tmp_path, capsys) -> None:
+    first = evaluate(config(*sets, tmp_path), once=True)
+    before = {path: path.stat().st_mtime_ns for path in Path(first.uri).iterdir()}
+    again = evaluate(config(*sets, tmp_path), once=True)
+    assert "nothing is computed again" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in Path(first.uri).iterdir()} == before
+    pd.testing.assert_frame_equal(again.results, read_results(first.uri))
+    assert (again.run_id, again.notes, again.exit_code) == (first.run_id, first.notes, 0)
+    status = Path(first.uri, "status.json")
+    status.write_text(status.read_text().replace('"done"', '"failed"'))
+    evaluate(config(*sets, tmp_path), once=True)
+    assert json.loads(status.read_text())["state"] == "done"
+
+
+def test_the_log_of_a_run_lies_beside_its_results(ray_cluster, sets, tmp_path, monkeypatch) -> None:
+    uri = Path(evaluate(config(*sets, tmp_path)).uri)
+    log = (uri / "log.txt").read_text()
+    assert re.search(r"^\d{4}-\d\d-\d\dT[\d:]+Z cluster: 1 node", log, re.MULTILINE)
+    assert "encode: " in log
+    assert "reduce: " in log
+
+    def broken(*_, **__):
+        raise OSError("defect")
+
+    monkeypatch.setattr("chexray.evaluation._check_rejects", broken)
+    with pytest.raises(OSError):
+        evaluate(config(*sets, tmp_path))
+    assert "failed: OSError (a defect of chexray)" in (uri / "log.txt").read_text()
+    assert "in broken" in (uri / "errors.log").read_text()
 
 
 BAD = [

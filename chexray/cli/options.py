@@ -25,6 +25,7 @@ Setting = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting, e.g. encode.batch_size=64")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, start nothing")]
+Once = Annotated[bool, typer.Option("--once", help="show a run that is done already instead of computing it again")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="let Ray talk")]
 
 

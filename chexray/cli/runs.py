@@ -13,6 +13,7 @@ from chexray.cli.options import (
     Encoders,
     HeldOut,
     Limit,
+    Once,
     Output,
     Real,
     ReidWeights,
@@ -54,6 +55,7 @@ def run(
     limit: Limit = None,
     setting: Setting = None,
     dry_run: DryRun = False,
+    once: Once = False,
     verbose: Verbose = False,
 ) -> None:
     """Encode both sets once and compute every number asked for. Run it again to resume."""
@@ -72,7 +74,7 @@ def run(
         "limit": limit,
     }
     parsed = read_config(config, flags, setting, reid_weights=reid_weights)
-    plan_or_run(parsed, dry_run=dry_run, verbose=verbose)
+    plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
 
 
 def validate(config: Annotated[Path, typer.Argument(help="a YAML run config")], setting: Setting = None) -> None:
@@ -81,14 +83,14 @@ def validate(config: Annotated[Path, typer.Argument(help="a YAML run config")], 
     print("valid")
 
 
-def plan_or_run(config: Any, *, dry_run: bool, verbose: bool) -> None:
+def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool) -> None:
     """The plan of a config and what of it is done already; or the run, its tables and its exit code."""
     if dry_run:
         _print_plan(config, stores=True)
         return
     from chexray.evaluation import evaluate
 
-    finished = evaluate(config, verbose=verbose)
+    finished = evaluate(config, verbose=verbose, once=once)
     _print_results(finished.results, finished.notes)
     print(f"results: {finished.uri}")
     raise typer.Exit(finished.exit_code)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import ConfigFile, DryRun, Limit, Output, Real, Setting, Synthetic, Verbose, read_config
+from chexray.cli.options import ConfigFile, DryRun, Limit, Once, Output, Real, Setting, Synthetic, Verbose, read_config
 from chexray.cli.runs import plan_or_run
 
 EXAMPLES = (
@@ -38,6 +38,7 @@ def train(
     limit: Limit = None,
     setting: Setting = None,
     dry_run: DryRun = False,
+    once: Once = False,
     verbose: Verbose = False,
 ) -> None:
     """Train classifiers on real and synthetic images and test them on real ones. Run it again to resume."""
@@ -55,4 +56,4 @@ def train(
     given = [f"utility.{key}={value}" for key, value in asked.items() if value is not None]
     given += [f"utility.model.{key}={value}" for key, value in network.items() if value is not None]
     parsed = read_config(config, flags, [*given, *(setting or [])])
-    plan_or_run(parsed, dry_run=dry_run, verbose=verbose)
+    plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)

@@ -136,7 +136,14 @@ class RayConfig(Strict):
 
     address: str | None = None
     num_cpus: int | None = Field(default=None, ge=1)
+    """CPUs of a local Ray, by default all of the machine."""
     object_store_gb: float | None = Field(default=None, gt=0)
+    cpus: int | None = Field(default=None, ge=1)
+    """How far a joined cluster may grow. The run asks its autoscaler for so much, starts once one CPU (and one GPU,
+    where `gpus` is set) is there, and gives the request back when it needs no more."""
+    gpus: int | None = Field(default=None, ge=1)
+    wait_s: float = Field(default=900, ge=0)
+    """Seconds to wait for them."""
 
 
 class PrivacyConfig(Strict):

@@ -1,8 +1,4 @@
-"""One Ray, quiet and sized: joins the cluster of RAY_ADDRESS, or starts a local one and ends it.
-
-An actor pool that books every CPU hangs Ray Data for half an hour, in silence; so pools are sized here, before
-anything starts, and what does not fit is a ResourceError that says what is missing.
-"""
+"""One Ray, and a quiet one: joins the cluster of RAY_ADDRESS, or starts a local one and ends it."""
 
 from __future__ import annotations
 
@@ -14,10 +10,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from chexray.config import EncodeConfig, RayConfig
+from chexray.config import RayConfig
+from chexray.engine.pools import Resources
 from chexray.errors import ResourceError
 
 _QUIET = {
@@ -34,55 +30,7 @@ _LOCAL = {
     "RAY_enable_metrics_collection": "0",
     "RAY_task_events_report_interval_ms": "0",
 }
-_GPU_BATCH, _CPU_BATCH = 64, 16
-_GPU_CHUNK, _CPU_CHUNK = 256, 64
-_BYTES_PER_CPU_ACTOR = 2_000_000_000
 CONNECT_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the cluster offers: logical CPUs and GPUs, memory in bytes, number of live nodes, start-up seconds.
-
-    node_cpus: CPUs of each node that has any.
-    """
-
-    cpus: float
-    gpus: float
-    memory: float
-    nodes: int
-    startup_s: float = 0.0
-    joined: bool = False
-    node_cpus: tuple[float, ...] = ()
-
-    @property
-    def smallest_node_cpus(self) -> float:
-        """CPUs that every node with any has."""
-        return min(self.node_cpus, default=self.cpus / max(1, self.nodes))
-
-    def describe(self) -> str:
-        where = "cluster" if self.joined else "local Ray"
-        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        return f"{where}: {self.nodes} node{'s' * (self.nodes != 1)}, {self.cpus:g} CPU{gpus}"
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Sizes of the encode stage. `cpus_per_actor` is what Ray books; `torch_threads` is what an actor uses."""
-
-    device: str
-    layout: str
-    actors: int
-    cpus_per_actor: float
-    cpus_per_decode: float
-    gpus_per_actor: float
-    torch_threads: int
-    batch_size: int
-    chunk_size: int
-
-    def describe(self) -> str:
-        workers = f"{self.actors} encoder{'s' * (self.actors != 1)} on {self.device}, {self.torch_threads} thread"
-        return f"{workers}{'s' * (self.torch_threads != 1)} each, {self.layout} layout, chunks of {self.chunk_size}"
 
 
 @contextmanager
@@ -124,22 +72,29 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
                 )
     _quiet_data(verbose)
     try:
-        total = ray.cluster_resources()
-        alive = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-        yield Resources(
-            cpus=total.get("CPU", 0.0),
-            gpus=total.get("GPU", 0.0),
-            memory=total.get("memory", 0.0),
-            nodes=len(alive),
-            startup_s=time.monotonic() - started,
-            joined=bool(address) or not owns,
-            node_cpus=tuple(cpus for cpus in alive if cpus),
-        )
+        yield measured(joined=bool(address) or not owns, startup_s=time.monotonic() - started)
     finally:
         if owns:
             ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def measured(*, joined: bool, startup_s: float = 0.0) -> Resources:
+    """What the connected cluster has now. A node without CPUs, such as the head of a Kubernetes cluster, works on
+    nothing: neither it nor its memory counts."""
+    import ray
+
+    working = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0]
+    return Resources(
+        cpus=sum(node["CPU"] for node in working),
+        gpus=sum(node.get("GPU", 0.0) for node in working),
+        memory=sum(node.get("memory", 0.0) for node in working),
+        nodes=len(working),
+        startup_s=startup_s,
+        joined=joined,
+        node_cpus=tuple(node["CPU"] for node in working),
+    )
 
 
 def _knock(address: str) -> None:
@@ -194,49 +149,3 @@ def _object_store_bytes(config: RayConfig) -> int:
     except (ValueError, OSError, AttributeError):
         physical = 4_000_000_000
     return int(min(2e9, max(2.5e8, physical / 4)))
-
-
-def say(message: str) -> None:
-    """One line to the error stream, which leaves standard output to the results."""
-    print(message, file=sys.stderr, flush=True)
-
-
-def choose_device(setting: str, asked: str, resources: Resources) -> str:
-    """The device that a setting of "cpu", "cuda" or "auto" means. Raises ResourceError for a GPU that is not there."""
-    if asked == "cuda" and resources.gpus < 1:
-        raise ResourceError(
-            f"{setting} is cuda, but {resources.describe()} has no GPU. Use {setting}=cpu, or join a cluster with GPU "
-            "workers by RAY_ADDRESS."
-        )
-    return ("cuda" if resources.gpus >= 1 else "cpu") if asked == "auto" else asked
-
-
-def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> Pool:
-    """Sizes the encode stage for what the cluster has. Raises ResourceError rather than let a pool hang."""
-    device = choose_device("encode.device", config.device, resources)
-    on_gpu = device == "cuda"
-    batch = (_GPU_BATCH if on_gpu else _CPU_BATCH) if config.batch_size == "auto" else config.batch_size
-    chunk = (_GPU_CHUNK if on_gpu else _CPU_CHUNK) if config.chunk_size == "auto" else config.chunk_size
-    layout = ("split" if on_gpu else "fused") if config.layout == "auto" else config.layout
-    n_chunks = max(1, -(-n_images // chunk))
-
-    if resources.cpus < 1:
-        raise ResourceError(f"{resources.describe()}: decoding needs at least 1 CPU. Add CPUs or wait for workers.")
-    if on_gpu:
-        actors = min(int(resources.gpus), n_chunks) if config.actors == "auto" else config.actors
-        if actors > resources.gpus:
-            raise ResourceError(
-                f"encode.actors is {actors}, one GPU each, but {resources.describe()}. Set encode.actors=auto."
-            )
-        return Pool(device, layout, actors, 0.0, 1.0, 1.0, 4, batch, chunk)
-    # Half a CPU stays free per two: the decode tasks of the split layout, and Ray Data itself, must be able to start.
-    by_memory = max(1, int(resources.memory // _BYTES_PER_CPU_ACTOR)) if resources.memory else 10**6
-    actors = min(max(1, int(resources.cpus)), n_chunks, by_memory) if config.actors == "auto" else config.actors
-    share = max(1, int(resources.cpus // actors))
-    booked = 0.5 * share if layout == "fused" else 0.5
-    if actors > resources.cpus:
-        raise ResourceError(
-            f"encode.actors is {actors}, but {resources.describe()}: a pool larger than the CPUs would wait for ever. "
-            f"Set encode.actors to at most {int(resources.cpus)}, or auto."
-        )
-    return Pool(device, layout, actors, booked, 0.25, 0.0, share, batch, chunk)

@@ -15,15 +15,16 @@ from typing import cast
 
 import pyarrow as pa
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, WorkerCrashedError
+from ray.exceptions import GetTimeoutError, NodeDiedError, RayActorError, RayError, WorkerCrashedError
 
 from chexray import errors
 from chexray.encoders.base import Encoder, EncoderSpec
-from chexray.engine.cluster import Pool, say
 from chexray.engine.features import Done, FeatureStore, chunk_name, pending
+from chexray.engine.pools import Pool
 from chexray.engine.progress import Progress
 from chexray.engine.worker import CHUNK_SCHEMA, Encode, Job, prepare
 from chexray.errors import RunFailed
+from chexray.log import say
 
 MAX_TASK_RETRIES = 2
 """Tries of a chunk whose actor died. Ray's default of -1 would feed a poisonous image to new actors for ever."""
@@ -178,6 +179,9 @@ def _isolate(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
         try:
             yield _checked(ray.get(finished[0]))
         except (RayError, RuntimeError) as error:
+            if any(isinstance(cause, NodeDiedError) for cause in _causes(error)):
+                waiting.append(chunk)  # a preempted machine says nothing against the images it held
+                continue
             if not _is_crash(error):
                 raise
             if chunk.num_rows > 1:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from chexray.log import note
+
 PLAIN_EVERY_S = 5.0
 REDRAW_EVERY_S = 0.2
 
@@ -82,3 +84,4 @@ class Progress:
     def close(self) -> None:
         """Writes the last state of the line."""
         self._show(last=True)
+        note(self.line())

@@ -21,8 +21,8 @@ from chexray import errors
 from chexray.config import UtilityConfig
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.weights import ResolvedWeights
-from chexray.engine.cluster import Resources, choose_device
 from chexray.engine.features import Done, FeatureStore
+from chexray.engine.pools import Resources, choose_device
 from chexray.engine.progress import Progress
 from chexray.engine.watching import watched
 from chexray.errors import ChexrayError, ResourceError, RunFailed

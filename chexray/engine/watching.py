@@ -7,9 +7,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from chexray.engine.cluster import say
 from chexray.engine.progress import Progress
 from chexray.errors import ChexrayError
+from chexray.log import say
 from chexray.utility.checkpointing import Folder
 
 

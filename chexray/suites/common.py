@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from chexray import __version__
 from chexray.data.manifest import REJECT_SCHEMA, Manifest
-from chexray.engine.cluster import Resources
 from chexray.engine.features import Done, FeatureStore
+from chexray.engine.pools import Resources
 from chexray.engine.progress import Progress
 from chexray.metrics.base import Score
 from chexray.plan import Plan

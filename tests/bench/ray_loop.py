@@ -12,8 +12,9 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     from chexray.config import EncodeConfig, RayConfig
     from chexray.encoders.inception_v3 import InceptionV3
     from chexray.engine import encode
-    from chexray.engine.cluster import cluster, plan_pool
+    from chexray.engine.cluster import cluster
     from chexray.engine.features import FeatureStore
+    from chexray.engine.pools import plan_pool
     from chexray.engine.worker import Job
     from chexray.storage import Storage
 

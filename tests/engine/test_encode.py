@@ -11,9 +11,9 @@ from fixtures.toys import DEADLY, FULL, GREEDY, UNDEFINED, Toy
 from PIL import Image
 
 from chexray.data.images import decode
-from chexray.engine.cluster import Pool
 from chexray.engine.encode import Encoded, encode, plan_chunks
 from chexray.engine.features import Done, FeatureStore
+from chexray.engine.pools import Pool
 from chexray.engine.progress import Progress
 from chexray.engine.worker import Job
 from chexray.errors import ResourceError, StorageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chexray.config import UtilityConfig
-from chexray.engine.cluster import Resources
+from chexray.engine.pools import Resources
 from chexray.engine.train import plan_train_pool
 from chexray.engine.watching import summary_of
 from chexray.errors import ResourceError

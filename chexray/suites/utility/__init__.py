@@ -7,8 +7,9 @@ whether synthetic ones show what was asked for.
 
 from __future__ import annotations
 
-from chexray.engine.cluster import say
+from chexray.engine.scaling import settled
 from chexray.engine.train import Task, plan_train_pool, train
+from chexray.log import say
 from chexray.plan.utility import IMAGES
 from chexray.storage import join
 from chexray.suites.common import Context, Outcome
@@ -26,13 +27,14 @@ def evaluate_utility(context: Context) -> Outcome:
     assert plan is not None
     spec, done = context.plan.encoders[IMAGES][1], context.done[IMAGES]
     cohorts = plan.cohorts(done.rows.keys())
-    pool = plan_train_pool(plan.config, context.resources)
+    resources = settled(context.plan.config.ray, context.resources)
+    pool = plan_train_pool(plan.config, resources)
     settings = trained_settings(plan, cohorts, spec, pool.device)
     fits = [fit for each in settings for fit in each.fits]
     root, run_id = join(context.store.root, "fits"), context.plan.run_id
     task = Task(tuple(fits), context.store, spec, done, plan.weights, pool, root, run_id)
     say(f"{len(fits)} trainings; {pool.describe()}")
-    failed = train(task, context.resources, context.progress)
+    failed = train(task, resources, context.progress)
 
     read = [Trained.read(each, cohorts, task) for each in settings if not each.failures(failed)]
     rows, tables = score_settings(context, plan, cohorts, read)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chexray.config import EncodeConfig
-from chexray.engine.cluster import Resources, plan_pool
+from chexray.engine.pools import Resources, plan_pool
 from chexray.errors import ResourceError
 
 LAPTOP = Resources(cpus=2, gpus=0, memory=16e9, nodes=1)

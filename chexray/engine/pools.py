@@ -1,0 +1,103 @@
+"""How much of a cluster a stage takes. What does not fit is a ResourceError that says what is missing.
+
+An actor pool that books every CPU hangs Ray Data for half an hour, in silence; so pools are sized here, before
+anything starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chexray.config import EncodeConfig
+from chexray.errors import ResourceError
+
+_GPU_BATCH, _CPU_BATCH = 64, 16
+_GPU_CHUNK, _CPU_CHUNK = 256, 64
+_BYTES_PER_CPU_ACTOR = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster offers: logical CPUs and GPUs, memory in bytes, start-up seconds.
+
+    nodes: live nodes that have CPUs; node_cpus: how many each of them has.
+    """
+
+    cpus: float
+    gpus: float
+    memory: float
+    nodes: int
+    startup_s: float = 0.0
+    joined: bool = False
+    node_cpus: tuple[float, ...] = ()
+
+    @property
+    def smallest_node_cpus(self) -> float:
+        """CPUs that every node with any has."""
+        return min(self.node_cpus, default=self.cpus / max(1, self.nodes))
+
+    def describe(self) -> str:
+        where = "cluster" if self.joined else "local Ray"
+        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
+        return f"{where}: {self.nodes} node{'s' * (self.nodes != 1)}, {self.cpus:g} CPU{gpus}"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Sizes of the encode stage. `cpus_per_actor` is what Ray books; `torch_threads` is what an actor uses."""
+
+    device: str
+    layout: str
+    actors: int
+    cpus_per_actor: float
+    cpus_per_decode: float
+    gpus_per_actor: float
+    torch_threads: int
+    batch_size: int
+    chunk_size: int
+
+    def describe(self) -> str:
+        workers = f"{self.actors} encoder{'s' * (self.actors != 1)} on {self.device}, {self.torch_threads} thread"
+        return f"{workers}{'s' * (self.torch_threads != 1)} each, {self.layout} layout, chunks of {self.chunk_size}"
+
+
+def choose_device(setting: str, asked: str, resources: Resources) -> str:
+    """The device that a setting of "cpu", "cuda" or "auto" means. Raises ResourceError for a GPU that is not there."""
+    if asked == "cuda" and resources.gpus < 1:
+        raise ResourceError(
+            f"{setting} is cuda, but {resources.describe()} has no GPU. Use {setting}=cpu, or join a cluster with GPU "
+            "workers by RAY_ADDRESS."
+        )
+    return ("cuda" if resources.gpus >= 1 else "cpu") if asked == "auto" else asked
+
+
+def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> Pool:
+    """Sizes the encode stage for what the cluster has. Raises ResourceError rather than let a pool hang."""
+    device = choose_device("encode.device", config.device, resources)
+    on_gpu = device == "cuda"
+    batch = (_GPU_BATCH if on_gpu else _CPU_BATCH) if config.batch_size == "auto" else config.batch_size
+    chunk = (_GPU_CHUNK if on_gpu else _CPU_CHUNK) if config.chunk_size == "auto" else config.chunk_size
+    layout = ("split" if on_gpu else "fused") if config.layout == "auto" else config.layout
+    n_chunks = max(1, -(-n_images // chunk))
+
+    if resources.cpus < 1:
+        raise ResourceError(f"{resources.describe()}: decoding needs at least 1 CPU. Add CPUs or wait for workers.")
+    if on_gpu:
+        actors = min(int(resources.gpus), n_chunks) if config.actors == "auto" else config.actors
+        if actors > resources.gpus:
+            raise ResourceError(
+                f"encode.actors is {actors}, one GPU each, but {resources.describe()}. Set encode.actors=auto."
+            )
+        return Pool(device, layout, actors, 0.0, 1.0, 1.0, 4, batch, chunk)
+    # Half a CPU stays free per two: the decode tasks of the split layout, and Ray Data itself, must be able to start.
+    by_memory = max(1, int(resources.memory // _BYTES_PER_CPU_ACTOR)) if resources.memory else 10**6
+    actors = min(max(1, int(resources.cpus)), n_chunks, by_memory) if config.actors == "auto" else config.actors
+    # What an actor books must fit on every node: Ray waits for ever for a larger one.
+    share = max(1, int(min(resources.cpus // actors, resources.smallest_node_cpus)))
+    booked = 0.5 * share if layout == "fused" else 0.5
+    if actors > resources.cpus:
+        raise ResourceError(
+            f"encode.actors is {actors}, but {resources.describe()}: a pool larger than the CPUs would wait for ever. "
+            f"Set encode.actors to at most {int(resources.cpus)}, or auto."
+        )
+    return Pool(device, layout, actors, booked, 0.25, 0.0, share, batch, chunk)

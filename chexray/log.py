@@ -1,0 +1,31 @@
+"""What a run says: to the error stream, which leaves standard output to the results, and to whoever keeps its log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_listeners: list[Callable[[str], None]] = []
+
+
+def say(message: str) -> None:
+    """One line to the error stream and to the log."""
+    print(message, file=sys.stderr, flush=True)
+    note(message)
+
+
+def note(message: str) -> None:
+    """One line to the log alone."""
+    for listener in list(_listeners):
+        listener(message)
+
+
+@contextmanager
+def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
+    """Gives `listener` every line said within the block, from any thread."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)

@@ -1,0 +1,68 @@
+"""Where the numbers of a run come from: what is written to run.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import platform
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from chexray import __version__
+from chexray.plan import Plan
+from chexray.rundir import now
+
+
+def provenance(plan: Plan, rejects: pa.Table, times: dict[str, float], resources: Any, pool: Any) -> dict[str, Any]:
+    """Config without secrets, sets, encoders, versions, the cluster, and seconds of each stage.
+
+    times: {stage: its end}, in order. resources, pool: dataclasses of the engine.
+    """
+    return {
+        "run_id": plan.run_id,
+        "chexray_version": __version__,
+        "created_at": now(),
+        "config": plan.config.model_dump(mode="json", exclude={"storage": {"key", "secret", "token"}}),
+        "protocol": {"name": plan.protocol.name, "notes": plan.protocol.notes},
+        "sets": [_describe_set(manifest, rejects) for manifest in plan.sets],
+        "encoders": {
+            label: {**asdict(spec), "fingerprint": spec.fingerprint} for label, (_, spec) in plan.encoders.items()
+        },
+        "features": plan.store_uri,
+        "seconds": _seconds(times),
+        "resources": asdict(resources),
+        "pool": asdict(pool),
+        "versions": _versions(),
+    }
+
+
+def _describe_set(manifest: Any, rejects: pa.Table) -> dict[str, Any]:
+    n_rejected = sum(name == manifest.name for name in rejects["set"].to_pylist())
+    return {
+        "name": manifest.name,
+        "origin": manifest.origin,
+        "fingerprint": manifest.fingerprint,
+        "n_rows": manifest.n_rows,
+        "n_evaluated": len(manifest) + len(manifest.rejects) - n_rejected,
+        "n_rejected": n_rejected,
+        "excluded": manifest.excluded,
+    }
+
+
+def _seconds(times: dict[str, float]) -> dict[str, float]:
+    names = list(times)
+    spans = {after: times[after] - times[before] for before, after in itertools.pairwise(names)}
+    return {name: round(value, 3) for name, value in spans.items()}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("ray", "torch", "transformers", "timm", "numpy", "scipy", "pillow", "pyarrow", "pydicom")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
