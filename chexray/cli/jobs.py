@@ -1,0 +1,178 @@
+"""`chexray submit`, `chexray kuberay` and `chexray status`: a run on a cluster, from here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from chexray.cli.options import Limit, Output, Setting, console, print_lines, read_config
+
+RunFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
+
+SUBMIT_EXAMPLES = (
+    "Examples: chexray submit run.yaml --address http://head:8265 --output s3://bucket/out --follow | "
+    "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=... RAY_API_SERVER_ADDRESS=http://head:8265 chexray submit run.yaml"
+)
+KUBERAY_EXAMPLES = (
+    "Examples: chexray kuberay run.yaml --overlay gpu --gpus 8 --image registry/chexray:0.1.0 | "
+    "chexray kuberay run.yaml --overlay local --output s3://bucket/out > job.yaml && kubectl apply -f job.yaml"
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog=SUBMIT_EXAMPLES)(submit)
+    app.command(epilog=KUBERAY_EXAMPLES)(kuberay)
+    app.command(epilog="Examples: chexray status out/ | chexray status s3://bucket/out --json")(status)
+
+
+def submit(
+    config: RunFile,
+    address: Annotated[
+        str | None, typer.Option(help="the cluster's dashboard, http://head:8265; default RAY_API_SERVER_ADDRESS")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="print the log, and end with the run's exit code")] = False,
+    output: Output = None,
+    limit: Limit = None,
+    setting: Setting = None,
+    working_dir: Annotated[
+        Path | None, typer.Option(help="ship this folder too (code, tables; hidden files stay); 100 MB at most")
+    ] = None,
+    runtime_env: Annotated[Path | None, typer.Option(help="YAML or JSON of a Ray runtime environment")] = None,
+    submission_id: Annotated[str | None, typer.Option(help="by default the run's name and a hash of it")] = None,
+) -> None:
+    """Run a config on a Ray cluster. Only the config travels; the same one is not started twice."""
+    from chexray.engine.jobs import Jobs
+    from chexray.jobs import submitting
+    from chexray.jobs.parcel import folder_files, open_secrets, parcel, read_runtime_env
+    from chexray.jobs.travelling import submission_id as id_of
+    from chexray.jobs.travelling import travelling
+    from chexray.log import say
+
+    parsed = read_config(config, {"output": output, "limit": limit}, setting)
+    where = submitting.find_address(address, os.environ)
+    files = folder_files(working_dir, config_path=config) if working_dir else []
+    sent = travelling(parsed, folder=working_dir, near=urlsplit(where).hostname or "")
+    environment = read_runtime_env(runtime_env)
+    jobs = Jobs(where)
+    with parcel(sent.text, working_dir, files) as folder:
+        chosen = submission_id or id_of(sent.config)
+        done = submitting.submit(jobs, chosen, {**environment, "working_dir": folder}, exact=bool(submission_id))
+
+    for note in [*sent.notes, *open_secrets(environment)]:
+        say(f"note: {note}")
+    if jobs.version and jobs.version != jobs.client_version:
+        say(f"note: the cluster runs Ray {jobs.version}, this machine {jobs.client_version}; a job is fine with that")
+
+    word = "submitted" if done.is_new else f"already {done.status.lower()}"
+    commands = submitting.next_commands(where, done.submission_id, sent.config.output, os.environ)
+    if not follow:
+        print(f"{word} {done.submission_id} at {where}")
+        for what, command in commands.items():
+            print(f"  {what:<7} {command}")
+        return
+    say(f"{word} {done.submission_id} at {where}")
+    _follow(jobs, done.submission_id, commands)
+
+
+def _follow(jobs: Any, submission_id: str, commands: dict[str, str]) -> None:
+    """The log of a job, then its exit code; Ctrl-C leaves it running."""
+    from chexray.jobs import submitting
+    from chexray.log import say
+
+    try:
+        state = submitting.follow(jobs, submission_id, lambda text: print(text, end="", flush=True))
+    except KeyboardInterrupt:
+        say(f"\n{submission_id} goes on without you")
+        for what, command in commands.items():
+            say(f"  {what:<7} {command}")
+        # Not typer.Exit, whose 130 would be reported as a run of this process that was stopped.
+        raise SystemExit(130) from None
+    code = submitting.exit_code(state)
+    if code:
+        say(f"{submission_id} {state.status.lower()}: {submitting.reason(state)}")
+    raise SystemExit(code)
+
+
+def kuberay(
+    config: RunFile,
+    overlay: Annotated[list[str], typer.Option(help="local, s3, gpu, nfs, kueue; a second one adds nfs, s3 or kueue")],
+    image: Annotated[str | None, typer.Option(help="the image in your registry, name:tag or name@sha256:...")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Kubernetes namespace")] = None,
+    name: Annotated[str | None, typer.Option(help="of the RayJob, by default chexray-<the run's name>")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="how many GPUs the cluster may grow to")] = None,
+    output: Output = None,
+    limit: Limit = None,
+    setting: Setting = None,
+) -> None:
+    """Print a KubeRay manifest that runs a config: chexray kuberay ... | kubectl apply -f -"""
+    from chexray.jobs.manifests import kuberay_manifest
+    from chexray.log import say
+
+    parsed = read_config(config, {"output": output, "limit": limit}, setting)
+    done = kuberay_manifest(parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus)
+    for note in done.notes:
+        say(f"note: {note}")
+    print(done.text, end="")
+
+
+def status(
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="a run's folder, or one of runs, local or s3://")],
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list instead of a table")] = False,
+    setting: Setting = None,
+) -> None:
+    """How runs are doing, from their folders: no cluster is asked. --set storage.endpoint_url=... as in a config."""
+    import json
+
+    from chexray.jobs.status import read_statuses, utc_now
+    from chexray.plan import make_storage
+
+    found = read_statuses(output, make_storage(_storage_settings(setting)), utc_now)
+    if as_json:
+        print(json.dumps([each.record for each in found], indent=2))
+        return
+    console().print(_status_table(found))
+    if len(found) == 1:
+        only = found[0]
+        lines = [f"{only.run}: {only.remark}"] if only.remark else []
+        print_lines(console(), [*lines, f"folder: {only.uri}"])
+
+
+def _storage_settings(settings: list[str] | None) -> Any:
+    """The storage section that --set gives, checked like that of a config."""
+    from chexray.config import parse_config
+    from chexray.errors import ConfigError
+
+    for item in settings or []:
+        if not item.startswith("storage."):
+            raise ConfigError(f"--set {item!r}: status reads files only. Expected storage.KEY=VALUE.")
+    smallest = {"real": "x", "synthetic": "x", "encoders": ["pixels"]}
+    return parse_config(smallest, settings or [], origin="command line").storage
+
+
+def _status_table(found: list[Any]) -> Any:
+    """Newest first; cells are plain text, since a status file may be anybody's."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from chexray.jobs.status import spell
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("run", "state", "progress", "rejected", "updated", "exit", "message"):
+        table.add_column(heading, overflow="fold", no_wrap=heading != "message")
+    for each in found:
+        ago = f" ({spell(each.age_s)} ago)" if each.age_s is not None else ""
+        cells = (
+            each.run,
+            each.state,
+            each.progress,
+            "" if each.rejected is None else f"{each.rejected:,}",
+            f"{each.updated_at}{ago}",
+            "" if each.exit_code is None else str(each.exit_code),
+            each.remark if len(found) > 1 else "",
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    return table

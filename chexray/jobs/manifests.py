@@ -1,0 +1,209 @@
+"""A KubeRay manifest for a config: a variant of deploy/, with the config, image and sizes put in by kustomize."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+import chexray
+from chexray.config import RunConfig
+from chexray.errors import ConfigError
+from chexray.jobs.kustomize import render
+from chexray.jobs.sizing import fit, replace
+from chexray.jobs.travelling import RUN_FILE, on_every_node, travelling
+from chexray.storage.uris import local_path
+
+IMAGE = "chexray"
+"""What the manifests call the image; also the RayJob, the NetworkPolicy and the account."""
+NAME_LENGTH = 47
+"""KubeRay appends to the name of a RayJob, and the result must fit a label's 63 characters."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """YAML for `kubectl apply -f -`, and lines for the user."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def kuberay_manifest(
+    config: RunConfig,
+    overlays: Sequence[str],
+    *,
+    image: str | None = None,
+    namespace: str | None = None,
+    name: str | None = None,
+    gpus: int | None = None,
+    deploy: Path | None = None,
+    build: Callable[[Path], str] = render,
+) -> Manifest:
+    """The manifest of a RayJob that runs `config`.
+
+    overlays: one of deploy/overlays, and any of deploy/components besides. gpus: how far the cluster may grow; by
+    default the config's `ray.gpus`, or the overlay's. build: what renders a folder. Raises ConfigError in one line.
+    """
+    deploy = deploy or deploy_folder()
+    overlay, components = chosen(overlays, deploy)
+    sent = travelling(config)
+    job_name = checked_name(name) if name else fitted_name(f"{IMAGE}-{config.name}")
+    outer: dict[str, Any] = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"deploy/overlays/{overlay}"],
+    }
+    if components:
+        outer["components"] = [f"deploy/components/{each}" for each in components]
+
+    with tempfile.TemporaryDirectory(prefix="chexray-kuberay-") as place:
+        folder = Path(place)
+        shutil.copytree(deploy, folder / "deploy")
+        _write(folder, outer)
+        documents = list(yaml.safe_load_all(build(folder)))
+        job = _only(documents, "RayJob")
+        elsewhere = _not_mounted(sent.local, job, overlay)
+        sized, sizes = fit(sent.config, job, _own_config(documents), gpus, overlay)
+        (folder / RUN_FILE).write_text(sized.to_yaml(), encoding="utf-8")
+        outer["configMapGenerator"] = [{"name": "chexray-config", "behavior": "replace", "files": [RUN_FILE]}]
+        outer["patches"] = [_patch("RayJob", [replace("/metadata/name", job_name), *sizes])]
+        if way_out := _egress(config, documents):
+            outer["patches"].append(_patch("NetworkPolicy", [way_out], IMAGE))
+        if namespace:
+            outer["namespace"] = namespace
+        if image:
+            outer["images"] = [{"name": IMAGE, **split_image(image)}]
+        _write(folder, outer)
+        notes = [*on_every_node(elsewhere), *sent.remarks, *_notes(config, documents, image, overlay)]
+        return Manifest(build(folder), tuple(notes))
+
+
+def deploy_folder() -> Path:
+    """deploy/ of a checkout, or what a wheel has installed of it."""
+    for folder in (Path(chexray.__file__).resolve().parents[1] / "deploy", Path(sys.prefix) / "share/chexray/deploy"):
+        if (folder / "base" / "kustomization.yaml").is_file():
+            return folder
+    raise ConfigError("the manifests of chexray (deploy/) are not installed. Install a wheel, or run from a checkout.")
+
+
+def chosen(names: Sequence[str], deploy: Path) -> tuple[str, list[str]]:
+    """(overlay, further components) that the names mean. One that is no component is the overlay, else the first."""
+    known = {
+        kind: sorted(path.parent.name for path in (deploy / kind).glob("*/kustomization.yaml"))
+        for kind in ("overlays", "components")
+    }
+    for each in names:
+        if each not in known["overlays"] and each not in known["components"]:
+            raise ConfigError(f"there is no overlay {each!r}. Known: {', '.join(known['overlays'])}.")
+    whole = [each for each in names if each not in known["components"]] or list(names[:1])
+    if len(whole) != 1 or whole[0] not in known["overlays"]:
+        raise ConfigError(
+            f"overlays {' and '.join(names)} do not go together: one overlay ({', '.join(known['overlays'])}), and "
+            f"besides it any of {', '.join(known['components'])}."
+        )
+    held = _components_of(deploy / "overlays" / whole[0])
+    return whole[0], [each for each in dict.fromkeys(names) if each != whole[0] and each not in held]
+
+
+def _components_of(folder: Path) -> set[str]:
+    """Components that an overlay has already, itself or through what it builds on."""
+    body = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8")) or {}
+    found = {Path(each).name for each in body.get("components", [])}
+    for each in body.get("resources", []):
+        if (folder / each / "kustomization.yaml").is_file():
+            found |= _components_of((folder / each).resolve())
+    return found
+
+
+def fitted_name(text: str) -> str:
+    """The nearest name Kubernetes accepts for a RayJob: a-z, 0-9 and '-', at most 47 characters."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:NAME_LENGTH].strip("-")
+
+
+def checked_name(name: str) -> str:
+    if len(name) > NAME_LENGTH or not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
+        raise ConfigError(
+            f"--name {name!r}: expected at most {NAME_LENGTH} characters of a-z, 0-9 and '-', a letter first, such as "
+            f"{fitted_name(f'{IMAGE}-{name}')}."
+        )
+    return name
+
+
+def split_image(reference: str) -> dict[str, str]:
+    """kustomize's newName with newTag or digest. Raises ConfigError for what is no image reference."""
+    match = re.fullmatch(r"([\w.\-/:]*?[\w\-])(?::([\w][\w.\-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?", reference)
+    if not match or "//" in reference:
+        raise ConfigError(f"--image {reference!r}: expected registry/name:tag or registry/name@sha256:DIGEST.")
+    name, tag, digest = match.groups()
+    return {"newName": name} | ({"digest": digest} if digest else {"newTag": tag or "latest"})
+
+
+def _own_config(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """The `ray` section of the config an overlay comes with, which fits its sizes."""
+    for document in documents:
+        if document["kind"] == "ConfigMap" and RUN_FILE in document.get("data", {}):
+            return yaml.safe_load(document["data"][RUN_FILE]).get("ray") or {}
+    return {}
+
+
+def _not_mounted(local: Sequence[tuple[str, str]], job: dict[str, Any], overlay: str) -> list[tuple[str, str]]:
+    """What lies on no lasting volume of the pods: for an output an error, since it would be lost with its pod."""
+    pod = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    passing = {each["name"] for each in pod.get("volumes", []) if {"emptyDir", "configMap", "secret"} & set(each)}
+    mounts = [
+        each["mountPath"]
+        for container in pod["containers"]
+        for each in container.get("volumeMounts", [])
+        if each["name"] not in passing
+    ]
+    elsewhere = [each for each in local if not any(f"{local_path(each[1])}/".startswith(f"{m}/") for m in mounts)]
+    for key, path in elsewhere:
+        if key in ("output", "feature_store"):
+            raise ConfigError(
+                f"{key} is {path}, and the pods of overlay {overlay} have no lasting volume there "
+                f"({', '.join(mounts) or 'none anywhere'}). Use s3://, or a path below a volume (--overlay nfs: /data)."
+            )
+    return elsewhere
+
+
+def _egress(config: RunConfig, documents: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """A rule that lets S3 requests out to the endpoint's port, where no rule does."""
+    endpoint = urlsplit(config.storage.endpoint_url or "")
+    policies = [each for each in documents if (each["kind"], each["metadata"]["name"]) == ("NetworkPolicy", IMAGE)]
+    if not endpoint.hostname or not policies:
+        return None
+    port = endpoint.port or {"https": 443}.get(endpoint.scheme, 80)
+    rules = policies[0]["spec"].get("egress", [])
+    open_ports = [each.get("port") for rule in rules if not rule.get("to") for each in rule.get("ports", [])]
+    return None if port in open_ports else replace("/spec/egress/-", {"ports": [{"protocol": "TCP", "port": port}]})
+
+
+def _notes(config: RunConfig, documents: list[dict[str, Any]], image: str | None, overlay: str) -> list[str]:
+    notes = []
+    if not image and overlay != "local":
+        notes.append("the image has no registry: give --image, unless every node has chexray's image already")
+    regions = [document.get("data", {}).get("AWS_DEFAULT_REGION") for document in documents]
+    region = next((each for each in regions if each), None)
+    if region and not config.storage.region:
+        notes.append(f"the S3 region is {region}, as in deploy/components/s3/storage.env; storage.region overrides it")
+    return notes
+
+
+def _write(folder: Path, outer: dict[str, Any]) -> None:
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(outer, sort_keys=False), encoding="utf-8")
+
+
+def _only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return next(document for document in documents if document["kind"] == kind)
+
+
+def _patch(kind: str, operations: list[dict[str, Any]], name: str = "") -> dict[str, Any]:
+    return {"target": {"kind": kind, **({"name": name} if name else {})}, "patch": yaml.safe_dump(operations)}

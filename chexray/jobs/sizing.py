@@ -1,0 +1,78 @@
+"""How far the pods of a RayJob and its config's `ray.gpus` and `ray.cpus` agree to grow."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from chexray.config import RunConfig
+from chexray.errors import ConfigError
+
+GPU = "nvidia.com/gpu"
+
+
+def fit(
+    config: RunConfig, job: dict[str, Any], own: dict[str, Any], gpus: int | None, overlay: str
+) -> tuple[RunConfig, list[dict[str, Any]]]:
+    """(config, patches of the RayJob) that agree on how far the cluster may grow.
+
+    What the config leaves open comes from the overlay's own config; a GPU brings the CPUs of its pod along.
+    """
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [(index, group, _limits(group)) for index, group in enumerate(cluster.get("workerGroupSpecs", []))]
+    with_gpu = next((each for each in groups if each[2][GPU]), None)
+    without = next((each for each in groups if not each[2][GPU] and each[2]["cpu"]), None)
+    is_elastic = bool(cluster.get("enableInTreeAutoscaling"))
+    wanted = gpus or config.ray.gpus or own.get("gpus")
+    patches: list[dict[str, Any]] = []
+    gpu_cpus = own_gpu_cpus = 0.0
+    if with_gpu:
+        index, group, per_pod = with_gpu
+        pods = math.ceil((wanted or 0) / per_pod[GPU])
+        gpu_cpus = pods * per_pod["cpu"]
+        own_gpu_cpus = math.ceil((own.get("gpus") or 0) / per_pod[GPU]) * per_pod["cpu"]
+        if wanted or not is_elastic:
+            patches += _resized(index, group, pods, is_elastic)
+    elif wanted:
+        raise ConfigError(f"overlay {overlay} has no workers with GPUs. Use another, or leave --gpus and ray.gpus out.")
+
+    cpus = config.ray.cpus
+    if without and not is_elastic and not cpus:
+        cpus = int(gpu_cpus + without[1]["replicas"] * without[2]["cpu"])
+    elif not cpus and own.get("cpus"):
+        cpus = max(1, int(own["cpus"] + gpu_cpus - own_gpu_cpus))
+    if without and cpus:
+        index, group, per_pod = without
+        pods = max(1, math.ceil((cpus - gpu_cpus) / per_pod["cpu"]))
+        if pods > group["maxReplicas"] or (not is_elastic and pods != group["replicas"]):
+            patches += _resized(index, group, pods, is_elastic)
+    ray = config.ray.model_copy(update={"gpus": wanted, "cpus": cpus})
+    return config.model_copy(update={"ray": ray}), patches
+
+
+def _resized(index: int, group: dict[str, Any], pods: int, is_elastic: bool) -> list[dict[str, Any]]:
+    at = f"/spec/rayClusterSpec/workerGroupSpecs/{index}"
+    if not is_elastic:  # nothing starts pods later
+        return [replace(f"{at}/{key}", pods) for key in ("replicas", "minReplicas", "maxReplicas")]
+    capped = [key for key in ("replicas", "minReplicas") if group.get(key, 0) > pods]
+    return [replace(f"{at}/{key}", pods) for key in (*capped, "maxReplicas")]
+
+
+def _limits(group: dict[str, Any]) -> dict[str, float]:
+    """CPUs and GPUs of one pod of a group, as Ray reads them: by the limits, else the requests."""
+    total = {"cpu": 0.0, GPU: 0.0}
+    for container in group["template"]["spec"]["containers"]:
+        resources = container.get("resources", {})
+        for key in total:
+            total[key] += _quantity(resources.get("limits", {}).get(key, resources.get("requests", {}).get(key, 0)))
+    return total
+
+
+def _quantity(text: Any) -> float:
+    text = str(text)
+    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+
+
+def replace(path: str, value: Any) -> dict[str, Any]:
+    """One JSON6902 operation; `add` replaces what is there."""
+    return {"op": "add", "path": path, "value": value}

@@ -1,0 +1,161 @@
+"""How runs are doing, read from the `status.json` of their folders: no cluster has to answer for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from chexray.errors import StorageError
+from chexray.storage import Storage, absolute, basename, join, parent
+
+STATUS_FILE = "status.json"
+FINISHED = ("done", "failed", "interrupted")
+SILENT = timedelta(minutes=10)
+"""A run writes its status every few seconds; a garbage collection or a busy bucket may cost minutes."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run as its folder tells it; what the file does not say is None or "".
+
+    silent_s: seconds since the last word of a run that has not ended, once they are too many.
+    """
+
+    run: str
+    uri: str
+    state: str
+    started_at: str = ""
+    updated_at: str = ""
+    age_s: float | None = None
+    done: int | None = None
+    total: int | None = None
+    rejected: int | None = None
+    exit_code: int | None = None
+    message: str = ""
+    silent_s: float | None = None
+
+    @property
+    def progress(self) -> str:
+        return "" if self.done is None else f"{self.done:,}/{'?' if self.total is None else format(self.total, ',')}"
+
+    @property
+    def remark(self) -> str:
+        """What a person should read: the message, or that nothing has been heard for long."""
+        words = [self.message] if self.message else []
+        if self.silent_s is not None:
+            words.append(f"silent for {spell(self.silent_s)}: its worker or pod may be gone; the same command resumes")
+        return "; ".join(words)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+
+def read_statuses(uri: str, storage: Storage, now: Callable[[], datetime]) -> list[RunStatus]:
+    """The run whose folder `uri` is, or the runs in the folder `uri`, newest first. Raises StorageError, one line.
+
+    A file that cannot be understood is an error for one run, and a line of state "unreadable" among several.
+    """
+    where = absolute(uri.rstrip("/") or uri)
+    if basename(where) == STATUS_FILE:
+        where = parent(where)
+    own = join(where, STATUS_FILE)
+    if storage.exists(own):
+        return [_read(own, storage, now())]
+    depth = join(where, "x", STATUS_FILE).count("/")
+    names = [entry.uri for entry in storage.list(where)]
+    files = [name for name in names if basename(name) == STATUS_FILE and name.count("/") == depth]
+    if not files:
+        raise StorageError(
+            f"{clean(uri)}: neither a run nor a folder of runs has {STATUS_FILE} there. Name the `output` of the "
+            "config or a run's folder; a run writes it once its sets and weights are read."
+        )
+    moment = now()
+    with ThreadPoolExecutor(min(8, len(files))) as pool:
+        found = list(pool.map(lambda file: _read_or_say(file, storage, moment), files))
+    return sorted(sorted(found, key=lambda each: each.run), key=lambda each: each.updated_at, reverse=True)
+
+
+def _read_or_say(file: str, storage: Storage, moment: datetime) -> RunStatus:
+    try:
+        return _read(file, storage, moment)
+    except StorageError as error:
+        folder = parent(file)
+        return RunStatus(clean(basename(folder)), clean(folder), "unreadable", message=clean(str(error)))
+
+
+def _read(file: str, storage: Storage, moment: datetime) -> RunStatus:
+    try:
+        body = json.loads(storage.read(file))
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict) or not isinstance(body.get("state"), str):
+        raise StorageError(
+            f"{clean(file)}: not the status of a run. It may be written this moment: look again, or run the same "
+            "command again, which resumes and writes it anew."
+        )
+    folder = parent(file)
+    state, updated = clean(body["state"]), clean(_text(body.get("updated_at")))
+    when = _moment(updated)
+    age = None if when is None else max(0.0, (moment - when).total_seconds())
+    is_silent = state not in FINISHED and age is not None and age > SILENT.total_seconds()
+    return RunStatus(
+        run=clean(_text(body.get("run_id")) or basename(folder)),
+        uri=clean(folder),
+        state=state,
+        started_at=clean(_text(body.get("started_at"))),
+        updated_at=updated,
+        age_s=age,
+        done=_whole(body.get("done")),
+        total=_whole(body.get("total")),
+        rejected=_whole(body.get("rejected", body.get("n_rejected"))),
+        exit_code=_whole(body.get("exit_code")),
+        message=clean(_text(body.get("message"))),
+        silent_s=age if is_silent else None,
+    )
+
+
+def clean(text: str) -> str:
+    """Text without what could move the cursor, colour the screen or reorder a line: runs may be anybody's."""
+    return _CONTROL.sub(lambda match: " " if match[0] in "\n\r\t" else "�", text)
+
+
+def spell(seconds: float) -> str:
+    """`40 s`, `25 min`, `3 h 20 min`, `2 d 4 h`."""
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return f"{int(seconds)} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15 else None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -1,0 +1,161 @@
+"""Handing a run to a Ray cluster once, following its log, and what to type next."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from chexray.engine.jobs import JobExists, JobState, LogBroken
+from chexray.errors import ChexrayError, ConfigError, ResourceError
+from chexray.jobs.travelling import RUN_FILE
+
+ENTRYPOINT = f"chexray run {RUN_FILE} --once"
+POLL_S = 2.0
+PATIENCE = 30
+"""Failed looks in a row, POLL_S apart, before a cluster counts as gone; a head that restarts takes most of a minute."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class JobsApi(Protocol):
+    """What is needed of `chexray.engine.jobs.Jobs`."""
+
+    address: str
+
+    def states(self) -> dict[str, JobState]: ...
+    def state(self, submission_id: str) -> JobState: ...
+    def submit(self, entrypoint: str, submission_id: str, runtime_env: dict[str, Any]) -> None: ...
+    def tail(self, submission_id: str) -> Iterator[str]: ...
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job on the cluster; `is_new` is false where the same evaluation was pending or running already."""
+
+    submission_id: str
+    is_new: bool
+    status: str = "PENDING"
+
+
+def find_address(given: str | None, environment: Mapping[str, str]) -> str:
+    """Where the dashboard answers: --address, RAY_API_SERVER_ADDRESS, or a RAY_ADDRESS that is a URL of it."""
+    named = {"--address": given}
+    named |= {name: environment.get(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
+    for name, text in named.items():
+        if not text or (name == "RAY_ADDRESS" and not text.startswith(("http://", "https://"))):
+            continue
+        parts = urlsplit(text)
+        if "@" in parts.netloc:
+            raise ConfigError(f"{name} holds a user or password. Leave it out, and set RAY_AUTH_TOKEN where needed.")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(
+                f"{name} is {text!r}: expected the URL of the cluster's dashboard, such as http://head:8265."
+            )
+        return text.rstrip("/")
+    raise ConfigError(
+        "no cluster named. Give --address http://head:8265 (the dashboard's port), or set RAY_API_SERVER_ADDRESS."
+    )
+
+
+def submit(jobs: JobsApi, submission_id: str, runtime_env: dict[str, Any], *, exact: bool = False) -> Submitted:
+    """Starts the job unless it is pending or running; after one that ended the id gets -2, -3, ...
+
+    exact: the user chose the id, so that it is used as it is or not at all.
+    """
+    if not _ID.fullmatch(submission_id):
+        raise ConfigError(
+            f"--submission-id {submission_id!r}: expected up to 128 letters, digits, '.', '_' and '-', a letter or "
+            "digit first."
+        )
+    for _ in range(3):  # somebody else may submit between the look and the leap
+        states = jobs.states()
+        free, number = submission_id, 1
+        while free in states:
+            if not states[free].ended:
+                return Submitted(free, False, states[free].status)
+            if exact:
+                raise ConfigError(
+                    f"a job {free!r} ended on this cluster already ({states[free].status}). Give another "
+                    "--submission-id, or none."
+                )
+            number += 1
+            free = f"{submission_id}-{number}"
+        try:
+            jobs.submit(ENTRYPOINT, free, runtime_env)
+            return Submitted(free, True)
+        except JobExists:
+            continue
+    raise ResourceError(
+        f"the cluster says that a job {submission_id!r} exists, and does not list it: was it deleted? "
+        "Give another --submission-id."
+    )
+
+
+def follow(
+    jobs: JobsApi, submission_id: str, write: Callable[[str], Any], *, sleep: Callable[[float], Any] = time.sleep
+) -> JobState:
+    """Writes the log of a job as it grows and returns the state the job ended in.
+
+    A connection that breaks is made again, and what was written is not written twice.
+    Raises ResourceError when the cluster stays away.
+    """
+    seen = failures = 0
+    while True:
+        skip = seen
+        try:
+            for text in jobs.tail(submission_id):
+                new = text[skip:]
+                skip -= min(skip, len(text))
+                if new:
+                    seen, failures = seen + len(new), 0
+                    write(new)
+        except LogBroken:
+            pass
+        try:
+            state = jobs.state(submission_id)
+        except ChexrayError:
+            state = None
+            if failures >= PATIENCE:
+                raise
+        if state and state.ended:
+            return state
+        failures = 0 if state else failures + 1
+        sleep(POLL_S)
+
+
+def exit_code(state: JobState) -> int:
+    """The entry point's own exit code where the cluster tells it; else 0 for success, 130 when stopped, or 1."""
+    if state.status == "SUCCEEDED":
+        return 0
+    if state.exit_code:
+        return state.exit_code if state.exit_code > 0 else 128 - state.exit_code
+    return 130 if state.status == "STOPPED" else 1
+
+
+def next_commands(address: str, submission_id: str, output: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """{what: the command} to follow, ask about and stop a job, fit to be pasted."""
+    # Ray's own command takes --address for a suggestion: the environment overrules it.
+    ray = f"RAY_API_SERVER_ADDRESS={shlex.quote(address)} ray job"
+    if not environment.get("RAY_AUTH_MODE") and (
+        environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_TOKEN_PATH")
+    ):
+        ray = f"RAY_AUTH_MODE=token {ray}"
+    return {
+        "follow": f"{ray} logs --follow {submission_id}",
+        "status": f"chexray status {shlex.quote(output)}",
+        "stop": f"{ray} stop {submission_id}",
+    }
+
+
+def reason(state: JobState) -> str:
+    """Why a job ended as it did, in one line; its log has been shown."""
+    if state.exit_code in (126, 127):
+        return "no chexray on the cluster's PATH. Its image, or --runtime-env, must bring it"
+    if state.exit_code:
+        return f"chexray ended with exit code {state.exit_code}"
+    return " ".join(state.message.split())[:300] or "no reason given"

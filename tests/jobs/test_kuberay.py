@@ -1,0 +1,231 @@
+"""`chexray kuberay`: manifests for a config, held against KubeRay's schema and rules."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fixtures.manifests import DEPLOY, core_complaints, is_ray, loose_ends, ray_complaints
+from typer.testing import CliRunner
+
+from chexray.cli import app
+from chexray.config import RunConfig, parse_config
+from chexray.errors import ConfigError
+from chexray.jobs import kustomize, manifests
+from chexray.jobs.manifests import Manifest, chosen, fitted_name, kuberay_manifest, split_image
+
+needs_kustomize = pytest.mark.skipif(
+    not (shutil.which("kubectl") or shutil.which("kustomize")), reason="neither kubectl nor kustomize is on PATH"
+)
+
+
+def config(**changes: object) -> RunConfig:
+    base = {
+        "name": "Study_1.b",
+        "real": "s3://bucket/test.csv",
+        "synthetic": "s3://bucket/made/",
+        "encoders": ["pixels"],
+        "output": "s3://bucket/out",
+    }
+    return parse_config({**base, **changes})
+
+
+def made(*overlays: str, given: RunConfig | None = None, **how: Any) -> tuple[list[dict[str, Any]], Manifest]:
+    done = kuberay_manifest(given or config(), overlays, **how)
+    return list(yaml.safe_load_all(done.text)), done
+
+
+def only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = [each for each in documents if each["kind"] == kind]
+    return found
+
+
+def run_config(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """The config in the ConfigMap that the head of the RayJob mounts."""
+    pod = only(documents, "RayJob")["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    mounted = {volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
+    (held,) = [each for each in documents if each["kind"] == "ConfigMap" and each["metadata"]["name"] in mounted]
+    return yaml.safe_load(held["data"]["run.yaml"])
+
+
+def sizes(documents: list[dict[str, Any]]) -> list[tuple[int, int, int]]:
+    """(replicas, minReplicas, maxReplicas) of the CPU group and the GPU group."""
+    groups = only(documents, "RayJob")["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    return [(each["replicas"], each["minReplicas"], each["maxReplicas"]) for each in groups]
+
+
+VARIANTS = [
+    (("local",), {"output": "/data/out"}),
+    (("gpu",), {}),
+    (("s3",), {"storage": {"endpoint_url": "http://ceph:7480"}}),
+    (("nfs",), {"output": "/data/out"}),
+    (("kueue",), {}),
+    (("gpu", "nfs"), {}),
+    (("nfs", "kueue"), {"output": "/data/out"}),
+]
+
+
+@needs_kustomize
+@pytest.mark.parametrize(("overlays", "changes"), VARIANTS, ids=lambda value: "+".join(value))
+def test_every_variant_is_a_valid_job_of_this_config(overlays: tuple, changes: dict, shared: Path) -> None:
+    given = config(**changes)
+    documents, _ = made(*overlays, given=given, image="registry:5000/lab/chexray:7", namespace="research")
+    for document in documents:
+        assert (ray_complaints(document, shared) if is_ray(document) else core_complaints(document)) == []
+        assert document["metadata"]["namespace"] == "research"
+    assert not list(loose_ends(documents))
+    job = only(documents, "RayJob")
+    assert job["metadata"]["name"] == "chexray-study-1-b"
+    assert job["spec"]["entrypoint"] == "chexray run /etc/chexray/run.yaml --once"
+    images = {line.split("image: ")[1] for line in yaml.safe_dump_all(documents).splitlines() if " image: " in line}
+    assert images == {"registry:5000/lab/chexray:7"}
+    arrived = parse_config(run_config(documents))
+    assert arrived.model_copy(update={"ray": given.ray}) == given
+
+
+@needs_kustomize
+@pytest.mark.parametrize(
+    ("overlays", "how", "ray", "cpu_group", "gpu_group"),
+    [
+        (("gpu",), {}, {"gpus": 2, "cpus": 18}, (1, 1, 4), (0, 0, 2)),
+        (("gpu",), {"gpus": 8}, {"gpus": 8, "cpus": 54}, (1, 1, 4), (0, 0, 8)),
+        (("gpu",), {"ray": {"gpus": 3}}, {"gpus": 3, "cpus": 24}, (1, 1, 4), (0, 0, 3)),
+        (("gpu",), {"ray": {"gpus": 3}, "gpus": 1}, {"gpus": 1, "cpus": 12}, (1, 1, 4), (0, 0, 1)),
+        (("gpu",), {"ray": {"gpus": 2, "cpus": 60}}, {"gpus": 2, "cpus": 60}, (1, 1, 16), (0, 0, 2)),
+        (("s3",), {"ray": {"wait_s": 60}}, {"cpus": 12, "wait_s": 60}, (1, 1, 4), (0, 0, 4)),
+        (("kueue",), {}, {"gpus": 2, "cpus": 18}, (2, 2, 2), (2, 2, 2)),
+        (("kueue",), {"gpus": 3}, {"gpus": 3, "cpus": 24}, (2, 2, 2), (3, 3, 3)),
+        (("nfs", "kueue"), {}, {"cpus": 6}, (2, 2, 2), (0, 0, 0)),
+    ],
+)
+def test_pods_and_config_agree_on_the_size(
+    overlays: tuple, how: dict, ray: dict, cpu_group: tuple, gpu_group: tuple
+) -> None:
+    documents, _ = made(*overlays, given=config(ray=how.pop("ray", {})), **how)
+    assert run_config(documents)["ray"] == ray
+    assert sizes(documents) == [cpu_group, gpu_group]
+
+
+@needs_kustomize
+def test_gpus_where_there_are_none_are_refused() -> None:
+    with pytest.raises(ConfigError, match="overlay local has no workers with GPUs"):
+        made("local", given=config(ray={"gpus": 1}))
+
+
+@needs_kustomize
+def test_an_output_that_would_die_with_its_pod_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^output is /scratch/out, and the pods of overlay gpu"):
+        made("gpu", given=config(output="/scratch/out"))
+    with pytest.raises(ConfigError, match=r"^feature_store is /database, .*\(/data\)"):
+        made("nfs", given=config(output="/data/out", feature_store="/database"))
+    notes = made("nfs", given=config(output="/data/out", real="/data/a.csv", heldout="/models/b.csv"))[1].notes
+    assert notes[0] == "must be there on every node of the cluster: /models/b.csv (heldout.path)"
+
+
+@needs_kustomize
+def test_secrets_are_not_in_the_manifest_and_relative_paths_are_refused() -> None:
+    done = made("s3", given=config(storage={"key": "AKIA1234", "secret": "hush-hush"}))[1]
+    assert "AKIA1234" not in done.text
+    assert "hush-hush" not in done.text
+    assert any("storage.key, storage.secret stay here" in note for note in done.notes)
+    with pytest.raises(ConfigError, match=r"^real\.path"):
+        made("s3", given=config(real="data.csv"))
+
+
+@needs_kustomize
+def test_the_way_out_to_another_port_is_opened_once() -> None:
+    def ports(endpoint: str | None) -> list[int]:
+        documents, _ = made("s3", given=config(storage={"endpoint_url": endpoint}))
+        rules = [each for each in documents if (each["kind"], each["metadata"]["name"]) == ("NetworkPolicy", "chexray")]
+        return [port["port"] for rule in rules[0]["spec"]["egress"] for port in rule.get("ports", [])]
+
+    before = ports(None)
+    assert ports("http://ceph:7480") == [*before, 7480]
+    assert ports("https://s3.lab") == ports("http://minio:9000") == before
+
+
+@needs_kustomize
+def test_notes_on_the_image_and_the_region() -> None:
+    assert any("--image" in note for note in made("gpu")[1].notes)
+    assert any("us-east-1" in note for note in made("gpu")[1].notes)
+    quiet = made("gpu", given=config(storage={"region": "eu-central-1"}), image="lab/chexray:1")[1]
+    assert quiet.notes == ()
+
+
+def test_which_overlay_and_components_are_meant() -> None:
+    assert chosen(["gpu"], DEPLOY) == ("gpu", [])
+    assert chosen(["gpu", "s3"], DEPLOY) == ("gpu", [])  # which the overlay has already
+    assert chosen(["nfs", "gpu", "nfs"], DEPLOY) == ("gpu", ["nfs"])
+    assert chosen(["nfs", "kueue"], DEPLOY) == ("nfs", ["kueue"])
+    with pytest.raises(ConfigError, match=r"no overlay 'gpi'\. Known: gpu, kueue, local, nfs, s3\."):
+        chosen(["gpi"], DEPLOY)
+    with pytest.raises(ConfigError, match="do not go together"):
+        chosen(["local", "gpu"], DEPLOY)
+
+
+@needs_kustomize
+def test_what_kustomize_says_against_a_combination_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="cannot render this") as caught:
+        made("local", "kueue")
+    assert "\n" not in str(caught.value)
+    assert "/tmp" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("chexray-run", "chexray-run"),
+        ("chexray-My Run__2", "chexray-my-run-2"),
+        ("chexray-" + "x" * 60, "chexray-" + "x" * 39),
+        ("chexray-" + "x" * 38 + ".y", "chexray-" + "x" * 38),
+    ],
+)
+def test_names_are_made_to_fit(text: str, name: str) -> None:
+    assert fitted_name(text) == name
+
+
+@pytest.mark.parametrize("name", ["Run", "1st", "a_b", "a" * 48, "end-", ""])
+def test_names_given_must_fit(name: str) -> None:
+    if name:
+        with pytest.raises(ConfigError, match="at most 47 characters"):
+            manifests.checked_name(name)
+    assert manifests.checked_name("a" * 47) == "a" * 47
+
+
+def test_image_references() -> None:
+    digest = "sha256:" + "0" * 64
+    assert split_image("chexray") == {"newName": "chexray", "newTag": "latest"}
+    assert split_image("host:5000/lab/chexray") == {"newName": "host:5000/lab/chexray", "newTag": "latest"}
+    assert split_image("host:5000/lab/chexray:0.1.0") == {"newName": "host:5000/lab/chexray", "newTag": "0.1.0"}
+    assert split_image(f"lab/chexray@{digest}") == {"newName": "lab/chexray", "digest": digest}
+    for wrong in ("https://host/chexray:1", "a b", "chexray:", "chexray@sha256:12"):
+        with pytest.raises(ConfigError, match="--image"):
+            split_image(wrong)
+
+
+def test_without_kustomize_or_the_manifests_it_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(kustomize.shutil, "which", lambda _: None)
+    with pytest.raises(ConfigError, match="neither kubectl nor kustomize"):
+        made("gpu")
+    monkeypatch.setattr(manifests.chexray, "__file__", str(tmp_path / "chexray" / "__init__.py"))
+    monkeypatch.setattr(manifests.sys, "prefix", str(tmp_path))
+    with pytest.raises(ConfigError, match="not installed"):
+        manifests.deploy_folder()
+    (tmp_path / "share/chexray/deploy/base").mkdir(parents=True)
+    (tmp_path / "share/chexray/deploy/base/kustomization.yaml").touch()
+    assert manifests.deploy_folder() == tmp_path / "share/chexray/deploy"
+
+
+@needs_kustomize
+def test_the_command_prints_the_manifest_and_nothing_else_to_stdout(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(config().to_yaml())
+    arguments = ["kuberay", str(tmp_path / "run.yaml"), "--overlay", "gpu", "--gpus", "4", "--name", "mine"]
+    done = CliRunner().invoke(app, [*arguments, "--output", "s3://bucket/other"])
+    assert done.exit_code == 0
+    documents = list(yaml.safe_load_all(done.stdout))
+    assert only(documents, "RayJob")["metadata"]["name"] == "mine"
+    assert run_config(documents)["output"] == "s3://bucket/other"
+    assert done.stderr.startswith("note: ")
