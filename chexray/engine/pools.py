@@ -20,7 +20,8 @@ _BYTES_PER_CPU_ACTOR = 2_000_000_000
 class Resources:
     """What the cluster offers: logical CPUs and GPUs, memory in bytes, start-up seconds.
 
-    nodes: live nodes that have CPUs; node_cpus: how many each of them has.
+    nodes: live nodes that have CPUs; node_cpus: how many each of them has. grows: cpus, gpus and memory are what will
+    be there, nodes what is.
     """
 
     cpus: float
@@ -30,6 +31,7 @@ class Resources:
     startup_s: float = 0.0
     joined: bool = False
     node_cpus: tuple[float, ...] = ()
+    grows: bool = False
 
     @property
     def smallest_node_cpus(self) -> float:
@@ -39,7 +41,8 @@ class Resources:
     def describe(self) -> str:
         where = "cluster" if self.joined else "local Ray"
         gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        return f"{where}: {self.nodes} node{'s' * (self.nodes != 1)}, {self.cpus:g} CPU{gpus}"
+        grows = " so far, growing to" if self.grows else ","
+        return f"{where}: {self.nodes} node{'s' * (self.nodes != 1)}{grows} {self.cpus:g} CPU{gpus}"
 
 
 @dataclass(frozen=True)

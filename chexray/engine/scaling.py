@@ -96,7 +96,8 @@ def _wanted(config: RayConfig) -> str:
 
 def _promised(found: Resources, config: RayConfig) -> Resources:
     cpus, gpus = max(found.cpus, config.cpus or 0), max(found.gpus, config.gpus or 0)
-    return replace(found, cpus=cpus, gpus=gpus, memory=found.memory * cpus / found.cpus)
+    grows = (cpus, gpus) != (found.cpus, found.gpus)
+    return replace(found, cpus=cpus, gpus=gpus, memory=found.memory * cpus / found.cpus, grows=grows)
 
 
 def _measure() -> Resources:

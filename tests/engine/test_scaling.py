@@ -44,6 +44,7 @@ def test_encoding_starts_with_the_first_gpu_and_is_planned_for_all_of_them() -> 
         assert len(cluster.slept) == 2
         pool = plan_pool(EncodeConfig(), resources, n_images=75_649)
         assert (pool.device, pool.actors) == ("cuda", 4)
+        assert resources.describe() == "cluster: 2 nodes so far, growing to 16 CPU, 4 GPU"
     assert cluster.asked == [(16, 4), (0, 0)]
     assert heard == ["waiting for the cluster to grow to 16 CPU and 4 GPU; cluster: 0 nodes, 0 CPU"]
 
