@@ -112,6 +112,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool, stop: Stop) ->
     from chexray.engine.pools import plan_pool
     from chexray.engine.progress import Progress
     from chexray.engine.scaling import grown
+    from chexray.engine.shared import check_shared
     from chexray.engine.worker import Job
     from chexray.suites.common import Context, Outcome, collect_rejects
 
@@ -124,6 +125,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool, stop: Stop) ->
         stop.on_signals(),
         grown(config.ray, found, lambda message: directory.status("waiting", message=message)) as resources,
     ):
+        check_shared(plan.store_uri, plan.storage, found)
         times["ray"] = time.monotonic()
         pool = plan_pool(config.encode, resources, n_images=len(images))
         if plan.utility is not None:

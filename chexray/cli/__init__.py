@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from chexray import __version__
-from chexray.cli import lists, privacy, runs, training
+from chexray.cli import doctor, jobs, lists, privacy, runs, training
 from chexray.errors import ChexrayError
 
 app = typer.Typer(
@@ -61,5 +61,7 @@ def _root(
 
 runs.add_to(app)
 training.add_to(app)
+jobs.add_to(app)
+doctor.add_to(app)
 lists.add_to(app)
 privacy.add_to(app)

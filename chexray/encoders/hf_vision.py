@@ -83,7 +83,7 @@ class HfVision(NetworkEncoder):
         self._vision: dict[str, Any] = {}
         self._family: Family | None = None
 
-    def _sources(self) -> dict[str, Any]:
+    def sources(self) -> dict[str, Any]:
         return {
             "reference": with_revision(self.name, str(self.weights), self._revision),
             "wanted": MODEL_FILE,

@@ -39,7 +39,7 @@ class InceptionV3(NetworkEncoder):
     name: ClassVar[str] = "inception_v3"
     allowed: ClassVar[dict[str, Option]] = {"resize": Option("bicubic_antialias", str, tuple(RESIZES))}
 
-    def _sources(self) -> dict[str, Any]:
+    def sources(self) -> dict[str, Any]:
         return {
             "reference": self.weights or RELEASED_FILE,
             "wanted": RELEASED_FILE,

@@ -38,7 +38,7 @@ class NetworkEncoder:
         self.storage = storage
         self.options = read_options(self.name, self.allowed, options)
         self._spec: EncoderSpec | None = None
-        self._found: ResolvedWeights | None = None
+        self.found: ResolvedWeights | None = None
         self._module: nn.Module | None = None
         self._device: torch.device | None = None
 
@@ -48,7 +48,7 @@ class NetworkEncoder:
 
     # What a subclass provides.
 
-    def _sources(self) -> dict[str, Any]:
+    def sources(self) -> dict[str, Any]:
         """The keyword arguments of `resolve`, `reference` among them."""
         raise NotImplementedError
 
@@ -69,8 +69,8 @@ class NetworkEncoder:
     def resolve(self) -> EncoderSpec:
         """The spec, once the weights are found, hashed and checked against the architecture."""
         if self._spec is None:
-            self._found = resolve(storage=self.storage, **self._sources())
-            self._spec = self._describe(self._found)
+            self.found = resolve(storage=self.storage, **self.sources())
+            self._spec = self._describe(self.found)
         return self._spec
 
     def load(self, device: str) -> None:
@@ -78,7 +78,7 @@ class NetworkEncoder:
         import torch
 
         self.resolve()
-        assert self._found is not None
+        assert self.found is not None
         target = torch.device(device)
         if target.type == "cuda" and not torch.cuda.is_available():
             raise ResourceError(
@@ -88,9 +88,9 @@ class NetworkEncoder:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-        how = self._sources()
-        self._found = on_this_machine(self._found, storage=self.storage, **{k: how[k] for k in how if k != "reference"})
-        self._module = self._network(self._found).float().eval().requires_grad_(False).to(target)
+        how = self.sources()
+        self.found = on_this_machine(self.found, storage=self.storage, **{k: how[k] for k in how if k != "reference"})
+        self._module = self._network(self.found).float().eval().requires_grad_(False).to(target)
         self._device = target
 
     def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:

@@ -62,7 +62,7 @@ class RadDino(NetworkEncoder):
         self._revision = self.options.pop("revision")
         self._preprocessing: Preprocessing | None = None
 
-    def _sources(self) -> dict[str, Any]:
+    def sources(self) -> dict[str, Any]:
         return {
             "reference": with_revision(self.name, self.weights or HUB_ID, self._revision),
             "wanted": MODEL_FILE,

@@ -60,7 +60,7 @@ class SiameseReid(NetworkEncoder):
         self._preprocessing = ROUTES[self.options["route"]]
         self._scorer: WeightedL1 | None = None
 
-    def _sources(self) -> dict[str, Any]:
+    def sources(self) -> dict[str, Any]:
         return {
             "reference": self.weights or FILE,
             "wanted": FILE,

@@ -44,7 +44,7 @@ class TimmVision(NetworkEncoder):
             )
         self._preprocessing: Preprocessing | None = None
 
-    def _sources(self) -> dict[str, Any]:
+    def sources(self) -> dict[str, Any]:
         network = self._empty()
         cfg = getattr(network, "pretrained_cfg", {})
         hub_id = cfg.get("hf_hub_id") or ""

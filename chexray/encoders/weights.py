@@ -27,8 +27,8 @@ MODEL_FILE = "model.safetensors"
 HUB_FILES = ("config.json", "preprocessor_config.json", MODEL_FILE)
 DOWNLOAD_TIMEOUT_S = 30
 
-_HUB_ID = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w./-]+))?")
-_FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+HUB_REFERENCE = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w./-]+))?")
+FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ def _locate(reference: str, wanted: str, storage: Any, released_at: str, expecte
         return (_pick(local, wanted) if local.is_dir() else local).absolute(), ""
     if released_at and reference == wanted:
         return _released(wanted, released_at), ""
-    match = _HUB_ID.fullmatch(reference)
-    if match and not reference.endswith(_FILE_SUFFIXES):
+    match = HUB_REFERENCE.fullmatch(reference)
+    if match and not reference.endswith(FILE_SUFFIXES):
         return _from_hub(match["repo"], match["revision"])
     raise WeightsError("no such file or folder, and neither a URL nor a hub id (owner/name)")
 
@@ -201,7 +201,7 @@ def _from_url(url: str, wanted: str, storage: Any, expected: str) -> Path:
     """A file, or the known files of a folder, copied into the cache; only a copy known to be current is reused."""
     parts = urlsplit(url)
     name = parts.path.rstrip("/").rpartition("/")[2]
-    is_file = name.endswith(_FILE_SUFFIXES)
+    is_file = name.endswith(FILE_SUFFIXES)
     folder = cache_root() / hashlib.blake2b(_public(url).encode(), digest_size=10).hexdigest()
     folder.mkdir(exist_ok=True, mode=0o700)
     if is_file:
@@ -216,7 +216,7 @@ def _from_url(url: str, wanted: str, storage: Any, expected: str) -> Path:
             if isinstance(error, StorageError) and getattr(error, "code", "") != "not_found":
                 raise
             (folder / extra).unlink(missing_ok=True)
-    file = wanted if wanted.endswith(_FILE_SUFFIXES) else MODEL_FILE
+    file = wanted if wanted.endswith(FILE_SUFFIXES) else MODEL_FILE
     return _fetch(f"{base}/{file}", folder / file, storage, expected)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from chexray.config import RayConfig
 from chexray.engine.pools import Resources
+from chexray.engine.versions import version_mismatch
 from chexray.errors import ResourceError
 
 _QUIET = {
@@ -49,10 +50,12 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
         common = {"log_to_driver": verbose, "logging_level": "info" if verbose else "error"}
         if address:
             try:
-                _knock(address)
+                knock(address)
                 with _hushed(not verbose):
                     ray.init(address=address, **common)
             except (OSError, ValueError, RuntimeError) as error:
+                if told := version_mismatch(error):
+                    raise ResourceError(f"{address}: {told}") from None
                 raise ResourceError(
                     f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0][:160]}). "
                     "Start one with `ray start --head`, correct RAY_ADDRESS, or unset it to run locally."
@@ -66,7 +69,7 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
                 ray.init(
                     num_cpus=config.num_cpus,
                     include_dashboard=False,
-                    object_store_memory=_object_store_bytes(config),
+                    object_store_memory=object_store_bytes(config),
                     _temp_dir=folder,
                     **common,
                 )
@@ -97,7 +100,7 @@ def measured(*, joined: bool, startup_s: float = 0.0) -> Resources:
     )
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
     """Raises OSError when nothing listens at host:port; Ray itself would keep trying for minutes."""
     host, found, port = address.removeprefix("ray://").rpartition(":")
     if found and port.isdigit():
@@ -140,7 +143,7 @@ def _quiet_data(verbose: bool) -> None:
         logging.getLogger("ray").setLevel(logging.CRITICAL)
 
 
-def _object_store_bytes(config: RayConfig) -> int:
+def object_store_bytes(config: RayConfig) -> int:
     """Features of a run fit in 2 GB (75,649 x 2048 float32 are 614 MB); small machines give a quarter of memory."""
     if config.object_store_gb:
         return int(config.object_store_gb * 1e9)

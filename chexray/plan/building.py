@@ -196,7 +196,7 @@ def _set_names(items: Sequence[tuple[str, SetConfig]]) -> list[str]:
     return names
 
 
-def _checked(cls: Any, options: dict[str, Any], what: str) -> Any:
+def checked(cls: Any, options: dict[str, Any], what: str) -> Any:
     """An instance of a dataclass from config options; unknown or missing options are ConfigErrors."""
     if isinstance(cls, type) and is_dataclass(cls):
         known = [item.name for item in fields(cls) if item.init]
@@ -216,7 +216,7 @@ def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storag
     kind = item.source or infer(str(options.get("path", "")), storage)
     if kind == "phantom" and "path" not in options:
         options["path"] = join(absolute(config.output), "phantoms", name)
-    source = _checked(find("sources", kind), options, f"source {kind!r} of set {name!r}")
+    source = checked(find("sources", kind), options, f"source {kind!r} of set {name!r}")
     return manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
 
 
@@ -229,9 +229,9 @@ def _encoders(
     if config.suite == [UTILITY]:  # which reads images, not features
         return encoders, suites_of
     for item in config.encoders:
-        encoder = _encoder(item, preset, storage, _asked(item, config))
+        encoder = make_encoder(item, preset, storage, suites_asked(item, config))
         only_privacy = hasattr(encoder, "scorer") or hasattr(encoder, "mirror_signs")
-        suites = [suite for suite in _asked(item, config) if suite == PRIVACY or not only_privacy]
+        suites = [suite for suite in suites_asked(item, config) if suite == PRIVACY or not only_privacy]
         if not suites:
             why = f"its `suites` are {', '.join(item.suites or ['none'])}"
             raise ConfigError(
@@ -248,7 +248,7 @@ def _encoders(
     return encoders, suites_of
 
 
-def _asked(item: EncoderConfig, config: RunConfig) -> list[str]:
+def suites_asked(item: EncoderConfig, config: RunConfig) -> list[str]:
     readers = [suite for suite in config.suite if suite != UTILITY]
     return [suite for suite in readers if item.suites is None or suite in item.suites]
 
@@ -258,13 +258,13 @@ def _image_cache(config: UtilityConfig) -> tuple[Encoder, EncoderSpec]:
     return images, images.resolve()
 
 
-def _encoder(item: EncoderConfig, preset: Protocol, storage: Storage, suites: list[str]) -> Any:
+def make_encoder(item: EncoderConfig, preset: Protocol, storage: Storage, suites: list[str]) -> Any:
     cls = find("encoders", item.name)
     for_privacy = suites == [PRIVACY] or hasattr(cls, "scorer")
     options = (preset.privacy_encoder_options if for_privacy else preset.encoder_options).get(item.name, {})
     options = merged(dict(options), item.options, what=item.name, protocol_name=preset.name)
     given = {"weights": item.weights} if item.weights else {}
-    return _checked(cls, {**options, **given, "precision": item.precision, "storage": storage}, item.name)
+    return checked(cls, {**options, **given, "precision": item.precision, "storage": storage}, item.name)
 
 
 def _metrics(items: Sequence[MetricConfig], preset: Protocol) -> dict[str, Metric]:
@@ -273,5 +273,5 @@ def _metrics(items: Sequence[MetricConfig], preset: Protocol) -> dict[str, Metri
         fixed = preset.metric_options.get(item.name, {})
         options = merged(fixed, item.options, what=item.name, protocol_name=preset.name)
         key = item.name if item.name not in metrics else f"{item.name}#{len(metrics)}"
-        metrics[key] = _checked(find("metrics", item.name), options, f"metric {item.name!r}")
+        metrics[key] = checked(find("metrics", item.name), options, f"metric {item.name!r}")
     return metrics

@@ -70,7 +70,7 @@ class Phantom:
         learned = "" if self.training_n is None else f"-of-s{self.training_seed}-n{self.training_n}"
         name = f"phantoms/{self.generator}{learned}-s{self.seed}-n{self.n}-{self.size}px"
         folder = absolute(self.path or name)
-        if not self._is_complete(folder, storage):
+        if not self.is_complete(folder, storage):
             self._draw(folder, storage)
         return Table(join(folder, MANIFEST), image_root=folder, columns=ROLES).read(origin, storage)
 
@@ -91,7 +91,7 @@ class Phantom:
             **self._training,
         }
 
-    def _is_complete(self, folder: str, storage: Storage) -> bool:
+    def is_complete(self, folder: str, storage: Storage) -> bool:
         marker = join(folder, MARKER)
         if not storage.exists(marker) or not storage.exists(join(folder, MANIFEST)):
             return False

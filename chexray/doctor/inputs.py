@@ -1,0 +1,77 @@
+"""Every set of images: it is there, its table is understood, and a few of its images can be decoded."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from chexray.config import SetConfig
+from chexray.doctor.case import Case, Check, Look, fail, not_asked, note, ok
+from chexray.storage import absolute, is_remote, join
+
+SAMPLE = 4
+"""Images of a set that are looked up and decoded; those whose ids hash lowest, as with `limit`."""
+SET_S = 180.0
+"""For one set: a folder of 100,000 objects is listed in 100 pages."""
+
+
+def looks(case: Case) -> list[Look]:
+    late = f"Listing it takes longer than {SET_S:g} s; name a table of its images as the set's path."
+    found = []
+    for role, item in case.sets:
+        # As the plan calls it.
+        name = item.name or _stem(str(item.options.get("path", ""))) or item.source or role
+        found.append(Look(f"set {name}", partial(images, case, role, item, name), SET_S, late))
+    return found
+
+
+def _stem(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2].split(".")[0]
+
+
+def images(case: Case, role: str, item: SetConfig, name: str) -> Check:
+    """A few images of a set. role: the key of the config that names it. Raises ManifestError for its table."""
+    from chexray.data import manifest as manifests
+    from chexray.data.images import Reject, load_images
+
+    path = str(item.options.get("path") or "")
+    if is_remote(path) and case.s3_down:
+        return not_asked(case)
+    source, folder = _source(case, item, name)
+    if folder:
+        case.n_images += min(source.n, case.run.limit or source.n)
+        if not source.is_complete(folder, case.storage):
+            return ok(f"{source.n:,} phantoms, drawn by the first run below {folder}")
+    origin = "synthetic" if role == "synthetic" else "real"
+    manifest = manifests.load(name, origin, source, case.storage, on_duplicate=item.on_duplicate, limit=SAMPLE)
+    n = manifest.n_rows if case.run.limit is None else min(manifest.n_rows, case.run.limit)
+    if not folder:
+        case.n_images += n
+    found = f"{manifest.n_rows:,} images in {path or folder}"
+    uris = manifest.table["uri"].to_pylist()
+    results = load_images(uris, case.storage, max_pixels=case.run.encode.max_pixels)
+    bad = [(uri, result) for uri, result in zip(uris, results, strict=True) if isinstance(result, Reject)]
+    first = next((result for result in results if not isinstance(result, Reject)), None)
+    if not bad and first is not None:
+        height, width = first.shape
+        missing = f"; {len(manifest.rejects)} of the first {SAMPLE} are missing" if len(manifest.rejects) else ""
+        return (note if missing else ok)(f"{found}; the first can be read ({width} x {height} pixels){missing}")
+    uri, reject = bad[0]
+    told = f"{found}; {len(bad)} of {len(uris)} looked at cannot be read, first {uri}: {reject.code}: {reject.detail}."
+    if len(bad) == len(uris):
+        return fail(told, "Mend or copy them again, or correct the set's path.")
+    return note(told, "A run counts such images and fails above encode.max_reject_fraction.")
+
+
+def _source(case: Case, item: SetConfig, name: str) -> tuple[Any, str]:
+    """What reads the set; and the folder of phantoms, "" for other sets."""
+    from chexray.data.sources import infer
+    from chexray.plan.building import checked
+    from chexray.registry import find
+
+    options = item.options
+    kind = item.source or infer(str(options.get("path", "")), case.storage)
+    if kind == "phantom":
+        options.setdefault("path", join(absolute(case.run.output), "phantoms", name))
+    source = checked(find("sources", kind), options, f"source {kind!r} of set {name!r}")
+    return source, absolute(options["path"]) if kind == "phantom" else ""

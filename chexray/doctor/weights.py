@@ -1,0 +1,136 @@
+"""Weights of the encoders and of the classifier: where they are, how large, and their hash. A hub is only asked."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from chexray.config import EncoderConfig
+from chexray.doctor.case import Case, Check, Look, fail, not_asked, note, ok, size
+from chexray.storage import is_remote
+
+HUB_TIMEOUT_S = 5.0
+WEIGHTS_S = 180.0
+"""For one encoder: weights on S3 are fetched into the cache of this machine, as a run does."""
+
+
+def looks(case: Case) -> list[Look]:
+    late = "Fetch them once by hand and set weights to the file."
+    found = [
+        Look(f"weights {item.label}", partial(encoder, case, item), WEIGHTS_S, late)
+        for item in case.run.encoders
+        if case.run.suite != ["utility"]
+    ]
+    if "utility" in case.run.suite:
+        found.append(Look("weights of utility", lambda: classifier(case), WEIGHTS_S, late))
+    return found
+
+
+def encoder(case: Case, item: EncoderConfig) -> Check:
+    """The weights of one encoder, found as a run finds them. Raises WeightsError or ConfigError."""
+    from chexray.plan.building import make_encoder, protocol, suites_asked
+
+    if is_remote(item.weights or "") and case.s3_down:
+        return not_asked(case)
+    built: Any = make_encoder(item, protocol(case.run.protocol), case.storage, suites_asked(item, case.run))
+    if not hasattr(built, "sources"):
+        built.resolve()
+        return ok("needs no weights")
+    how = built.sources()
+    reference = how["reference"]
+    if hub := hub_id(reference):
+        return on_hub(*hub)
+    if reference == how["wanted"] and how.get("released_at") and not _is_here(reference):
+        return released(reference, how["released_at"])
+    spec = built.resolve()
+    if spec.is_random:
+        return note(f"{spec.weights}: filled at random, so its numbers compare with nothing else.", "Set its weights.")
+    return ok(f"{spec.weights}: {_described(built.found.path, spec.weights_sha256)}")
+
+
+def classifier(case: Case) -> Check:
+    """The weights that the utility suite starts from."""
+    import timm
+
+    from chexray.utility.classifier import find_weights
+
+    model = case.run.utility.model
+    if is_remote(model.weights) and case.s3_down:
+        return not_asked(case)
+    find_weights(model.name, "none")  # refuses a model that does not exist
+    if model.weights == "none":
+        return ok(f"{model.name}, trained from nothing")
+    reference = model.weights
+    if reference == "pretrained":
+        known = timm.get_pretrained_cfg(model.name)
+        reference = (known.hf_hub_id if known else None) or reference
+    if hub := hub_id(reference):
+        return on_hub(*hub)
+    found = find_weights(model.name, reference, case.storage)
+    assert found is not None
+    assert found.path is not None
+    return ok(f"{model.name}, {found.reference}: {_described(found.path, found.sha256)}")
+
+
+def hub_id(reference: str) -> tuple[str, str | None] | None:
+    """(repository, revision) when `resolve` would take a reference for a hub id."""
+    from chexray.encoders.weights import FILE_SUFFIXES, HUB_REFERENCE
+
+    if "://" in reference or reference.startswith("random:") or Path(reference).expanduser().exists():
+        return None
+    found = HUB_REFERENCE.fullmatch(reference)
+    return (found["repo"], found["revision"]) if found and not reference.endswith(FILE_SUFFIXES) else None
+
+
+def on_hub(repository: str, revision: str | None) -> Check:
+    """A repository of the hub: in the cache of this machine, or at least to be had."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, snapshot_download
+
+    from chexray.encoders.weights import HUB_FILES, MODEL_FILE, hash_file
+
+    try:
+        folder = snapshot_download(repository, revision=revision, allow_patterns=list(HUB_FILES), local_files_only=True)
+        path = Path(folder, MODEL_FILE)
+        if path.is_file():
+            return ok(f"{repository} at {path.parent.name[:8]}: {_described(path, hash_file(path))}, in the hub cache")
+    except OSError:  # what the hub's errors are; a ValueError among them is one too
+        pass
+    by_hand = f"Fetch {MODEL_FILE} and its JSON files from {repository} and set weights to their folder."
+    if constants.HF_HUB_OFFLINE:
+        return fail(f"{repository} is not in the hub cache, and HF_HUB_OFFLINE forbids to ask.", by_hand)
+    try:
+        facts = get_hf_file_metadata(hf_hub_url(repository, MODEL_FILE, revision=revision), timeout=HUB_TIMEOUT_S)
+    except Exception as error:  # its errors come from three libraries
+        kind = type(error).__name__
+        return fail(f"{repository} is neither in the hub cache nor to be had from the hub ({kind}).", by_hand)
+    return note(f"{repository} is not in the hub cache yet; the first run fetches {size(facts.size or 0)}.")
+
+
+def released(name: str, url: str) -> Check:
+    """A published file that is not here: whether it can be fetched."""
+    import urllib.request
+
+    by_hand = f"Fetch {url} and set weights to the file."
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return fail(f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to fetch it.", by_hand)
+    try:
+        asked = urllib.request.Request(url, method="HEAD")
+        with urllib.request.urlopen(asked, timeout=HUB_TIMEOUT_S) as answer:
+            length = int(answer.headers.get("Content-Length") or 0)
+    except (OSError, ValueError) as error:
+        return fail(f"{name} is not on this machine, and its home does not answer ({type(error).__name__}).", by_hand)
+    return note(f"{name} is not on this machine yet; the first run fetches {size(length)}.")
+
+
+def _is_here(name: str) -> bool:
+    """Whether a published file is in a cache that `resolve` looks into; it still compares the hash."""
+    from chexray.encoders.weights import cache_root
+
+    torch_home = os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch"
+    return any((folder / name).is_file() for folder in (cache_root(), Path(torch_home) / "hub" / "checkpoints"))
+
+
+def _described(path: Path, sha256: str) -> str:
+    return f"{size(path.stat().st_size)}, sha256 {sha256[:12]}"
