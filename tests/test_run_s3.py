@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 from fixtures.faults import Rule
-from fixtures.s3 import S3, SECRET
+from fixtures.s3 import KEY, S3, SECRET
 
 from chexray import evaluate, parse_config, read_results
 from chexray.errors import ChexrayError, RunFailed
+
+TOKEN = "a-session-token-that-must-not-be-shown"
 
 
 def config(place: str, output: str, s3: S3 | None = None):
     storage = {}
     if s3:
-        storage = {"endpoint_url": s3.endpoint, "region": "us-east-1", "key": "AKIATESTING", "secret": SECRET}
+        storage = {"endpoint_url": s3.endpoint, "region": "us-east-1", "key": KEY, "secret": SECRET, "token": TOKEN}
     return parse_config(
         {
             "real": {"path": f"{place}/real", "name": "real"},
@@ -59,8 +61,9 @@ def test_a_run_through_a_faulty_s3_has_the_bits_of_a_local_one(ray_cluster, loca
     here = evaluate(config(str(local), str(tmp_path / "out")))
     assert numbers(remote.results) == numbers(here.results)
     assert numbers(read_results(remote.uri, faulty_s3.storage)) == numbers(here.results)
-    for file in faulty_s3.storage.list(remote.uri):
-        assert SECRET.encode() not in faulty_s3.storage.read(file.uri), file.uri
+    for file in faulty_s3.storage.list(faulty_s3.bucket):
+        data = faulty_s3.storage.read(file.uri)
+        assert not [hidden for hidden in (KEY, SECRET, TOKEN) if hidden.encode() in data], file.uri
 
 
 def test_an_object_that_stays_unavailable_is_a_transient_reject_and_is_tried_again(
@@ -94,7 +97,7 @@ def test_a_denied_bucket_stops_before_anything_starts(local, faulty_s3) -> None:
     with pytest.raises(ChexrayError) as error:
         evaluate(config(faulty_s3.bucket, f"{faulty_s3.bucket}/out", faulty_s3))
     assert faulty_s3.bucket.removeprefix("s3://") in str(error.value)
-    assert SECRET not in str(error.value)
+    assert not [hidden for hidden in (KEY, SECRET, TOKEN) if hidden in str(error.value)]
 
 
 def test_an_endpoint_that_is_not_there_is_named(local, s3) -> None:

@@ -184,7 +184,10 @@ def _next_move(setting: str, folder: str, code: str) -> str:
     if not is_remote(folder):
         return f"Set {setting} to a folder that you may write to."
     if code == "denied":
-        return f"Allow s3:PutObject, s3:GetObject and s3:DeleteObject below {folder}, or set {setting} elsewhere."
+        return (
+            f"Allow s3:ListBucket of the bucket, and s3:PutObject, s3:GetObject and s3:DeleteObject below {folder}, "
+            f"or set {setting} elsewhere."
+        )
     if code == "unavailable":
         return "Set storage.endpoint_url to where the bucket is, or try later."
     return f"Set {setting}, storage.endpoint_url and storage.region to the bucket's."

@@ -15,7 +15,14 @@ from typing import cast
 
 import pyarrow as pa
 import ray
-from ray.exceptions import GetTimeoutError, NodeDiedError, RayActorError, RayError, WorkerCrashedError
+from ray.exceptions import (
+    GetTimeoutError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
 
 from chexray import errors
 from chexray.encoders.base import Encoder, EncoderSpec
@@ -26,8 +33,12 @@ from chexray.engine.worker import CHUNK_SCHEMA, Encode, Job, prepare
 from chexray.errors import RunFailed
 from chexray.log import say
 
-MAX_TASK_RETRIES = 2
-"""Tries of a chunk whose actor died. Ray's default of -1 would feed a poisonous image to new actors for ever."""
+MAX_RESTARTS = 3
+"""Restarts of an actor whose process died. Ray's default of -1 would feed a poisonous image to new actors for ever.
+
+Tries of a task are not bounded instead: while a dead node is not yet known to be dead (15 s and more), Ray tries its
+open chunks again about once a second, and these tries would be used up by a machine that was merely preempted.
+"""
 
 
 @dataclass(frozen=True)
@@ -154,7 +165,7 @@ def _stream(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
         compute=ray.data.ActorPoolStrategy(min_size=actors, max_size=actors, max_tasks_in_flight_per_actor=2),
         num_cpus=pool.cpus_per_actor,
         num_gpus=pool.gpus_per_actor or None,
-        max_task_retries=MAX_TASK_RETRIES,
+        max_restarts=MAX_RESTARTS,
     )
     for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from map(_checked, cast(pa.Table, batch).to_pylist())
@@ -170,6 +181,7 @@ def _isolate(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
 
     waiting = list(reversed(chunks))
     flying: dict = {}
+    suspects: set[str] = set()
     while waiting or flying:
         while waiting and len(flying) < pool.actors:
             chunk = waiting.pop()
@@ -187,6 +199,9 @@ def _isolate(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
             if chunk.num_rows > 1:
                 half = chunk.num_rows // 2
                 waiting += [chunk.slice(half), chunk.slice(0, half)]
+            elif chunk["image_key"][0].as_py() not in suspects:
+                suspects.add(chunk["image_key"][0].as_py())  # a process may also die of something else, once
+                waiting.append(chunk)
             else:
                 yield _reject_crash(chunk, job)
 
@@ -224,4 +239,5 @@ def _checked(row: dict) -> dict:
 
 
 def _is_crash(error: BaseException) -> bool:
-    return any(isinstance(cause, RayActorError | WorkerCrashedError | GetTimeoutError) for cause in _causes(error))
+    kinds = RayActorError | WorkerCrashedError | OutOfMemoryError | GetTimeoutError
+    return any(isinstance(cause, kinds) for cause in _causes(error))

@@ -56,7 +56,10 @@ class LocalFiles:
     def is_dir(self, uri: str) -> bool:
         return os.path.isdir(local_path(uri))
 
-    def list(self, uri: str) -> list[FileStat]:
+    def list(self, uri: str, attempt: Callable) -> list[FileStat]:
+        return attempt(uri, lambda: self._list(uri))
+
+    def _list(self, uri: str) -> list[FileStat]:
         """All files below. Symbolic links are followed, but for those to a folder they lie in."""
         root = local_path(uri)
         found: list[FileStat] = []

@@ -7,19 +7,23 @@ list from a cache that other writers do not update.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-import aiohttp
 import botocore.exceptions as boto
-import botocore.parsers
 import s3fs
+from aiobotocore.session import AioSession
+from botocore.utils import parse_timestamp
 from fsspec.asyn import sync
 
-from chexray.storage.uris import FileStat, StorageFailure
+from chexray.storage.s3_failures import Unidentified, explain
+from chexray.storage.uris import FileStat, StorageFailure, checked_endpoint
 
 if TYPE_CHECKING:
     from chexray.storage import Storage
@@ -30,34 +34,35 @@ FEW_KEYS = 8
 PAGE_KEYS = 1000
 """Keys in one page of a listing; S3 gives no more."""
 CONNECT_TIMEOUT_S = 5.0
-NO_CREDENTIALS = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.ProfileNotFound,
-    boto.TokenRetrievalError,
-    boto.SSOError,
-)
-PASSING = (
-    boto.HTTPClientError,
-    boto.ConnectionError,
-    boto.IncompleteReadError,
-    boto.ResponseStreamingError,
-    botocore.parsers.ResponseParserError,  # an answer cut short, or a proxy's error page
-    aiohttp.ClientError,  # a truncated body is ClientPayloadError, neither an OSError nor one of botocore's
-    OSError,
-    EOFError,
-)
-BUSY_CODES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "BadDigest", "OperationAborted"}
+CREDENTIALS_TIMEOUT_S = 15.0
+"""For a token service or an instance's metadata service; botocore alone would wait for minutes."""
+SLOWEST = 1 << 20
+"""Bytes a transfer must move in `timeout_s`, beyond the wait for its first byte, or it counts as stalled. aiohttp
+measures the pauses between the bytes of an answer, but an upload that nobody reads would hang for ever."""
+
+for _noisy in ("aiobotocore.credentials", "botocore.credentials"):
+    # They log the traceback of a failure that is told in one line here, and in it what a token service answered.
+    logging.getLogger(_noisy).setLevel(logging.CRITICAL)
 
 _open: dict[tuple[int, Storage], Buckets] = {}
 _lock = threading.Lock()
 
 
+def _new_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_lock)  # another thread of the parent may hold the old one, for ever
+
+
 def buckets(storage: Storage) -> Buckets:
     """The connection for these settings, one for each process: threads share it, a fork gets its own."""
+    key = (os.getpid(), storage)
     with _lock:
-        return _open.setdefault((os.getpid(), storage), Buckets(storage))
+        if key not in _open:
+            _open[key] = Buckets(storage)
+        return _open[key]
 
 
 class Buckets:
@@ -65,18 +70,20 @@ class Buckets:
 
     def __init__(self, storage: Storage):
         self.storage = storage
-        self.endpoint = (
-            storage.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        )
+        self.endpoint = storage.endpoint_url or _endpoint_of_environment()
         self._filesystem: s3fs.S3FileSystem | None = None
+        self._session: Any = None
         self._connecting = threading.Lock()
+        self._credentials: list[Any] = []
 
     def filesystem(self) -> s3fs.S3FileSystem:
         """The session as fsspec knows it, for libraries that write by themselves."""
         with self._connecting:
             if self._filesystem is None:
                 s = self.storage
-                # Kubernetes sets AWS_REGION, which botocore does not read.
+                self._session = _session(s.profile)
+                self.endpoint = self.endpoint or _endpoint_of_profile(self._session)
+                # EKS and the newer SDKs set AWS_REGION, which botocore does not read.
                 region = s.region or os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
                 config: dict[str, Any] = {
                     "retries": {"total_max_attempts": 1, "mode": "standard"},
@@ -87,7 +94,6 @@ class Buckets:
                 if self.endpoint:
                     # bucket.host names do not resolve for servers inside a cluster or at an IP address.
                     config["s3"] = {"addressing_style": "path"}
-                session: dict[str, Any] = {"profile": s.profile} if s.profile else {}
                 self._filesystem = s3fs.S3FileSystem(
                     anon=s.anon,
                     key=s.key,
@@ -98,28 +104,55 @@ class Buckets:
                     config_kwargs=config,
                     use_listings_cache=False,
                     skip_instance_cache=True,
-                    **session,
+                    session=self._session,
                 )
             return self._filesystem
 
     def _call(self, verb: str, uri: str, **arguments: Any) -> dict[str, Any]:
         """One request; a body in the answer is read whole, so that a truncated one fails here."""
-        bucket, _ = address(uri)
-        filesystem = self.filesystem()
+        return cast(dict[str, Any], sync(self.filesystem().loop, self._request, verb, address(uri)[0], arguments))
 
-        async def request() -> dict[str, Any]:
-            await filesystem.set_session()
-            client = await filesystem.get_s3(bucket)
+    async def _request(self, verb: str, bucket: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        client = await self._client(bucket)
+        async with asyncio.timeout(self._patience(len(arguments.get("Body", b"")))):
             answer = await getattr(client, verb)(Bucket=bucket, **arguments)
-            if "Body" in answer:
-                body = answer["Body"]
-                try:
-                    answer["Body"] = await body.read()
-                finally:
-                    body.close()
-            return answer
+        if "Body" in answer:
+            stream = answer["Body"]
+            try:
+                async with asyncio.timeout(self._patience(answer.get("ContentLength", 0))):
+                    answer["Body"] = await stream.read()
+            finally:
+                stream.close()
+        return answer
 
-        return cast(dict[str, Any], sync(filesystem.loop, request))
+    def _patience(self, n_bytes: int) -> float:
+        """Seconds after which a transfer of this size is given up: to connect, to be answered, and to move."""
+        timeout = self.storage.timeout_s
+        return min(CONNECT_TIMEOUT_S, timeout) + timeout * (1 + n_bytes / SLOWEST)
+
+    async def _client(self, bucket: str) -> Any:
+        """A client whose credentials are at hand, so that failing to get them is not taken for the bucket's failure."""
+        filesystem = self.filesystem()
+        try:
+            async with asyncio.timeout(CREDENTIALS_TIMEOUT_S):
+                await filesystem.set_session()
+                client = await filesystem.get_s3(bucket)
+                try:
+                    await self._identify()
+                except Exception as error:
+                    raise Unidentified from error
+        except TimeoutError as error:
+            raise Unidentified from error
+        return client
+
+    async def _identify(self) -> None:
+        """Fetches temporary credentials, or new ones in place of those about to expire."""
+        if self.storage.anon or self.storage.key:
+            return
+        if not self._credentials:
+            self._credentials.append(await self._session.get_credentials())
+        if self._credentials[0] is not None:  # without any, the request itself says so
+            await self._credentials[0].get_frozen_credentials()
 
     def read(self, uri: str, start: int = 0, length: int | None = None) -> bytes:
         part = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
@@ -135,15 +168,16 @@ class Buckets:
         page = self._call("list_objects_v2", uri, Prefix=below(uri), MaxKeys=1)
         return bool(page.get("Contents"))
 
-    def list(self, uri: str) -> list[FileStat]:
+    def list(self, uri: str, attempt: Callable) -> list[FileStat]:
+        """Each page is tried again by itself: of a hundred pages some would fail in every pass."""
         found: list[FileStat] = []
-        more: dict[str, Any] = {}
+        span: dict[str, Any] = {"Prefix": below(uri), "MaxKeys": PAGE_KEYS}
         while True:
-            page = self._call("list_objects_v2", uri, Prefix=below(uri), MaxKeys=PAGE_KEYS, **more)
+            page = attempt(uri, lambda span=span: self._call("list_objects_v2", uri, **span))
             found += _entries(uri, page)
             if not page.get("IsTruncated"):
                 return found
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            span = {**span, "ContinuationToken": page["NextContinuationToken"]}
 
     def stat(self, uris: Sequence[str], attempt: Callable) -> dict[str, FileStat | None]:
         """HEADs for a few keys; otherwise listings that start just before the next key still unknown.
@@ -203,32 +237,36 @@ class Buckets:
 
     def explain(self, uri: str, error: Exception) -> StorageFailure:
         """The failure in words: the object, the endpoint, the service's error code, never its free text."""
-        where = f"{uri} at {self.endpoint or 'AWS S3'}"
-        if isinstance(error, boto.ClientError):
-            return _explain_answer(uri, where, error)
-        if isinstance(error, NO_CREDENTIALS):
-            return StorageFailure(
-                f"{where}: no usable credentials ({type(error).__name__}). Set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, a profile, or anon for a public bucket.",
-                code="denied",
-            )
-        if isinstance(error, boto.FlexibleChecksumError):
-            return StorageFailure(
-                f"{where}: its bytes do not match its stored checksum. Upload it again.", code="corrupt", transient=True
-            )
-        if isinstance(error, boto.SSLError):
-            return StorageFailure(f"{where}: TLS failed. Check the endpoint's certificate, or AWS_CA_BUNDLE.")
-        if isinstance(error, boto.EndpointConnectionError | boto.ConnectTimeoutError | boto.ProxyConnectionError):
-            return StorageFailure(
-                f"{where}: cannot connect. Check the endpoint and the network.", code="unavailable", transient=True
-            )
-        if isinstance(error, PASSING):
-            kind = type(error).__name__
-            return StorageFailure(f"{where}: the transfer broke off ({kind})", code="unavailable", transient=True)
-        if isinstance(error, boto.BotoCoreError | ValueError):
-            # Settings botocore refuses: an endpoint without a scheme, a bucket name with a blank.
-            return StorageFailure(f"{where}: refused before sending ({type(error).__name__}). Check URI and endpoint.")
-        raise error
+        return explain(error, uri, address(uri)[0], self.endpoint or "AWS S3", self.storage.timeout_s)
+
+
+def _session(profile: str | None) -> AioSession:
+    session = AioSession(profile=profile)
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+    return session
+
+
+def _moment(text: Any) -> datetime:
+    """A time in an answer. botocore's own parser takes 50 us, four fifths of what a page of a listing costs."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):  # a number, or the form of HTTP's fields
+        return parse_timestamp(text)
+
+
+def _endpoint_of_environment() -> str | None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if url := os.environ.get(name):
+            return checked_endpoint(url, name)
+    return None
+
+
+def _endpoint_of_profile(session: AioSession) -> str | None:
+    """What the AWS config file says. botocore would use it unasked, but with the bucket in the host's name."""
+    profile = session.get_scoped_config()
+    services = session.full_config.get("services", {}).get(profile.get("services"), {})
+    url = services.get("s3", {}).get("endpoint_url") or profile.get("endpoint_url")
+    return checked_endpoint(url, "endpoint_url of the AWS config file") if url else None
 
 
 def address(uri: str) -> tuple[str, str]:
@@ -257,25 +295,3 @@ def _entries(uri: str, page: dict[str, Any]) -> Iterator[FileStat]:
     for entry in page.get("Contents", ()):
         if not entry["Key"].endswith("/"):  # the mark some tools leave for an empty folder
             yield FileStat(f"{front}/{entry['Key']}", entry["Size"], _version(entry))
-
-
-def _explain_answer(uri: str, where: str, error: boto.ClientError) -> StorageFailure:
-    """A StorageFailure for an answer of the service, from its status and code."""
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    code = error.response.get("Error", {}).get("Code", "")
-    if code == "NoSuchBucket":
-        bucket = address(uri)[0]
-        return StorageFailure(f"{where}: bucket {bucket!r} does not exist there. Create it first.", code="not_found")
-    if status == 404:
-        return StorageFailure(f"{where}: no such object", code="not_found")
-    if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):
-        return StorageFailure(
-            f"{where}: denied ({code or status}). Check the credentials and what they may do in bucket "
-            f"{address(uri)[0]!r}.",
-            code="denied",
-        )
-    if status in (301, 307, 400) and code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307"):
-        return StorageFailure(f"{where}: the bucket is in another region ({code}). Set region.")
-    if status >= 500 or status == 429 or code in BUSY_CODES:
-        return StorageFailure(f"{where}: busy or failing ({status} {code})", code="unavailable", transient=True)
-    return StorageFailure(f"{where}: refused ({status} {code})")

@@ -22,6 +22,10 @@ class StorageFailure(StorageError):
         self.code = code
 
 
+class Damaged(Exception):
+    """Bytes that fail a checksum kept inside the file. The text says which, without the name of the file."""
+
+
 @dataclass(frozen=True)
 class FileStat:
     """One file as listed: `size` in bytes, and a `version` that changes when the content does.
@@ -32,6 +36,15 @@ class FileStat:
     uri: str
     size: int
     version: str
+
+
+def checked_endpoint(url: str, name: str) -> str:
+    """The URL of an S3 service without a slash at its end. `name`: the setting it comes from, for the message."""
+    if "@" in url:
+        raise StorageFailure(f"{name} holds a user or password. Set AWS_ACCESS_KEY_ID and so on instead.")
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
+        raise StorageFailure(f"{name} is {url!r}. Write it as https://host:port, or http:// for a server without TLS.")
+    return url.rstrip("/")
 
 
 def is_remote(uri: str) -> bool:

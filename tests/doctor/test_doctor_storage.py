@@ -72,7 +72,7 @@ def test_a_denied_bucket_is_found(faulty_s3) -> None:
     assert found["s3 endpoint"].startswith("ok ")
     assert found["output"].startswith("FAIL")
     assert "denied" in found["output"]
-    allow = f"Allow s3:PutObject, s3:GetObject and s3:DeleteObject below {faulty_s3.bucket}/out"
+    allow = f"s3:PutObject, s3:GetObject and s3:DeleteObject below {faulty_s3.bucket}/out"
     assert allow in found["output"]
     assert "\n" not in found["output"]
     assert SECRET not in str(found)
