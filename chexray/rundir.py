@@ -73,7 +73,7 @@ class RunDirectory:
             yield
         finally:
             over.set()
-            thread.join()
+            thread.join(5)  # not the time of a storage that hangs, when a stop has 20 s
 
     def _write_status(self) -> None:
         if len(self._log) > self._n_written:

@@ -53,7 +53,8 @@ def distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def test_every_promised_file_with_its_rows(calm: Run) -> None:
     folder = Path(calm.uri)
     assert {path.name for path in folder.iterdir()} == {
-        "run.json", "config.yaml", "status.json", "rejects.parquet", "results.parquet", "results.csv", "results.json",
+        "run.json", "config.yaml", "status.json", "log.txt", "rejects.parquet", "results.parquet",
+        "results.csv", "results.json",
         "verdicts.parquet", "copies.parquet", "null_ratios.parquet", "duplicates.parquet",
         "pairs.parquet", "prompts.parquet",
     }  # fmt: skip

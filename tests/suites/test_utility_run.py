@@ -65,7 +65,8 @@ def test_every_promised_file(lesson: Run) -> None:
     events = {path.relative_to(folder).as_posix() for path in folder.glob("tensorboard/*/*tfevents*")}
     assert len(events) == len(titles)
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == figures | events | {
-        "run.json", "config.yaml", "status.json", "rejects.parquet", "results.parquet", "results.csv", "results.json",
+        "run.json", "config.yaml", "status.json", "log.txt", "rejects.parquet", "results.parquet",
+        "results.csv", "results.json",
         "predictions.parquet", "curves.parquet", "history.parquet", "contradictions.parquet",
         "comparison.parquet",
     }  # fmt: skip
