@@ -23,10 +23,10 @@ import pyarrow as pa
 
 from chexray import __version__
 from chexray.config import RunConfig
-from chexray.errors import ChexrayError, RunFailed
+from chexray.errors import ChexrayError, RunFailed, StorageError
 from chexray.log import heard_by, say
 from chexray.plan import Plan, make_plan
-from chexray.plan.plan import FIDELITY, PRIVACY
+from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY
 from chexray.provenance import provenance
 from chexray.results import rows as results
 from chexray.rundir import RunDirectory, now
@@ -57,7 +57,7 @@ def evaluate(config: RunConfig, *, verbose: bool = False, once: bool = False) ->
     Raises ChexrayError (one line) for wrong input, RunFailed when too many images were rejected, and KeyboardInterrupt
     on Ctrl-C or SIGTERM, after the status has been written.
     """
-    with said_if_slow("plan: reading sets and weights"):
+    with Stop().on_signals(), said_if_slow("plan: reading sets and weights"):
         plan = make_plan(config)
     return evaluate_plan(plan, verbose=verbose, once=once)
 
@@ -69,13 +69,19 @@ def evaluate_plan(plan: Plan, *, verbose: bool = False, once: bool = False) -> R
         return found
     plan.storage.check_writable(plan.run_uri)
     directory.text("config.yaml", plan.config.to_yaml())
+    directory.continue_log()
     stop = Stop()
     with heard_by(directory.hear), directory.beating(), stop.on_signals():
         directory.status("planning", n_images=len(plan.images))
         try:
-            return _evaluate(plan, directory, verbose, stop)
-        except (KeyboardInterrupt, Exception) as error:
-            if stop.asked or isinstance(error, KeyboardInterrupt):
+            return _evaluate(plan, directory, verbose)
+        except (
+            KeyboardInterrupt,
+            SystemExit,
+            Exception,
+        ) as error:  # SystemExit: Ray's answer to SIGTERM while it starts
+            stop.ignore_signals()
+            if stop.asked or isinstance(error, KeyboardInterrupt | SystemExit):
                 _end(directory, "interrupted", "stopped on request; the same command resumes", 130)
                 raise KeyboardInterrupt from None
             if isinstance(error, ChexrayError):
@@ -97,21 +103,26 @@ def _done_already(plan: Plan, directory: RunDirectory) -> Run | None:
     status, story = directory.read_json("status.json"), directory.read_json("run.json")
     if (status.get("state"), status.get("exit_code")) != ("done", 0) or story.get("chexray_version") != __version__:
         return None
-    rejects = plan.storage.read_parquet(join(directory.uri, "rejects.parquet"))
+    try:
+        rejects = plan.storage.read_parquet(join(directory.uri, "rejects.parquet"))
+        frame = results.read_results(directory.uri, plan.storage)
+    except StorageError as error:
+        if error.transient:
+            raise
+        return None  # somebody tidied up: only another run brings it back
     if any(rejects["transient"].to_pylist()):
         return None  # these images may be readable now
     say(f"{plan.run_id} is done since {status.get('updated_at')}: nothing is computed again")
-    frame = results.read_results(directory.uri, plan.storage)
     return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), list(story.get("notes", [])), 0)
 
 
-def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool, stop: Stop) -> Run:
+def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     from chexray.engine.cluster import cluster
     from chexray.engine.encode import encode
     from chexray.engine.features import FeatureStore
     from chexray.engine.pools import plan_pool
     from chexray.engine.progress import Progress
-    from chexray.engine.scaling import grown
+    from chexray.engine.scaling import grown, growth, released
     from chexray.engine.shared import check_shared
     from chexray.engine.worker import Job
     from chexray.suites.common import Context, Outcome, collect_rejects
@@ -119,11 +130,9 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool, stop: Stop) ->
     config, images = plan.config, plan.images
     times = {"started": time.monotonic()}
     store = FeatureStore(plan.store_uri, plan.storage)
-    # Once more inside: ray.init puts its own SIGTERM handler in place.
     with (
         cluster(config.ray, verbose=verbose) as found,
-        stop.on_signals(),
-        grown(config.ray, found, lambda message: directory.status("waiting", message=message)) as resources,
+        grown(growth(config), found, lambda message: directory.status("waiting", message=message)) as resources,
     ):
         check_shared(plan.store_uri, plan.storage, found)
         times["ray"] = time.monotonic()
@@ -144,8 +153,11 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool, stop: Stop) ->
             config.encode.max_pixels,
         )
         progress = Progress("encode", "images", len(images), on_change=_status_writer(directory, "encoding"))
+        directory.status("encoding", done=0, total=len(images), rejected=0)
         encoded = encode(images, plan.encoders, store, pool, job, progress, plan.wanted)
         times["encode"] = time.monotonic()
+        if plan.utility is None:
+            released(config.ray, found)
 
         rejects = collect_rejects(plan, encoded.done)
         directory.parquet("rejects.parquet", rejects)
@@ -159,6 +171,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool, stop: Stop) ->
         context = Context(plan, store, encoded.done, workers, now(), rejects, new_progress, resources)
         outcome = Outcome()
         for suite in config.suite:
+            directory.status("training" if suite == UTILITY else "reducing", suite=suite)
             try:
                 outcome.add(_suite(suite)(context))
             except ChexrayError:
@@ -193,6 +206,8 @@ def _write(directory: RunDirectory, outcome: Any) -> None:
         directory.bytes(name, content)
     if outcome.failures:
         directory.text("errors.log", "\n\n".join(outcome.failures))
+    else:
+        directory.storage.delete(join(directory.uri, "errors.log"))  # of an attempt before this one
 
 
 def _suite(name: str) -> Any:
@@ -233,7 +248,7 @@ def _status_writer(directory: RunDirectory, state: str) -> Any:
 
     def write(progress: Any) -> None:
         moment = time.monotonic()
-        if moment - last[0] >= STATUS_EVERY_S:
+        if moment - last[0] >= STATUS_EVERY_S or progress.done >= progress.total:
             last[0] = moment
             directory.status(state, done=progress.done, total=progress.total, rejected=progress.rejected)
 

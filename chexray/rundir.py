@@ -22,6 +22,7 @@ from chexray.storage import Storage, join
 ENDED = ("done", "failed", "interrupted")
 STATES = ("planning", "waiting", "encoding", "reducing", "training", *ENDED)
 HEARTBEAT_S = 60.0
+LOG_BYTES = 200_000
 
 
 def now() -> str:
@@ -50,6 +51,14 @@ class RunDirectory:
             self.started_at = self.started_at or self.clock()
             self._last = {"run_id": self.run_id, "state": state, "started_at": self.started_at, **details}
             self._write_status()
+
+    def continue_log(self) -> None:
+        """Keeps what earlier attempts wrote to log.txt, its last LOG_BYTES: why they failed is asked for later."""
+        uri = join(self.uri, "log.txt")
+        if self.storage.exists(uri):
+            earlier = self.storage.read(uri)[-LOG_BYTES:].decode(errors="replace")
+            self._log.append(earlier)
+            self.hear("--- again")
 
     def hear(self, line: str) -> None:
         """One line for log.txt, which is written with the next status."""

@@ -33,3 +33,9 @@ class Stop:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def ignore_signals(self) -> None:
+        """From here to the end of the block a further signal does nothing, so that the last word is not cut short."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)

@@ -110,6 +110,10 @@ def test_where_and_how_fast_is_not_what() -> None:
         ({"limit": -1}, "greater than or equal to 1"),
         ({"name": "../up"}, "name"),
         ({"output": "s3://key:hush@bucket/x"}, "holds a user or password"),
+        (
+            {"encoders": [{"name": "rad_dino", "weights": "https://x/m?X-Amz-Signature=hush"}]},
+            "signed or holds a token",
+        ),
         ({"real": None}, "real"),
         ({"suite": "privcy"}, r"suite.*'fidelity', 'privacy' or 'utility'.*found 'privcy'"),
         ({"suite": []}, "suite"),

@@ -222,6 +222,22 @@ def test_a_stop_on_request_is_clean_and_says_so(write_images, tmp_path, stop) ->
     assert status["state"] == "interrupted"
 
 
+@pytest.mark.parametrize("place", ["ray.init", "chexray.engine.cluster._quiet_data", "ray.shutdown"])
+def test_sigterm_while_ray_starts_or_ends_is_a_clean_stop_too(write_images, tmp_path, place) -> None:
+    settings = config(write_images("real", 6), write_images("generated", 6, seed=1), tmp_path / "out").model_dump(
+        mode="json", exclude_defaults=True
+    )
+    (tmp_path / "run.yaml").write_text(json.dumps(settings))  # JSON is YAML
+    script = str(Path(__file__).parent / "fixtures" / "terminated.py")
+    command = [sys.executable, script, str(tmp_path / "run.yaml"), place]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+    assert "resume" in done.stderr
+    assert "Traceback" not in done.stderr
+    status = json.loads(next(tmp_path.glob("out/*/status.json")).read_text())
+    assert (status["state"], status["exit_code"]) == ("interrupted", 130)
+
+
 def test_a_run_that_is_done_is_shown_and_not_computed_again(ray_cluster, sets, tmp_path, capsys) -> None:
     first = evaluate(config(*sets, tmp_path), once=True)
     before = {path: path.stat().st_mtime_ns for path in Path(first.uri).iterdir()}
@@ -230,6 +246,9 @@ def test_a_run_that_is_done_is_shown_and_not_computed_again(ray_cluster, sets, t
     assert {path: path.stat().st_mtime_ns for path in Path(first.uri).iterdir()} == before
     pd.testing.assert_frame_equal(again.results, read_results(first.uri))
     assert (again.run_id, again.notes, again.exit_code) == (first.run_id, first.notes, 0)
+    Path(first.uri, "rejects.parquet").unlink()
+    assert evaluate(config(*sets, tmp_path), once=True).exit_code == 0
+    assert Path(first.uri, "rejects.parquet").exists()
     status = Path(first.uri, "status.json")
     status.write_text(status.read_text().replace('"done"', '"failed"'))
     evaluate(config(*sets, tmp_path), once=True)
@@ -251,6 +270,11 @@ def test_the_log_of_a_run_lies_beside_its_results(ray_cluster, sets, tmp_path, m
         evaluate(config(*sets, tmp_path))
     assert "failed: OSError (a defect of chexray)" in (uri / "log.txt").read_text()
     assert "in broken" in (uri / "errors.log").read_text()
+    monkeypatch.undo()
+    evaluate(config(*sets, tmp_path))
+    assert not (uri / "errors.log").exists()
+    attempts = (uri / "log.txt").read_text().split("--- again")
+    assert ["failed: OSError (a defect of chexray)" in attempt for attempt in attempts] == [False, True, False]
 
 
 BAD = [

@@ -72,3 +72,13 @@ def test_what_is_missing_or_torn_reads_as_nothing(tmp_path: Path) -> None:
     assert run.read_json("status.json") == {}
     (tmp_path / "status.json").write_text('{"state": "do')
     assert run.read_json("status.json") == {}
+
+
+def test_the_log_of_earlier_attempts_is_kept(tmp_path: Path) -> None:
+    for words in ("the head was lost", "done"):
+        run = directory(tmp_path, Storage())
+        run.continue_log()
+        run.hear(words)
+        run.status("done")
+    log = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in log] == ["the head was lost", "--- again", "done"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
@@ -168,6 +169,11 @@ class PrivacyConfig(Strict):
     """Also AuthPct, C_T and NNAA, for comparison with other tools."""
 
 
+_SIGNED = re.compile(
+    r"[?&](X-Amz-(Signature|Credential|Security-Token)|Signature|sig|token|access_token)=", re.IGNORECASE
+)
+
+
 class RunConfig(Strict):
     """One evaluation: a real set, one or more synthetic sets, encoders, metrics and subsets.
 
@@ -213,6 +219,10 @@ class RunConfig(Strict):
         """config.yaml and the results repeat locations, so none may hold a password."""
         for text in _texts(data):
             parts = text.partition("://")
+            if parts[1] and _SIGNED.search(parts[2]):
+                raise ValueError(
+                    f"a {parts[0]}:// location is signed or holds a token: fetch it once, and name the file"
+                )
             if parts[1] and "@" in parts[2].split("/")[0]:
                 raise ValueError(
                     f"a {parts[0]}:// location holds a user or password: put credentials in the environment"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from chexray.config import RayConfig
 from chexray.engine.pools import Resources
@@ -46,41 +49,75 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
     address = config.address or os.environ.get("RAY_ADDRESS") or None
     owns = not ray.is_initialized()
     folder: str | None = None
-    if owns:
-        common = {"log_to_driver": verbose, "logging_level": "info" if verbose else "error"}
-        if address:
-            try:
-                knock(address)
-                with _hushed(not verbose):
-                    ray.init(address=address, **common)
-            except (OSError, ValueError, RuntimeError) as error:
-                if told := version_mismatch(error):
-                    raise ResourceError(f"{address}: {told}") from None
-                raise ResourceError(
-                    f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0][:160]}). "
-                    "Start one with `ray start --head`, correct RAY_ADDRESS, or unset it to run locally."
-                ) from None
-        else:
-            # A short path: Ray's sockets live below it and may not pass 107 characters.
-            for key, value in _LOCAL.items():
-                os.environ.setdefault(key, value)
-            folder = tempfile.mkdtemp(prefix="cxr-", dir="/tmp" if Path("/tmp").is_dir() else None)
-            with _hushed(not verbose):
-                ray.init(
-                    num_cpus=config.num_cpus,
-                    include_dashboard=False,
-                    object_store_memory=object_store_bytes(config),
-                    _temp_dir=folder,
-                    **common,
-                )
-    _quiet_data(verbose)
     try:
+        if owns:
+            common = {"log_to_driver": verbose, "logging_level": "info" if verbose else "error"}
+            if address:
+                _join(address, common, verbose)
+            else:
+                # A short path: Ray's sockets live below it and may not pass 107 characters.
+                folder = tempfile.mkdtemp(prefix="cxr-", dir="/tmp" if Path("/tmp").is_dir() else None)
+                _start(config, common, folder, verbose)
+        _quiet_data(verbose)
         yield measured(joined=bool(address) or not owns, startup_s=time.monotonic() - started)
     finally:
-        if owns:
-            ray.shutdown()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            if owns:
+                with _signals_kept():  # it leaves SIGTERM to the system, which ends the process
+                    ray.shutdown()
+        finally:
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _join(address: str, common: dict[str, Any], verbose: bool) -> None:
+    """Raises ResourceError when no cluster of our versions answers."""
+    import ray
+
+    if address.startswith(("http://", "https://")):
+        raise ResourceError(
+            f"{address} is a dashboard, which takes jobs. Use `chexray submit CONFIG --address {address}`, or set "
+            "RAY_ADDRESS to host:6379, or to auto inside the cluster."
+        )
+    try:
+        knock(address)
+        with _hushed(not verbose), _signals_kept():
+            ray.init(address=address, **common)
+    except (OSError, ValueError, RuntimeError) as error:
+        if told := version_mismatch(error):
+            raise ResourceError(f"{address}: {told}") from None
+        raise ResourceError(
+            f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0][:160]}). "
+            "Start one with `ray start --head`, correct RAY_ADDRESS, or unset it to run locally."
+        ) from None
+
+
+def _start(config: RayConfig, common: dict[str, Any], folder: str, verbose: bool) -> None:
+    import ray
+
+    for key, value in _LOCAL.items():
+        os.environ.setdefault(key, value)
+    with _hushed(not verbose), _signals_kept():
+        ray.init(
+            num_cpus=config.num_cpus,
+            include_dashboard=False,
+            object_store_memory=object_store_bytes(config),
+            _temp_dir=folder,
+            **common,
+        )
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Puts back the SIGTERM handler that the block replaces, as ray.init and ray.shutdown do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def measured(*, joined: bool, startup_s: float = 0.0) -> Resources:

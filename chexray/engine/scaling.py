@@ -13,13 +13,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from chexray.config import RayConfig
+from chexray.config import RayConfig, RunConfig
 from chexray.engine.cluster import measured
 from chexray.engine.pools import Resources
 from chexray.errors import ResourceError
 from chexray.log import say
 
 POLL_S = 1.0
+
+
+def growth(config: RunConfig) -> RayConfig:
+    """How far the cluster shall grow for a run: no GPU is waited and paid for where none is used."""
+    utility = "utility" in config.suite
+    devices = {config.utility.device} if utility else set()
+    devices |= {config.encode.device} if config.suite != ["utility"] else set()
+    return config.ray if devices != {"cpu"} else config.ray.model_copy(update={"gpus": None})
 
 
 @contextmanager
@@ -52,6 +60,12 @@ def grown(
         yield _promised(first, config)
     finally:
         ask(0, 0)
+
+
+def released(config: RayConfig, resources: Resources) -> None:
+    """Withdraws the request before the end: GPUs that nothing more will use cost what those that work do."""
+    if resources.joined and (config.cpus or config.gpus):
+        _ask(0, 0)
 
 
 def settled(

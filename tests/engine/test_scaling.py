@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from chexray.config import EncodeConfig, RayConfig
+from chexray.config import EncodeConfig, RayConfig, RunConfig, parse_config
 from chexray.engine.pools import Resources, plan_pool
-from chexray.engine.scaling import grown, settled
+from chexray.engine.scaling import grown, growth, settled
 from chexray.errors import ResourceError
 
 EMPTY = Resources(cpus=0, gpus=0, memory=0, nodes=0, joined=True)
@@ -81,3 +81,29 @@ def test_what_an_actor_books_fits_on_every_node() -> None:
     small = Resources(cpus=3, gpus=0, memory=1e12, nodes=3, joined=True, node_cpus=(1.0, 1.0, 1.0))
     pool = plan_pool(EncodeConfig(), small, n_images=10)
     assert (pool.actors, pool.cpus_per_actor, pool.torch_threads) == (1, 0.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("suite", "encode", "utility", "gpus"),
+    [
+        ("fidelity", "auto", "auto", 4),
+        ("fidelity", "cpu", "auto", None),
+        ("fidelity,utility", "cpu", "auto", 4),
+        ("fidelity,utility", "cpu", "cpu", None),
+        ("utility", "auto", "cpu", None),
+    ],
+)
+def test_no_gpu_is_waited_for_where_none_is_used(suite: str, encode: str, utility: str, gpus: int | None) -> None:
+    config: RunConfig = parse_config(
+        {
+            "real": "x.csv",
+            "synthetic": "y.csv",
+            "encoders": "pixels",
+            "suite": suite,
+            "ray": {"gpus": 4, "cpus": 8},
+            "encode": {"device": encode},
+            "utility": {"device": utility},
+        }
+    )
+    assert growth(config).gpus == gpus
+    assert growth(config).cpus == 8

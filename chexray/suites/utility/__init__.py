@@ -7,7 +7,7 @@ whether synthetic ones show what was asked for.
 
 from __future__ import annotations
 
-from chexray.engine.scaling import settled
+from chexray.engine.scaling import growth, settled
 from chexray.engine.train import Task, plan_train_pool, train
 from chexray.log import say
 from chexray.plan.utility import IMAGES
@@ -27,7 +27,7 @@ def evaluate_utility(context: Context) -> Outcome:
     assert plan is not None
     spec, done = context.plan.encoders[IMAGES][1], context.done[IMAGES]
     cohorts = plan.cohorts(done.rows.keys())
-    resources = settled(context.plan.config.ray, context.resources)
+    resources = settled(growth(context.plan.config), context.resources)
     pool = plan_train_pool(plan.config, resources)
     settings = trained_settings(plan, cohorts, spec, pool.device)
     fits = [fit for each in settings for fit in each.fits]
