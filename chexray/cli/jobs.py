@@ -68,7 +68,7 @@ def submit(
         say(f"note: the cluster runs Ray {jobs.version}, this machine {jobs.client_version}; a job is fine with that")
 
     word = "submitted" if done.is_new else f"already {done.status.lower()}"
-    commands = submitting.next_commands(where, done.submission_id, sent.config.output, os.environ)
+    commands = submitting.next_commands(where, done.submission_id, sent.config, os.environ)
     if not follow:
         print(f"{word} {done.submission_id} at {where}")
         for what, command in commands.items():

@@ -241,6 +241,12 @@ class RunConfig(Strict):
             raise ValueError(f"two encoders are called {max(labels, key=labels.count)!r}: give one of them an `id`")
         return self
 
+    @property
+    def devices(self) -> set[str]:
+        """What the suites of this run encode and train on: auto, cpu, cuda. (Images for training are resized on CPUs.)"""
+        training = {self.utility.device} if "utility" in self.suite else set()
+        return training | ({self.encode.device} if self.suite != ["utility"] else set())
+
     def to_yaml(self) -> str:
         """YAML that runs again. Secrets are left out: they come from the environment."""
         data = self.model_dump(mode="json", exclude={"storage": {"key", "secret", "token"}}, exclude_defaults=True)

@@ -24,10 +24,7 @@ POLL_S = 1.0
 
 def growth(config: RunConfig) -> RayConfig:
     """How far the cluster shall grow for a run: no GPU is waited and paid for where none is used."""
-    utility = "utility" in config.suite
-    devices = {config.utility.device} if utility else set()
-    devices |= {config.encode.device} if config.suite != ["utility"] else set()
-    return config.ray if devices != {"cpu"} else config.ray.model_copy(update={"gpus": None})
+    return config.ray if config.devices != {"cpu"} else config.ray.model_copy(update={"gpus": None})
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,27 +72,38 @@ def kuberay_manifest(
         documents = list(yaml.safe_load_all(build(folder)))
         job = _only(documents, "RayJob")
         elsewhere = _not_mounted(sent.local, job, overlay)
-        sized, sizes = fit(sent.config, job, _own_config(documents), gpus, overlay)
+        sized, sizes, remarks = fit(sent.config, job, _own_config(documents), gpus, overlay)
         (folder / RUN_FILE).write_text(sized.to_yaml(), encoding="utf-8")
         outer["configMapGenerator"] = [{"name": "chexray-config", "behavior": "replace", "files": [RUN_FILE]}]
         outer["patches"] = [_patch("RayJob", [replace("/metadata/name", job_name), *sizes])]
-        if way_out := _egress(config, documents):
-            outer["patches"].append(_patch("NetworkPolicy", [way_out], IMAGE))
+        if way_out := _egress(config, documents, job_name):
+            (folder / "endpoint.yaml").write_text(yaml.safe_dump(way_out), encoding="utf-8")
+            outer["resources"].append("endpoint.yaml")
         if namespace:
             outer["namespace"] = namespace
         if image:
             outer["images"] = [{"name": IMAGE, **split_image(image)}]
         _write(folder, outer)
-        notes = [*on_every_node(elsewhere), *sent.remarks, *_notes(config, documents, image, overlay)]
+        notes = [*on_every_node(elsewhere), *sent.remarks, *remarks, *_notes(config, documents, image, overlay)]
         return Manifest(build(folder), tuple(notes))
 
 
 def deploy_folder() -> Path:
     """deploy/ of a checkout, or what a wheel has installed of it."""
-    for folder in (Path(chexray.__file__).resolve().parents[1] / "deploy", Path(sys.prefix) / "share/chexray/deploy"):
+    checkout = Path(chexray.__file__).resolve().parents[1] / "deploy"
+    for folder in (checkout, *_installed(), Path(sys.prefix) / "share/chexray/deploy"):
         if (folder / "base" / "kustomization.yaml").is_file():
             return folder
     raise ConfigError("the manifests of chexray (deploy/) are not installed. Install a wheel, or run from a checkout.")
+
+
+def _installed() -> list[Path]:
+    """Where the installer says that it put deploy/: below sys.prefix, or elsewhere by --user, --prefix or --target."""
+    try:
+        files = metadata.files(IMAGE) or []
+    except metadata.PackageNotFoundError:
+        return []
+    return [Path(str(f.locate())).resolve().parents[1] for f in files if f.match("deploy/base/kustomization.yaml")]
 
 
 def chosen(names: Sequence[str], deploy: Path) -> tuple[str, list[str]]:
@@ -174,16 +186,30 @@ def _not_mounted(local: Sequence[tuple[str, str]], job: dict[str, Any], overlay:
     return elsewhere
 
 
-def _egress(config: RunConfig, documents: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """A rule that lets S3 requests out to the endpoint's port, where no rule does."""
+def _egress(config: RunConfig, documents: list[dict[str, Any]], job_name: str) -> dict[str, Any] | None:
+    """A policy that lets S3 requests out to the endpoint's port, where none does.
+
+    Its own and named after the job: policies add up, while a rule in the shared one would go with the next run's apply.
+    """
     endpoint = urlsplit(config.storage.endpoint_url or "")
-    policies = [each for each in documents if (each["kind"], each["metadata"]["name"]) == ("NetworkPolicy", IMAGE)]
-    if not endpoint.hostname or not policies:
+    policies = [each for each in documents if each["kind"] == "NetworkPolicy"]
+    shared = next((each for each in policies if each["metadata"]["name"] == IMAGE), None)
+    if not endpoint.hostname or not shared:
         return None
     port = endpoint.port or {"https": 443}.get(endpoint.scheme, 80)
-    rules = policies[0]["spec"].get("egress", [])
-    open_ports = [each.get("port") for rule in rules if not rule.get("to") for each in rule.get("ports", [])]
-    return None if port in open_ports else replace("/spec/egress/-", {"ports": [{"protocol": "TCP", "port": port}]})
+    rules = [rule for each in policies for rule in each["spec"].get("egress", []) if not rule.get("to")]
+    if port in [each.get("port") for rule in rules for each in rule.get("ports", [])]:
+        return None
+    return {
+        "apiVersion": shared["apiVersion"],
+        "kind": "NetworkPolicy",
+        "metadata": {"name": f"{job_name}-endpoint", "labels": shared["metadata"]["labels"]},
+        "spec": {
+            "podSelector": shared["spec"]["podSelector"],
+            "policyTypes": ["Egress"],
+            "egress": [{"ports": [{"protocol": "TCP", "port": port}]}],
+        },
+    }
 
 
 def _notes(config: RunConfig, documents: list[dict[str, Any]], image: str | None, overlay: str) -> list[str]:
@@ -205,5 +231,5 @@ def _only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return next(document for document in documents if document["kind"] == kind)
 
 
-def _patch(kind: str, operations: list[dict[str, Any]], name: str = "") -> dict[str, Any]:
-    return {"target": {"kind": kind, **({"name": name} if name else {})}, "patch": yaml.safe_dump(operations)}
+def _patch(kind: str, operations: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"target": {"kind": kind}, "patch": yaml.safe_dump(operations)}

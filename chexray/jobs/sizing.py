@@ -13,17 +13,28 @@ GPU = "nvidia.com/gpu"
 
 def fit(
     config: RunConfig, job: dict[str, Any], own: dict[str, Any], gpus: int | None, overlay: str
-) -> tuple[RunConfig, list[dict[str, Any]]]:
-    """(config, patches of the RayJob) that agree on how far the cluster may grow.
+) -> tuple[RunConfig, list[dict[str, Any]], list[str]]:
+    """(config, patches of the RayJob, lines for the user): both agree on how far the cluster may grow.
 
-    What the config leaves open comes from the overlay's own config; a GPU brings the CPUs of its pod along.
+    What the config leaves open comes from the overlay's own config, GPUs only where the run may use one; a GPU brings
+    the CPUs of its pod along. One pod alone grows nowhere, and so is asked for nothing.
     """
     cluster = job["spec"]["rayClusterSpec"]
     groups = [(index, group, _limits(group)) for index, group in enumerate(cluster.get("workerGroupSpecs", []))]
     with_gpu = next((each for each in groups if each[2][GPU]), None)
     without = next((each for each in groups if not each[2][GPU] and each[2]["cpu"]), None)
     is_elastic = bool(cluster.get("enableInTreeAutoscaling"))
-    wanted = gpus or config.ray.gpus or own.get("gpus")
+    no_gpu = ConfigError(f"overlay {overlay} has no workers with GPUs. Use another, or leave --gpus and ray.gpus out.")
+    if not groups:
+        return _alone(config, gpus, overlay, no_gpu)
+    wanted, notes = gpus or config.ray.gpus, []
+    if not wanted and own.get("gpus"):
+        if config.devices == {"cpu"}:
+            notes.append(
+                f"no GPU is asked for: every device is cpu, and the config names no ray.gpus (overlay {overlay})"
+            )
+        else:
+            wanted = own["gpus"]
     patches: list[dict[str, Any]] = []
     gpu_cpus = own_gpu_cpus = 0.0
     if with_gpu:
@@ -34,7 +45,7 @@ def fit(
         if wanted or not is_elastic:
             patches += _resized(index, group, pods, is_elastic)
     elif wanted:
-        raise ConfigError(f"overlay {overlay} has no workers with GPUs. Use another, or leave --gpus and ray.gpus out.")
+        raise no_gpu
 
     cpus = config.ray.cpus
     if without and not is_elastic and not cpus:
@@ -47,7 +58,20 @@ def fit(
         if pods > group["maxReplicas"] or (not is_elastic and pods != group["replicas"]):
             patches += _resized(index, group, pods, is_elastic)
     ray = config.ray.model_copy(update={"gpus": wanted, "cpus": cpus})
-    return config.model_copy(update={"ray": ray}), patches
+    return config.model_copy(update={"ray": ray}), patches, notes
+
+
+def _alone(
+    config: RunConfig, gpus: int | None, overlay: str, no_gpu: ConfigError
+) -> tuple[RunConfig, list[dict[str, Any]], list[str]]:
+    """As `fit`, for a pod without workers: a request of it would be waited for in vain."""
+    if gpus or (config.ray.gpus and "cuda" in config.devices):
+        raise no_gpu
+    left_out = [key for key in ("cpus", "gpus") if getattr(config.ray, key)]
+    ray = config.ray.model_copy(update={"gpus": None, "cpus": None})
+    settings = " and ".join(f"ray.{key}" for key in left_out)
+    notes = [f"{settings} left out: overlay {overlay} is one pod, which does not grow"] if left_out else []
+    return config.model_copy(update={"ray": ray}), [], notes
 
 
 def _resized(index: int, group: dict[str, Any], pods: int, is_elastic: bool) -> list[dict[str, Any]]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from chexray.config import RunConfig
 from chexray.engine.jobs import JobExists, JobState, LogBroken
 from chexray.errors import ChexrayError, ConfigError, ResourceError
 from chexray.jobs.travelling import RUN_FILE
+from chexray.storage import is_remote
 
 ENTRYPOINT = f"chexray run {RUN_FILE} --once"
 POLL_S = 2.0
@@ -137,8 +139,10 @@ def exit_code(state: JobState) -> int:
     return 130 if state.status == "STOPPED" else 1
 
 
-def next_commands(address: str, submission_id: str, output: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """{what: the command} to follow, ask about and stop a job, fit to be pasted."""
+def next_commands(
+    address: str, submission_id: str, config: RunConfig, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """{what: the command} to follow, ask about and stop a job, fit to be pasted; no secret is in them."""
     # Ray's own command takes --address for a suggestion: the environment overrules it.
     ray = f"RAY_API_SERVER_ADDRESS={shlex.quote(address)} ray job"
     if not environment.get("RAY_AUTH_MODE") and (
@@ -147,9 +151,16 @@ def next_commands(address: str, submission_id: str, output: str, environment: Ma
         ray = f"RAY_AUTH_MODE=token {ray}"
     return {
         "follow": f"{ray} logs --follow {submission_id}",
-        "status": f"chexray status {shlex.quote(output)}",
+        "status": shlex.join(["chexray", "status", config.output, *_storage_options(config)]),
         "stop": f"{ray} stop {submission_id}",
     }
+
+
+def _storage_options(config: RunConfig) -> list[str]:
+    if not is_remote(config.output):
+        return []
+    named = {key: getattr(config.storage, key) for key in ("endpoint_url", "region", "profile")}
+    return [part for key, value in named.items() if value for part in ("--set", f"storage.{key}={value}")]
 
 
 def reason(state: JobState) -> str:

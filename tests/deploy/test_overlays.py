@@ -166,6 +166,16 @@ def test_gpus_scale_from_zero_but_for_kueue_and_are_absent_locally():
             assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
+def test_policies_of_one_name_are_the_same_everywhere():
+    """Runs of several overlays share a namespace; the one applied last must not close what another one needs."""
+    seen: dict[str, dict[str, Any]] = {}
+    for name in ALL:
+        for doc in rendered(name):
+            if doc["kind"] == "NetworkPolicy":
+                assert seen.setdefault(doc["metadata"]["name"], doc) == doc, name
+    assert set(seen) == {"chexray", "chexray-dashboard", "chexray-s3"}
+
+
 def test_the_cluster_has_the_pods_of_the_job():
     """deploy/cluster repeats what deploy/base says; only the config is the job's own."""
     cluster = next(doc for doc in rendered("cluster") if doc["kind"] == "RayCluster")
@@ -234,9 +244,9 @@ def test_components_combine(outer, shared):
     assert {doc["kind"] for doc in docs} >= {"PersistentVolumeClaim", "RayJob"}
 
 
-@pytest.mark.parametrize("name", ["overlays/s3", "overlays/gpu", "components/kueue"])
+@pytest.mark.parametrize("name", ["overlays/gpu", "components/kueue"])
 def test_what_is_commented_out_renders_when_it_is_not(name, tmp_path, shared):
-    """The patches that users are told to uncomment: a role for the account, a kind of GPU node, a priority."""
+    """The patches that users are told to uncomment: a kind of GPU node, a priority."""
     deploy = tmp_path / "deploy"
     shutil.copytree(DEPLOY, deploy)
     path = deploy / name / "kustomization.yaml"
@@ -247,6 +257,4 @@ def test_what_is_commented_out_renders_when_it_is_not(name, tmp_path, shared):
     docs = render(deploy / ("overlays/kueue" if name == "components/kueue" else name))
     assert complaints(docs, shared) == []
     text = yaml.safe_dump_all(docs)
-    assert {"overlays/s3": "role-arn", "overlays/gpu": "nodeSelector", "components/kueue": "priority-class"}[
-        name
-    ] in text
+    assert {"overlays/gpu": "nodeSelector", "components/kueue": "priority-class"}[name] in text

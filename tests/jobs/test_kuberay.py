@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -99,20 +100,42 @@ def test_every_variant_is_a_valid_job_of_this_config(overlays: tuple, changes: d
         (("kueue",), {}, {"gpus": 2, "cpus": 18}, (2, 2, 2), (2, 2, 2)),
         (("kueue",), {"gpus": 3}, {"gpus": 3, "cpus": 24}, (2, 2, 2), (3, 3, 3)),
         (("nfs", "kueue"), {}, {"cpus": 6}, (2, 2, 2), (0, 0, 0)),
+        (("gpu",), {"encode": {"device": "cpu"}}, {"cpus": 6}, (1, 1, 4), (0, 0, 4)),
+        (("kueue",), {"encode": {"device": "cpu"}}, {"cpus": 6}, (2, 2, 2), (0, 0, 0)),
+        (("gpu",), {"encode": {"device": "cpu"}, "gpus": 1}, {"gpus": 1, "cpus": 12}, (1, 1, 4), (0, 0, 1)),
     ],
 )
 def test_pods_and_config_agree_on_the_size(
     overlays: tuple, how: dict, ray: dict, cpu_group: tuple, gpu_group: tuple
 ) -> None:
-    documents, _ = made(*overlays, given=config(ray=how.pop("ray", {})), **how)
+    settings = {key: how[key] for key in ("ray", "encode") if key in how}
+    documents, done = made(*overlays, given=config(**settings), gpus=how.get("gpus"))
     assert run_config(documents)["ray"] == ray
+    is_told = any(note.startswith("no GPU is asked for") for note in done.notes)
+    assert is_told == ("encode" in how and "gpus" not in ray)
     assert sizes(documents) == [cpu_group, gpu_group]
+
+
+@needs_kustomize
+def test_training_on_a_gpu_has_one_though_encoding_needs_none() -> None:
+    study = config(encode={"device": "cpu"}, suite=["fidelity", "utility"], training="s3://bucket/train.csv")
+    assert run_config(made("gpu", given=study)[0])["ray"] == {"gpus": 2, "cpus": 18}
 
 
 @needs_kustomize
 def test_gpus_where_there_are_none_are_refused() -> None:
     with pytest.raises(ConfigError, match="overlay local has no workers with GPUs"):
-        made("local", given=config(ray={"gpus": 1}))
+        made("local", given=config(output="/data/out"), gpus=1)
+    with pytest.raises(ConfigError, match="overlay local has no workers with GPUs"):
+        made("local", given=config(output="/data/out", ray={"gpus": 1}, encode={"device": "cuda"}))
+
+
+@needs_kustomize
+def test_one_pod_is_not_asked_to_grow() -> None:
+    documents, done = made("local", given=config(output="/data/out", ray={"cpus": 12, "gpus": 1, "wait_s": 60}))
+    assert run_config(documents)["ray"] == {"wait_s": 60}
+    assert done.notes[-1] == "ray.cpus and ray.gpus left out: overlay local is one pod, which does not grow"
+    assert made("local", given=config(output="/data/out"))[1].notes == ()
 
 
 @needs_kustomize
@@ -137,14 +160,39 @@ def test_secrets_are_not_in_the_manifest_and_relative_paths_are_refused() -> Non
 
 @needs_kustomize
 def test_the_way_out_to_another_port_is_opened_once() -> None:
-    def ports(endpoint: str | None) -> list[int]:
-        documents, _ = made("s3", given=config(storage={"endpoint_url": endpoint}))
-        rules = [each for each in documents if (each["kind"], each["metadata"]["name"]) == ("NetworkPolicy", "chexray")]
-        return [port["port"] for rule in rules[0]["spec"]["egress"] for port in rule.get("ports", [])]
+    def ports(endpoint: str | None) -> dict[str, list[int]]:
+        documents, _ = made("s3", given=config(storage={"endpoint_url": endpoint}), name="mine")
+        return {
+            each["metadata"]["name"]: [
+                port["port"] for rule in each["spec"]["egress"] for port in rule.get("ports", [])
+            ]
+            for each in documents
+            if each["kind"] == "NetworkPolicy" and "egress" in each["spec"]
+        }
 
     before = ports(None)
-    assert ports("http://ceph:7480") == [*before, 7480]
+    assert ports("http://ceph:7480") == {**before, "mine-endpoint": [7480]}
     assert ports("https://s3.lab") == ports("http://minio:9000") == before
+
+
+@needs_kustomize
+def test_no_run_closes_the_way_out_of_another() -> None:
+    """What is applied last holds: so a name that two manifests share has the same rules in both."""
+    seen: dict[str, dict[str, Any]] = {}
+    endpoint = {"storage": {"endpoint_url": "http://ceph:7480"}}
+    for overlay, changes in (
+        ("gpu", endpoint),
+        ("s3", {}),
+        ("nfs", {}),
+        ("kueue", {}),
+        ("local", {"output": "/data/o"}),
+    ):
+        for each in made(overlay, given=config(name=f"by-{overlay}", **changes))[0]:
+            if each["kind"] == "NetworkPolicy":
+                assert seen.setdefault(each["metadata"]["name"], each) == each
+    assert sorted(seen) == ["chexray", "chexray-by-gpu-endpoint", "chexray-dashboard", "chexray-s3"]
+    selected = {str(seen[name]["spec"]["podSelector"]) for name in seen if name != "chexray-dashboard"}
+    assert len(selected) == 1
 
 
 @needs_kustomize
@@ -212,11 +260,35 @@ def test_without_kustomize_or_the_manifests_it_is_one_line(monkeypatch: pytest.M
         made("gpu")
     monkeypatch.setattr(manifests.chexray, "__file__", str(tmp_path / "chexray" / "__init__.py"))
     monkeypatch.setattr(manifests.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(manifests.metadata, "files", lambda _: None)
     with pytest.raises(ConfigError, match="not installed"):
         manifests.deploy_folder()
     (tmp_path / "share/chexray/deploy/base").mkdir(parents=True)
     (tmp_path / "share/chexray/deploy/base/kustomization.yaml").touch()
     assert manifests.deploy_folder() == tmp_path / "share/chexray/deploy"
+
+
+def test_the_manifests_are_found_where_the_installer_put_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As `pip install --user` and `--prefix` do: the data files lie beside lib/, and sys.prefix is elsewhere."""
+    packages, base = tmp_path / "lib/python3/site-packages", tmp_path / "share/chexray/deploy/base"
+    record = packages / "chexray-0.1.0.dist-info" / "RECORD"
+    for path in (record, base / "kustomization.yaml"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (record.parent / "METADATA").write_text("Name: chexray\nVersion: 0.1.0\n")
+    record.write_text("chexray/__init__.py,,\n../../../share/chexray/deploy/base/kustomization.yaml,,\n")
+    found = metadata.PathDistribution(record.parent)
+    monkeypatch.setattr(manifests.metadata, "files", lambda _: found.files)
+    monkeypatch.setattr(manifests.chexray, "__file__", str(packages / "chexray" / "__init__.py"))
+    monkeypatch.setattr(manifests.sys, "prefix", str(tmp_path / "elsewhere"))
+    assert manifests.deploy_folder() == base.parent.resolve()
+
+    def absent(_: str) -> None:
+        raise metadata.PackageNotFoundError("chexray")
+
+    monkeypatch.setattr(manifests.metadata, "files", absent)
+    with pytest.raises(ConfigError, match="not installed"):
+        manifests.deploy_folder()
 
 
 @needs_kustomize

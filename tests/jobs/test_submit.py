@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -306,6 +307,18 @@ def test_a_runtime_env_and_a_folder_are_sent_when_asked_for(api: JobsApi, tmp_pa
     code, _, error = run("--address", api.address, *arguments, "--limit", "2")
     assert code == 2
     assert "runtime environment cannot be used" in error
+
+
+def test_the_command_for_the_status_asks_the_same_storage(api: JobsApi) -> None:
+    settings = ["endpoint_url=http://minio:9000", "region=eu-west-1", "profile=the lab"]
+    arguments = [part for each in settings for part in ("--set", f"storage.{each}")]
+    secrets = ["--set", "storage.key=AKIA1234", "--set", "storage.secret=hush", "--set", "storage.token=psst"]
+    out = run("--address", api.address, *arguments, *secrets)[1]
+    (line,) = [line for line in out.splitlines() if "chexray status" in line]
+    command = shlex.split(line)
+    assert command[1:] == ["chexray", "status", "s3://bucket/out", *arguments]
+    local = run("--address", api.address, *arguments, "--output", "/data/out")[1]
+    assert "chexray status /data/out\n" in local
 
 
 def test_nothing_is_asked_of_the_cluster_for_a_config_that_cannot_travel(api: JobsApi) -> None:
