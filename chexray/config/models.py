@@ -243,7 +243,7 @@ class RunConfig(Strict):
 
     @property
     def devices(self) -> set[str]:
-        """What the suites of this run encode and train on: auto, cpu, cuda. (Images for training are resized on CPUs.)"""
+        """What the suites of this run encode and train on: auto, cpu, cuda. Utility alone encodes nothing but sizes."""
         training = {self.utility.device} if "utility" in self.suite else set()
         return training | ({self.encode.device} if self.suite != ["utility"] else set())
 
