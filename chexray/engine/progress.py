@@ -64,7 +64,7 @@ class Progress:
         parts = [f"{self.stage}: {self.done:,}/{self.total:,} {self.unit}"]
         rate = self.rate
         if rate:
-            parts.append(f"{rate:.3g} {self.unit}/s")
+            parts.append(f"{rate:,.0f} {self.unit}/s" if rate >= 100 else f"{rate:.3g} {self.unit}/s")
             if self.done < self.total:
                 parts.append(f"{_duration((self.total - self.done) / rate)} left")
         if self.rejected:

@@ -100,7 +100,7 @@ def deploy_folder() -> Path:
 def _installed() -> list[Path]:
     """Where the installer says that it put deploy/: below sys.prefix, or elsewhere by --user, --prefix or --target."""
     try:
-        files = metadata.files(IMAGE) or []
+        files = metadata.files(chexray.__name__) or []
     except metadata.PackageNotFoundError:
         return []
     return [Path(str(f.locate())).resolve().parents[1] for f in files if f.match("deploy/base/kustomization.yaml")]
@@ -150,12 +150,12 @@ def checked_name(name: str) -> str:
 
 
 def split_image(reference: str) -> dict[str, str]:
-    """kustomize's newName with newTag or digest. Raises ConfigError for what is no image reference."""
+    """kustomize's newName with newTag, by default this version, or digest. Raises ConfigError for anything else."""
     match = re.fullmatch(r"([\w.\-/:]*?[\w\-])(?::([\w][\w.\-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?", reference)
     if not match or "//" in reference:
         raise ConfigError(f"--image {reference!r}: expected registry/name:tag or registry/name@sha256:DIGEST.")
     name, tag, digest = match.groups()
-    return {"newName": name} | ({"digest": digest} if digest else {"newTag": tag or "latest"})
+    return {"newName": name} | ({"digest": digest} if digest else {"newTag": tag or chexray.__version__})
 
 
 def _own_config(documents: list[dict[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import yaml
 from fixtures.manifests import DEPLOY, core_complaints, is_ray, loose_ends, ray_complaints
 from typer.testing import CliRunner
 
+from chexray import __version__
 from chexray.cli import app
 from chexray.config import RunConfig, parse_config
 from chexray.errors import ConfigError
@@ -245,8 +246,8 @@ def test_names_given_must_fit(name: str) -> None:
 
 def test_image_references() -> None:
     digest = "sha256:" + "0" * 64
-    assert split_image("chexray") == {"newName": "chexray", "newTag": "latest"}
-    assert split_image("host:5000/lab/chexray") == {"newName": "host:5000/lab/chexray", "newTag": "latest"}
+    assert split_image("chexray") == {"newName": "chexray", "newTag": __version__}
+    assert split_image("host:5000/lab/chexray") == {"newName": "host:5000/lab/chexray", "newTag": __version__}
     assert split_image("host:5000/lab/chexray:0.1.0") == {"newName": "host:5000/lab/chexray", "newTag": "0.1.0"}
     assert split_image(f"lab/chexray@{digest}") == {"newName": "lab/chexray", "digest": digest}
     for wrong in ("https://host/chexray:1", "a b", "chexray:", "chexray@sha256:12"):
