@@ -102,7 +102,7 @@ echo "user: $(id -u):$(id -g), $(grep CapEff /proc/self/status | tr -s "\t" " ")
 touch /opt/chexray/x /x 2> /dev/null && echo "the root can be written" && exit 1
 for tool in bash python ray chexray wget tini; do command -v $tool > /dev/null || { echo "no $tool"; exit 1; }; done
 for tool in gcc cc g++ make cmake ld git nvcc; do ! command -v $tool > /dev/null || { echo "build tool $tool is in the image"; exit 1; }; done
-for cache in /root/.cache /home/ray/.cache /var/lib/apt/lists/*_Packages; do [ ! -e "$cache" ] || { echo "$cache is in the image"; exit 1; }; done
+for cache in ~root/.cache /home/ray/.cache /var/lib/apt/lists/*_Packages; do [ ! -e "$cache" ] || { echo "$cache is in the image"; exit 1; }; done
 echo "root: read-only; on PATH: bash python ray chexray wget tini; no compilers, no caches"
 exec chexray run /etc/chexray/run.yaml'
 
