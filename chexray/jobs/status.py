@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chexray.errors import StorageError
+from chexray.rundir import ENDED
 from chexray.storage import Storage, absolute, basename, join, parent
 
 STATUS_FILE = "status.json"
-FINISHED = ("done", "failed", "interrupted")
 SILENT = timedelta(minutes=10)
-"""A run writes its status every few seconds; a garbage collection or a busy bucket may cost minutes."""
+"""A run renews its status every minute; a busy bucket may cost some more."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -106,7 +106,7 @@ def _read(file: str, storage: Storage, moment: datetime) -> RunStatus:
     state, updated = clean(body["state"]), clean(_text(body.get("updated_at")))
     when = _moment(updated)
     age = None if when is None else max(0.0, (moment - when).total_seconds())
-    is_silent = state not in FINISHED and age is not None and age > SILENT.total_seconds()
+    is_silent = state not in ENDED and age is not None and age > SILENT.total_seconds()
     return RunStatus(
         run=clean(_text(body.get("run_id")) or basename(folder)),
         uri=clean(folder),
