@@ -75,11 +75,8 @@ def evaluate_plan(plan: Plan, *, verbose: bool = False, once: bool = False) -> R
         directory.status("planning", n_images=len(plan.images))
         try:
             return _evaluate(plan, directory, verbose)
-        except (
-            KeyboardInterrupt,
-            SystemExit,
-            Exception,
-        ) as error:  # SystemExit: Ray's answer to SIGTERM while it starts
+        except (KeyboardInterrupt, SystemExit, Exception) as error:
+            # SystemExit is Ray's answer to SIGTERM while it starts.
             stop.ignore_signals()
             if stop.asked or isinstance(error, KeyboardInterrupt | SystemExit):
                 _end(directory, "interrupted", "stopped on request; the same command resumes", 130)

@@ -121,20 +121,11 @@ def _signals_kept() -> Iterator[None]:
 
 
 def measured(*, joined: bool, startup_s: float = 0.0) -> Resources:
-    """What the connected cluster has now. A node without CPUs, such as the head of a Kubernetes cluster, works on
-    nothing: neither it nor its memory counts."""
+    """What the connected cluster has now."""
     import ray
 
-    working = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0]
-    return Resources(
-        cpus=sum(node["CPU"] for node in working),
-        gpus=sum(node.get("GPU", 0.0) for node in working),
-        memory=sum(node.get("memory", 0.0) for node in working),
-        nodes=len(working),
-        startup_s=startup_s,
-        joined=joined,
-        node_cpus=tuple(node["CPU"] for node in working),
-    )
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Resources.of(alive, joined=joined, startup_s=startup_s)
 
 
 def knock(address: str) -> None:

@@ -6,6 +6,7 @@ anything starts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from chexray.config import EncodeConfig
@@ -32,6 +33,18 @@ class Resources:
     joined: bool = False
     node_cpus: tuple[float, ...] = ()
     grows: bool = False
+
+    @classmethod
+    def of(cls, nodes: Iterable[Mapping[str, float]], *, joined: bool, startup_s: float = 0.0) -> Resources:
+        """What live nodes with these Ray resources offer. A node without CPUs, such as the head of a Kubernetes
+        cluster, works on nothing: neither it nor its memory counts."""
+        working = [node for node in nodes if node.get("CPU", 0.0) > 0]
+
+        def total(what: str) -> float:
+            return sum(node.get(what, 0.0) for node in working)
+
+        cpus = tuple(node["CPU"] for node in working)
+        return cls(total("CPU"), total("GPU"), total("memory"), len(working), startup_s, joined, cpus)
 
     @property
     def smallest_node_cpus(self) -> float:

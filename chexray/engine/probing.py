@@ -69,15 +69,7 @@ class Seen:
     @property
     def resources(self) -> Resources:
         """What a run would count, in the way it counts."""
-        working = [node.resources for node in self.nodes if node.resources.get("CPU", 0.0) > 0]
-
-        def total(what: str) -> float:
-            return sum(node.get(what, 0.0) for node in working)
-
-        cpus = tuple(node["CPU"] for node in working)
-        return Resources(
-            total("CPU"), total("GPU"), total("memory"), len(working), joined=True, node_cpus=cpus
-        )  # fmt: skip
+        return Resources.of((node.resources for node in self.nodes), joined=True)
 
 
 def look(address: str, paths: list[str] | None = None, *, patience_s: float | None = None) -> Seen:
