@@ -4,11 +4,18 @@ The command line prints that line and exits with the class's code; anything else
 and keeps its traceback.
 """
 
+from chexray.text import one_line
+
 
 class ChexrayError(Exception):
-    """Base of all expected errors. `exit_code` 2 means nothing was computed because the input was wrong."""
+    """Base of all expected errors: one visible line (`text.one_line`). `exit_code` 2 means nothing was computed because
+    the input was wrong."""
 
     exit_code = 2
+
+    def __init__(self, message: str = ""):
+        # Messages repeat names from files; none may break a line, rewrite a terminal or fill a log.
+        super().__init__(one_line(message))
 
 
 class ConfigError(ChexrayError):

@@ -6,17 +6,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from chexray.text import one_line
+
 _listeners: list[Callable[[str], None]] = []
 
 
 def say(message: str) -> None:
-    """One line to the error stream and to the log."""
+    """One line to the error stream and to the log, whatever the names in it hold."""
+    message = one_line(message)
     print(message, file=sys.stderr, flush=True)
     note(message)
 
 
 def note(message: str) -> None:
     """One line to the log alone."""
+    message = one_line(message)
     for listener in list(_listeners):
         listener(message)
 

@@ -10,28 +10,29 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "chexray"
-LEAVES = {"errors", "findings", "log", "registry", "storage"}
+LEAVES = {"errors", "findings", "log", "registry", "storage", "text"}
 ALLOWED = {
-    "errors": set(),
-    "log": set(),
+    "text": set(),
+    "errors": {"text"},
+    "log": {"text"},
     "findings": set(),
-    "registry": {"errors"},
-    "storage": {"storage", "errors"},
-    "config": {"config", "errors"},
-    "protocols": {"errors"},
-    "rundir": {"storage", "errors"},
+    "registry": {"errors", "text"},
+    "storage": {"storage", "errors", "text"},
+    "config": {"config", "errors", "text"},
+    "protocols": {"errors", "text"},
+    "rundir": {"storage", "errors", "text"},
     "stopping": set(),
     "provenance": {"__init__", "plan", "rundir"},
     "phantom": {"phantom", "findings", "errors"},
-    "stats": {"stats", "errors"},
-    "metrics": {"metrics", "stats", "errors"},
+    "stats": {"stats", "errors", "text"},
+    "metrics": {"metrics", "stats", "errors", "text"},
     "encoders": {"encoders", *LEAVES},
     "data": {"data", "phantom", *LEAVES},
     "results": {"results", *LEAVES},
     "engine": {"__init__", "engine", "config", "data", "encoders", "metrics", "stats", "utility", *LEAVES},
     "utility": {"utility", "encoders", "stats", "metrics", *LEAVES},
     "figures": {"figures", *LEAVES},
-    "privacy": {"privacy", "metrics", "stats", "errors"},
+    "privacy": {"privacy", "metrics", "stats", "errors", "text"},
     "plan": {"plan", "config", "protocols", "data", "encoders", "metrics", "utility", *LEAVES},
     "suites": {
         "__init__",
