@@ -3,36 +3,43 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 
-# What pip shall install, alone: another change of pyproject.toml leaves the layer of dependencies as it is.
-FROM ${BASE_IMAGE} AS requirements
-WORKDIR /build
-COPY pyproject.toml ./
-RUN python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-      > runtime.txt \
-    && touch -d @0 runtime.txt
+# RELEASE=1 refuses a base without a digest: its tag may name another image tomorrow. A stage of its own, so that
+# another RELEASE installs nothing again.
+FROM ${BASE_IMAGE} AS base-check
+ARG BASE_IMAGE
+ARG RELEASE=0
+RUN case "$RELEASE $BASE_IMAGE" in \
+      "0 "* | "1 "*@sha256:?*) ;; \
+      *) echo "RELEASE=$RELEASE needs BASE_IMAGE=NAME@sha256:DIGEST, not $BASE_IMAGE: images/README.md" >&2; exit 1 ;; \
+    esac \
+    && touch -d @0 /base-checked
 
 
 FROM ${BASE_IMAGE} AS dependencies
 # hadolint ignore=DL3002
 USER 0:0
-RUN python3 -m venv /opt/chexray
-# gpu (CUDA wheels, run on CPUs too) or cpu (needs the index that has CPU wheels): images/VARIANT.txt adds its pins.
+# gpu (CUDA wheels, run on CPUs too) or cpu: images/lock/VARIANT.txt has what is installed and the sha256 of each wheel.
 ARG VARIANT=gpu
 # Where pip looks, like its own variables of these names; a secret pip_conf says the same without staying in a log.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
-COPY images/constraints.txt images/${VARIANT}.txt /build/
-COPY --from=requirements /build/runtime.txt /build/
+COPY --from=base-check /base-checked /build/
+COPY images/lock /build/lock
+# First pip itself, which checks the rest. What writes the SBOM, the list of contents, stays in this stage: /opt/sbom.
 # Byte code is made here: with a read-only root every worker would compile torch again. It is checked by hash, since not
 # every builder keeps dates; what newer Pythons alone can read (torch's own tests) stays as it is.
 RUN --mount=type=secret,id=ca_bundle,target=/run/secrets/ca-bundle.crt \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     if [ -s /run/secrets/ca-bundle.crt ]; then export PIP_CERT=/run/secrets/ca-bundle.crt; fi; \
-    /opt/chexray/bin/python -m pip install --no-cache-dir --no-compile --only-binary :all: \
-      --disable-pip-version-check --progress-bar off \
-      -c /build/constraints.txt -c "/build/${VARIANT}.txt" -r /build/runtime.txt \
-    && /opt/chexray/bin/python -m pip check \
+    lock="/build/lock/${VARIANT}.txt"; \
+    [ -s "$lock" ] || { echo "images/lock/${VARIANT}.txt is missing: make it as images/README.md says" >&2; exit 1; }; \
+    set -- --no-compile --only-binary :all: --require-hashes --disable-pip-version-check --progress-bar off; \
+    python3 -m venv /opt/chexray && python3 -m venv --without-pip /opt/sbom \
+    && /opt/chexray/bin/python -m pip install --no-cache-dir "$@" -r /build/lock/pip.txt \
+    && /opt/chexray/bin/python -m pip install --no-cache-dir "$@" -r "$lock" \
+    && /opt/chexray/bin/python -m pip --python /opt/sbom install --no-cache-dir "$@" -r /build/lock/sbom.txt \
+    && cp "$lock" /opt/chexray/lock.txt \
     && { /opt/chexray/bin/python -m compileall -qq -j 0 --invalidation-mode checked-hash /opt/chexray/lib || true; }
 
 
@@ -45,6 +52,11 @@ RUN /opt/chexray/bin/python -m pip wheel --no-cache-dir --no-index --no-deps --n
          --prefix /opt/package --find-links /dist chexray \
     && /opt/chexray/bin/python -m compileall -q --invalidation-mode checked-hash \
          -s /opt/package -p /opt/chexray /opt/package/lib
+# The SBOM is read from what is installed, chexray included; in the image it is /opt/chexray/sbom.cdx.json.
+RUN /opt/chexray/bin/python -m pip install --no-cache-dir --no-index --no-deps --no-compile --find-links /dist chexray \
+    && /opt/chexray/bin/python -m pip check \
+    && /opt/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
+         --output-file /opt/package/sbom.cdx.json /opt/chexray/bin/python
 
 
 FROM ${BASE_IMAGE}

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from chexray.errors import ConfigError
+from chexray.text import quoted
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,9 @@ def protocol(name: str) -> Protocol:
     """The preset called `name`. Raises ConfigError with the nearest name."""
     if name in PROTOCOLS:
         return PROTOCOLS[name]
-    near = difflib.get_close_matches(name, PROTOCOLS, n=1)
+    near = difflib.get_close_matches(name[:100], PROTOCOLS, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(PROTOCOLS)}."
-    raise ConfigError(f"unknown protocol {name!r}. {hint}")
+    raise ConfigError(f"unknown protocol {quoted(name)}. {hint}")
 
 
 def merged(fixed: dict[str, Any], asked: dict[str, Any], *, what: str, protocol_name: str) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def merged(fixed: dict[str, Any], asked: dict[str, Any], *, what: str, protocol_
     for key, value in fixed.items():
         if key in asked and asked[key] != value:
             raise ConfigError(
-                f"protocol {protocol_name} fixes {what}.{key} to {value!r}, the config asks for {asked[key]!r}. "
+                f"protocol {protocol_name} fixes {what}.{key} to {value!r}, the config asks for {quoted(asked[key])}. "
                 "Drop the setting, or use protocol: standard."
             )
     return {**asked, **fixed}

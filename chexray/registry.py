@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chexray.errors import ConfigError
+from chexray.text import first_line, listed, quoted
 
 KINDS = {"metrics": "chexray.metrics", "encoders": "chexray.encoders", "sources": "chexray.data.sources"}
 
@@ -53,8 +54,12 @@ def find(kind: str, name: str) -> Any:
         matches = (value for key, value in vars(module).items() if _fold(key) == _fold(name))
         return next(value for value in matches if isinstance(value, type))
     if name in _plugins(kind):
-        return _plugins(kind)[name].load()
+        try:
+            return _plugins(kind)[name].load()
+        except Exception as error:  # whatever another package does when it is imported
+            what = f"the plug-in {quoted(name)} of {kind} cannot be loaded"
+            raise ConfigError(f"{what} ({type(error).__name__}: {first_line(error)}). Mend its package.") from error
     known = list(names(kind))
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-    raise ConfigError(f"unknown {kind.removesuffix('s')} {name!r}. {hint}")
+    near = difflib.get_close_matches(name[:100], known, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {listed(known, 40)}."
+    raise ConfigError(f"unknown {kind.removesuffix('s')} {quoted(name)}. {hint}")

@@ -23,6 +23,8 @@ ENDED = ("done", "failed", "interrupted")
 STATES = ("planning", "waiting", "encoding", "reducing", "training", *ENDED)
 HEARTBEAT_S = 60.0
 LOG_BYTES = 200_000
+MAX_JSON_BYTES = 20_000_000
+"""Size of run.json; that of a run with a thousand notes takes 200 kB."""
 
 
 def now() -> str:
@@ -104,12 +106,13 @@ class RunDirectory:
         self.storage.write_parquet(join(self.uri, name), table)
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """What is in a JSON file of the folder; {} where there is none, or where it is not whole."""
+        """What is in a JSON file of the folder; {} where there is none, or where it is not whole or no run's."""
         uri = join(self.uri, name)
-        if not self.storage.exists(uri):
+        there = self.storage.stat([uri])[0]
+        if there is None or there.size > MAX_JSON_BYTES:
             return {}
         try:
             found = json.loads(self.storage.read(uri))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}

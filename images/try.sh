@@ -14,7 +14,8 @@ environment (defaults):
   STORE        where images and results go (out/image-store); 25 GB for the default image
   IMAGE        localhost/chexray:VERSION of pyproject.toml
   BASE_IMAGE   localhost/chexray-base:bookworm       SUITE  bookworm       MIRROR  debootstrap's own
-  VARIANT      gpu, which runs on CPUs too; cpu needs PIP_EXTRA_INDEX_URL
+  RELEASE      0; 1 refuses a BASE_IMAGE without a digest
+  VARIANT      gpu, which runs on CPUs too; cpu needs PIP_EXTRA_INDEX_URL and images/lock/cpu.txt
   PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS   passed to the build where set
   CA_BUNDLE PIP_CONF                                 files, passed to the build as secrets where set
   BUILD_OPTIONS  more options of `buildah build`, e.g. "--volume /srv/wheels:/srv/wheels:ro"
@@ -64,7 +65,7 @@ build() {
   read -r -a more <<< "${BUILD_OPTIONS:-}"
   mkdir -p "$STORE/tmp"
   TMPDIR=$STORE/tmp buildah build --format docker --isolation chroot --network host --layers "${options[@]}" "${more[@]}" \
-    --build-arg BASE_IMAGE="$BASE_IMAGE" --build-arg VARIANT="$VARIANT" --build-arg VERSION="$version" \
+    --build-arg BASE_IMAGE="$BASE_IMAGE" --build-arg VARIANT="$VARIANT" --build-arg VERSION="$version" --build-arg RELEASE="${RELEASE:-0}" \
     --build-arg REVISION="$(git -C "$root" rev-parse --short HEAD 2> /dev/null || echo unknown)" \
     --tag "$IMAGE" "$root" > "$STORE/build.log" 2>&1 || { tail -n 5 "$STORE/build.log" >&2; fail "the build failed: see $STORE/build.log"; }
   echo "build: $IMAGE, $(pod image inspect "$IMAGE" --format '{{.Size}}' | awk '{printf "%.2f GB", $1 / 1e9}'), $((SECONDS - started)) s"
@@ -101,8 +102,9 @@ inside='
 echo "user: $(id -u):$(id -g), $(grep CapEff /proc/self/status | tr -s "\t" " "), $(python --version), $(ray --version)"
 touch /opt/chexray/x /x 2> /dev/null && echo "the root can be written" && exit 1
 for tool in bash python ray chexray wget tini; do command -v $tool > /dev/null || { echo "no $tool"; exit 1; }; done
-for tool in gcc cc g++ make cmake ld git nvcc; do ! command -v $tool > /dev/null || { echo "build tool $tool is in the image"; exit 1; }; done
+for tool in gcc cc g++ make cmake ld git nvcc cyclonedx-py; do ! command -v $tool > /dev/null || { echo "build tool $tool is in the image"; exit 1; }; done
 for cache in ~root/.cache /home/ray/.cache /var/lib/apt/lists/*_Packages; do [ ! -e "$cache" ] || { echo "$cache is in the image"; exit 1; }; done
+python -c "import json; told = json.load(open(\"/opt/chexray/sbom.cdx.json\")); print(\"sbom:\", told[\"bomFormat\"], told[\"specVersion\"], len(told[\"components\"]), \"components\")"
 echo "root: read-only; on PATH: bash python ray chexray wget tini; no compilers, no caches"
 exec chexray run /etc/chexray/run.yaml'
 
@@ -113,7 +115,7 @@ run() {
   write_config "$STORE/one"
   say "one container: no network, $MEMORY of memory"
   # shellcheck disable=SC2046
-  pod run --rm --name "$RIG-one" --network none "${hardened[@]}" $(volumes_of "$STORE/one") --env RAY_AUTH_MODE=disabled "$IMAGE" \
+  pod run --rm --name "$RIG-one" --network none "${hardened[@]}" $(volumes_of "$STORE/one") "$IMAGE" \
     bash -c "$inside" || fail "the run in the container failed (exit code $?)"
   echo "run: done in $((SECONDS - started)) s, $(values "$STORE/one" | grep -c ^fidelity) numbers"
 }

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from fixtures.pickled import pickled_column  # noqa: F401 (fixture)
 from fixtures.s3 import faulty_s3, s3, s3_server  # noqa: F401 (fixtures)
 
 

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from fixtures.dockerfiles import instructions, only, stages
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -21,24 +22,6 @@ import chexray
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VARIANTS = sorted(path.stem for path in (ROOT / "images").glob("*.txt") if path.stem != "constraints")
-
-
-def instructions(text: str) -> list[tuple[str, str]]:
-    """Each instruction of a Dockerfile with its text, comments dropped and continued lines joined."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n", " ", "\n".join(lines)).splitlines()
-    return [(word.upper(), " ".join(rest.split())) for word, _, rest in (line.partition(" ") for line in joined)]
-
-
-def stages(text: str) -> list[list[tuple[str, str]]]:
-    """The instructions of each stage, FROM first; what stands before the first FROM belongs to none."""
-    found: list[list[tuple[str, str]]] = []
-    for word, rest in instructions(text):
-        if word == "FROM":
-            found.append([])
-        if found:
-            found[-1].append((word, rest))
-    return found
 
 
 def pins(name: str) -> dict[str, str]:
@@ -63,13 +46,6 @@ def dockerfile() -> str:
 @pytest.fixture(scope="module")
 def last(dockerfile: str) -> list[tuple[str, str]]:
     return stages(dockerfile)[-1]
-
-
-def only(stage: list[tuple[str, str]], word: str) -> str:
-    """The last instruction of that kind in a stage: the one that holds."""
-    found = [rest for name, rest in stage if name == word]
-    assert found, f"no {word} in the last stage"
-    return found[-1]
 
 
 def hadolint(path: Path) -> subprocess.CompletedProcess:
@@ -117,6 +93,20 @@ def test_the_last_stage_installs_no_package_by_pip_and_compiles_nothing(last):
     runs = " ".join(rest for word, rest in last if word == "RUN")
     for tool in ("pip", "build-essential", "gcc", "python3-dev", "curl", "git"):
         assert not re.search(rf"\b{tool}\b", runs), f"{tool} in the last stage"
+
+
+def test_no_example_opens_ray_to_others():
+    """Each `docker run` that we show is closed to the network and hardened; none turns the token off."""
+    folders = [ROOT / "images", ROOT / "deploy"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    texts = {path: path.read_text() for path in [*files, ROOT / "Dockerfile", ROOT / "README.md"]}
+    for path, text in texts.items():
+        assert not re.search(r"RAY_AUTH_MODE[=:]\s*[\"']?disabled(?!.*RAY_AUTH_TOKEN=)", text), path
+        for command in re.findall(r"^docker run .*(?:\\\n.*)*", text, re.MULTILINE):
+            for option in ("--network none", "--read-only", "--cap-drop ALL"):
+                assert option in command, f"{path}: {option}"
+            assert not re.search(r"\s(-p|-P|--publish\S*|--privileged)\s", command), path
+    assert "docker run" in texts[ROOT / "images/README.md"]
 
 
 def test_secrets_are_optional_and_stay_in_their_stage(dockerfile: str, last):
@@ -222,9 +212,9 @@ def test_only_what_the_image_is_made_from_reaches_the_builder():
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*", "everything is kept out first"
     let_in = {line[1:] for line in lines if line.startswith("!")}
-    assert let_in == {"pyproject.toml", "README.md", "LICENSE", "chexray", "deploy", "images", "images/*.txt"}
+    assert let_in == {"pyproject.toml", "README.md", "LICENSE", "chexray", "deploy", "images", "images/lock"}
     assert "**/__pycache__" in lines[len(let_in) :]
-    assert all((ROOT / name).exists() for name in let_in if "*" not in name)
+    assert all((ROOT / name).exists() for name in let_in)
 
 
 def test_the_try_script_is_whole():
@@ -245,7 +235,8 @@ def test_the_try_script_is_whole():
 
 
 def test_no_file_of_the_image_names_an_index_or_a_machine(dockerfile: str):
-    texts = [dockerfile, *(path.read_text() for path in (ROOT / "images").iterdir() if path.is_file())]
+    files = [path for path in (ROOT / "images").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    texts = [dockerfile, *(path.read_text() for path in files)]
     for text in texts:
         for url in re.findall(r"https?://[^\s'\"`)]+", text):
             assert re.match(r"http://(127\.0\.0\.1|\$NET|head)\b", url), url

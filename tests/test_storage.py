@@ -202,13 +202,13 @@ def test_many_threads_write_one_file(storage, tmp_path):
     assert os.listdir(tmp_path) == ["a"]
 
 
-def test_results_are_readable_by_others(storage, tmp_path):
+def test_results_are_readable_by_the_group_and_by_no_others(storage, tmp_path):
     before = os.umask(0o022)
     try:
         storage.write(str(tmp_path / "a"), b"x")
     finally:
         os.umask(before)
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_storage_travels_and_shows_no_secret():

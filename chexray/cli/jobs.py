@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -48,14 +48,14 @@ def submit(
     from chexray.engine.jobs import Jobs
     from chexray.jobs import submitting
     from chexray.jobs.parcel import folder_files, open_secrets, parcel, read_runtime_env
+    from chexray.jobs.travelling import host_of, travelling
     from chexray.jobs.travelling import submission_id as id_of
-    from chexray.jobs.travelling import travelling
     from chexray.log import say
 
     parsed = read_config(config, {"output": output, "limit": limit}, setting)
     where = submitting.find_address(address, os.environ)
     files = folder_files(working_dir, config_path=config) if working_dir else []
-    sent = travelling(parsed, folder=working_dir, near=urlsplit(where).hostname or "")
+    sent = travelling(parsed, folder=working_dir, near=host_of(where))
     environment = read_runtime_env(runtime_env)
     jobs = Jobs(where)
     with parcel(sent.text, working_dir, files) as folder:
@@ -82,9 +82,15 @@ def _follow(jobs: Any, submission_id: str, commands: dict[str, str]) -> None:
     """The log of a job, then its exit code; Ctrl-C leaves it running."""
     from chexray.jobs import submitting
     from chexray.log import say
+    from chexray.text import printable
+
+    def visible(text: str) -> str:
+        # A log holds what the job met. Colours of Ray's prefixes go; other control characters are shown.
+        plain = re.sub(r"\x1b\[[0-9;]{0,20}m", "", text).replace("\r\n", "\n")
+        return "\n".join("\t".join(map(printable, line.split("\t"))) for line in plain.split("\n"))
 
     try:
-        state = submitting.follow(jobs, submission_id, lambda text: print(text, end="", flush=True))
+        state = submitting.follow(jobs, submission_id, lambda text: print(visible(text), end="", flush=True))
     except KeyboardInterrupt:
         say(f"\n{submission_id} goes on without you")
         for what, command in commands.items():
@@ -144,11 +150,14 @@ def status(
 def _storage_settings(settings: list[str] | None) -> Any:
     """The storage section that --set gives, checked like that of a config."""
     from chexray.config import parse_config
+    from chexray.config.secrets import refuse_on_command_line
     from chexray.errors import ConfigError
+    from chexray.text import quoted
 
     for item in settings or []:
+        refuse_on_command_line(item)
         if not item.startswith("storage."):
-            raise ConfigError(f"--set {item!r}: status reads files only. Expected storage.KEY=VALUE.")
+            raise ConfigError(f"--set {quoted(item)}: status reads files only. Expected storage.KEY=VALUE.")
     smallest = {"real": "x", "synthetic": "x", "encoders": ["pixels"]}
     return parse_config(smallest, settings or [], origin="command line").storage
 

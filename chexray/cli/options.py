@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from chexray.errors import ConfigError
+from chexray.text import printable
 
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
 Real = Annotated[str | None, typer.Option(help="table, folder or Parquet of real images, local or s3://")]
@@ -34,7 +35,10 @@ def read_config(
 ) -> Any:
     """The RunConfig of a file, flags (those of value None were not given) and `--set` overrides."""
     from chexray.config import parse_config, read_yaml, with_reid_weights
+    from chexray.config.secrets import refuse_in_location
 
+    if path:
+        refuse_in_location(str(path), "CONFIG")
     flags = {key: value for key, value in flags.items() if value is not None}
     data = read_yaml(path) if path else {}
     if not path and not {"real", "synthetic"} <= set(flags):
@@ -56,6 +60,7 @@ def console() -> Any:
 
 
 def print_lines(target: Any, lines: list[str]) -> None:
-    """Lines as they are: not wrapped, so that they can be searched and copied, and free of markup."""
+    """Lines as they are: not wrapped, so that they can be searched and copied, and free of markup and of control
+    characters, since names in them come from files."""
     for line in lines:
-        target.print(line, markup=False, highlight=False, soft_wrap=True)
+        target.print(printable(line), markup=False, highlight=False, soft_wrap=True)

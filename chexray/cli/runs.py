@@ -25,6 +25,7 @@ from chexray.cli.options import (
     print_lines,
     read_config,
 )
+from chexray.text import one_line
 
 EXAMPLES = (
     "Examples: chexray run configs/quickstart.yaml | "
@@ -101,17 +102,15 @@ def _print_plan(config: Any, *, stores: bool) -> None:
     from chexray.plan import make_plan
 
     plan = make_plan(config)
-    for line in plan.describe():
-        print(line)
-    for note in plan.notes:
-        print(f"note       {note}")
+    lines = [*plan.describe(), *(f"note       {one_line(note)}" for note in plan.notes)]
     if stores:
         from chexray.engine.features import FeatureStore, pending
 
         store = FeatureStore(plan.store_uri, plan.storage)
         for label, (_, spec) in plan.encoders.items():
             left = pending(plan.wanted[label], store.done(spec))
-            print(f"pending    {label}: {len(left):,} of {len(plan.wanted[label]):,} images to encode")
+            lines.append(f"pending    {label}: {len(left):,} of {len(plan.wanted[label]):,} images to encode")
+    print_lines(console(), lines)
 
 
 def _print_results(frame: Any, notes: list[str]) -> None:
@@ -121,4 +120,4 @@ def _print_results(frame: Any, notes: list[str]) -> None:
     target = console()
     for part in render(frame):
         target.print(part)
-    print_lines(target, [*summary_lines(frame), *(f"note: {note}" for note in notes)])
+    print_lines(target, [*summary_lines(frame), *(f"note: {one_line(note)}" for note in notes)])

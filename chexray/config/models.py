@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
-from chexray.config.base import Strict, once, words
+from chexray.config.base import Strict, groups, once, words
+from chexray.config.secrets import problem_of
 from chexray.config.utility import UtilityConfig
+from chexray.config.yaml_text import walk
+from chexray.text import quoted, shown
 
 Suite = Literal["fidelity", "privacy", "utility"]
 
@@ -131,6 +143,17 @@ class StorageConfig(Strict):
     retries: int = Field(default=4, ge=0, le=20)
     timeout_s: float = Field(default=30.0, gt=0)
 
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        try:
+            fits = not value or (urlsplit(value).hostname and (urlsplit(value).port or 1))
+        except ValueError:  # brackets or a port that are none
+            fits = False
+        if not fits:
+            raise ValueError("expected https://host:port, or http:// for a server without TLS")
+        return value
+
 
 class RayConfig(Strict):
     """Where to run: RAY_ADDRESS (or `address`) joins a cluster, otherwise a local one is started and ended."""
@@ -169,11 +192,6 @@ class PrivacyConfig(Strict):
     """Also AuthPct, C_T and NNAA, for comparison with other tools."""
 
 
-_SIGNED = re.compile(
-    r"[?&](X-Amz-(Signature|Credential|Security-Token)|Signature|sig|token|access_token)=", re.IGNORECASE
-)
-
-
 class RunConfig(Strict):
     """One evaluation: a real set, one or more synthetic sets, encoders, metrics and subsets.
 
@@ -198,9 +216,9 @@ class RunConfig(Strict):
         default_factory=lambda: [MetricConfig(name=name) for name in ("fid", "fid_infinity", "kid", "prdc", "cmmd")],
         min_length=1,
     )
-    subsets: Annotated[list[str | dict[str, Any]], BeforeValidator(words)] = ["all"]
+    subsets: Annotated[list[str | dict[str, Any]], BeforeValidator(words), AfterValidator(groups)] = ["all"]
     label_policy: Literal["u_zeros", "u_ones", "u_ignore"] = "u_zeros"
-    output: str = "out"
+    output: str = Field(default="out", min_length=1)
     feature_store: str | None = None
     """Where features are kept and shared between runs; by default `features/` in `output`."""
     limit: int | None = Field(default=None, ge=1)
@@ -215,18 +233,11 @@ class RunConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_credentials_in_urls(cls, data: Any) -> Any:
-        """config.yaml and the results repeat locations, so none may hold a password."""
-        for text in _texts(data):
-            parts = text.partition("://")
-            if parts[1] and _SIGNED.search(parts[2]):
-                raise ValueError(
-                    f"a {parts[0]}:// location is signed or holds a token: fetch it once, and name the file"
-                )
-            if parts[1] and "@" in parts[2].split("/")[0]:
-                raise ValueError(
-                    f"a {parts[0]}:// location holds a user or password: put credentials in the environment"
-                )
+    def _no_secrets(cls, data: Any) -> Any:
+        """config.yaml and the results repeat settings, so none may hold a password, a key or a signed location."""
+        for path, value in walk(data, "config"):
+            if problem := problem_of(path, value):
+                raise ValueError(problem)
         return data
 
     @model_validator(mode="after")
@@ -235,10 +246,14 @@ class RunConfig(Strict):
             raise ValueError("encoders: the list is empty, and fidelity and privacy compare what an encoder sees")
         for item in (self.real, self.training, self.heldout):
             if item is not None and item.suites is not None:
-                raise ValueError(f"suites of {item.name or 'a real set'}: only synthetic sets choose; drop the key")
+                raise ValueError(
+                    f"suites of {shown(item.name) or 'a real set'}: only synthetic sets choose; drop the key"
+                )
         labels = [encoder.label for encoder in self.encoders]
         if len(set(labels)) < len(labels):
-            raise ValueError(f"two encoders are called {max(labels, key=labels.count)!r}: give one of them an `id`")
+            raise ValueError(
+                f"two encoders are called {quoted(max(labels, key=labels.count))}: give one of them an `id`"
+            )
         return self
 
     @property
@@ -262,11 +277,3 @@ class RunConfig(Strict):
         for key in self.utility.how_fast & set(data.get("utility", {})):
             del data["utility"][key]
         return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=5).hexdigest()
-
-
-def _texts(data: Any) -> Iterator[str]:
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, dict | list):
-        for item in data.values() if isinstance(data, dict) else data:
-            yield from _texts(item)

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from chexray.config.models import RunConfig, named, one_set, several_sets
+from chexray.config.secrets import refuse_on_command_line
+from chexray.config.yaml_text import MAX_BYTES, NotYaml, check_plain, parse_yaml
 from chexray.errors import ConfigError
+from chexray.text import quoted, shown
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -22,20 +24,24 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file, unvalidated. Raises ConfigError in one line."""
+    where = shown(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file. Start from one in configs/.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a config ({error}).") from None
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{where} is not YAML: {getattr(error, 'problem', error)}.") from None
+        raise ConfigError(f"{where}: no such config file. Start from one in configs/.") from None
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or type(error).__name__).lower()
+        raise ConfigError(f"{where}: cannot be read as a config ({reason}).") from None
+    return as_mapping(data, where)
+
+
+def as_mapping(text: str | bytes, where: str) -> dict[str, Any]:
+    """The mapping that YAML text holds, unvalidated. Raises ConfigError in one line."""
+    data = parse_yaml(text, where)
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, found {type(data).__name__}. See configs/.")
+        found = "nothing" if data is None else type(data).__name__
+        raise ConfigError(f"{where}: expected a mapping of settings, found {found}. See configs/.")
     return data
 
 
@@ -63,17 +69,23 @@ def parse_config(
 
     Errors name `origin`.
     """
-    data = {**copy.deepcopy(data), **(flags or {})}
+    origin = shown(origin)
+    data = {**data, **(flags or {})}
+    check_plain(data, origin)
+    data = copy.deepcopy(data)
     # Short forms are spelled out first, so that an override can reach into them (synthetic.0.name=...).
     for key, spell_out in _SHORT_FORMS.items():
         if key in data:
             data[key] = spell_out(data[key])
     for override in overrides:
         _apply(data, override)
+    check_plain(data, origin)
     try:
-        return RunConfig.model_validate(data)
+        config = RunConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{origin}: {_first_problem(error)}") from None
+    check_plain(config.model_dump(exclude={"storage"}), origin)  # text that was read as a number
+    return config
 
 
 def with_reid_weights(
@@ -81,7 +93,10 @@ def with_reid_weights(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(data, flags) whose re-identification encoder reads `weights`; it is added when the config names none."""
     holder = flags if "encoders" in flags else data
-    encoders = [dict(item) if isinstance(item, dict) else item for item in named(holder.get("encoders") or [])]
+    given = named(holder.get("encoders") or [])
+    if not isinstance(given, list):
+        raise ConfigError(f"encoders: expected a list, found {quoted(given)}.")
+    encoders = [dict(item) if isinstance(item, dict) else item for item in given]
     siamese = [item for item in encoders if isinstance(item, dict) and item.get("name") == REID]
     for item in siamese:
         item["weights"] = weights
@@ -91,20 +106,33 @@ def with_reid_weights(
 
 def _apply(data: dict[str, Any], override: str) -> None:
     key, found, value = override.partition("=")
+    parsed = _parsed(value)
+    refuse_on_command_line(override, parsed)
     if not found or not key:
-        raise ConfigError(f"--set {override!r}: expected key=value, such as encode.batch_size=64.")
+        raise ConfigError(f"--set {quoted(override)}: expected key=value, such as encode.batch_size=64.")
     *parents, last = key.split(".")
     node: Any = data
     try:
         for part in parents:
             node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        parsed = yaml.safe_load(value)
         if isinstance(node, list):
             node[int(last)] = parsed
         else:
             node[last] = parsed
-    except (TypeError, ValueError, IndexError, AttributeError, yaml.YAMLError):
-        raise ConfigError(f"--set {override!r}: {key!r} does not lead to a setting of this config.") from None
+    except (TypeError, ValueError, IndexError, AttributeError):
+        raise ConfigError(
+            f"--set {quoted(override)}: {quoted(key)} does not lead to a setting of this config."
+        ) from None
+
+
+def _parsed(value: str) -> Any:
+    """The value of an override: as in a config file, or as plain text where it is none: `*.dcm`, `{IM*,x}`, `[a`."""
+    if value[:1] in ("*", "&", "!", "%", "@") or (value[:1] == "{" and ":" not in value):
+        return value
+    try:
+        return parse_yaml(value, "--set")
+    except NotYaml:
+        return value
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
@@ -124,13 +152,13 @@ def _first_problem(error: ValidationError) -> str:
     rest = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
         known = _fields_at(problem["loc"])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        near = difflib.get_close_matches(str(problem["loc"][-1])[:100], known, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
-        return f"unknown key {where!r}. {hint}{rest}"
+        return f"unknown key {quoted(where)}. {hint}{rest}"
     if problem["type"] == "missing":
-        return f"{where!r} is required.{rest}"
+        return f"{quoted(where)} is required.{rest}"
     message = problem["msg"].removeprefix("Value error, ")
     # A rejected secret must not be echoed.
-    value = None if "password" in message else problem.get("input")
-    shown = f", found {value!r}" if isinstance(value, str | int | float | bool) and "storage" not in where else ""
-    return f"{where}: {message}{shown}.{rest}"
+    value = None if "password" in message or "storage" in where else problem.get("input")
+    found = f", found {quoted(value)}" if isinstance(value, str | int | float | bool) else ""
+    return f"{shown(where)}: {message}{found}.{rest}"

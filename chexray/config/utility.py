@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from chexray.config.base import Strict, once, words
+from chexray.config.base import Strict, groups, once, words
 
 
 def _model(value: Any) -> Any:
@@ -72,7 +72,7 @@ class UtilityConfig(Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     resamples: int = Field(default=1000, ge=100, le=100_000)
     """Bootstrap resamples of the test patients behind every interval."""
-    subgroups: Annotated[list[str | dict[str, Any]] | None, BeforeValidator(words)] = None
+    subgroups: Annotated[list[str | dict[str, Any]] | None, BeforeValidator(words), AfterValidator(groups)] = None
     """Columns of the test set whose groups are compared; by default the run's `subsets`, or sex, view and age."""
     faithfulness: bool = True
     """Whether synthetic images show what was asked for, as the classifier trained on real ones sees it."""

@@ -7,38 +7,31 @@ decoding. What `decode` returns for given bytes is part of every stored feature 
 from __future__ import annotations
 
 import io
-import logging
 import re
 import threading
-import warnings
-import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from chexray.data import memory
+from chexray.data.bands import bands
+from chexray.data.headers import PNG_SIGNATURE, check_header
+from chexray.data.memory import Lease
+from chexray.data.rejects import Reject, check_size
+from chexray.data.silence import quiet
 
 if TYPE_CHECKING:
     from PIL import Image
 
+__all__ = ["MAX_PIXELS", "Reject", "decode", "decode_and"]
+
+T = TypeVar("T")
+
 MAX_PIXELS = 64_000_000
 """Three times the largest detectors (about 4300 x 4300); a radiograph above it is an attack or an accident."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_NOISY = r"(PIL|pydicom|pylibjpeg|openjpeg|chexray\.data)\b"
 _plugins = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Reject:
-    """Why one image has no pixels. `transient` is true when another try may bring them.
-
-    `code` is one of not_found, denied, unavailable, unreadable (storage); empty, truncated, corrupt, not_an_image,
-    unsupported, animated, no_pixels, too_large, out_of_memory (content). `detail` is one line without patient data.
-    """
-
-    code: str
-    detail: str
-    transient: bool = False
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray | Reject:
@@ -51,68 +44,61 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray | Reject:
     Float pixels are taken in [0, 1] when none exceeds 1, otherwise as whole grey levels. Colour of 16 bits a channel
     keeps its upper 8.
     """
+    return decode_and(lambda pixels: pixels, data, max_pixels=max_pixels)
+
+
+def decode_and(use: Callable[[np.ndarray], T], data: bytes, *, max_pixels: int = MAX_PIXELS) -> T | Reject:
+    """What `use` makes of the decoded image, or the Reject. The image's memory counts until `use` returns, so that
+    whoever keeps something smaller holds no more than `memory.PIXEL_BYTES` of pixels, in any number of threads."""
     if not data:
         return Reject("empty", "0 bytes")
     quiet()
-    try:
-        from chexray.data import dicom
+    with memory.pixels.lease() as lease:
+        found = _decoded(data, max_pixels, lease)
+        answer = found if isinstance(found, Reject) else use(found)
+        if lease.held >= memory.TRIM_BYTES:
+            del found
+            memory.trim()
+        return answer
 
-        if dicom.has_magic(data):
-            return dicom.decode_dicom(data, max_pixels)
-        if data.startswith(PNG_SIGNATURE) and (reject := _check_png(data)):
-            return reject
-        found = _open(data)
-        if isinstance(found, Reject):
-            return dicom.decode_dicom(data, max_pixels) if dicom.looks_bare(data) else found
-        with found:
-            return check_size(*found.size, max_pixels) or _grey(found, data)
+
+def _decoded(data: bytes, max_pixels: int, lease: Lease) -> np.ndarray | Reject:
+    """The image or the Reject, whatever the decoders raise or return."""
+    try:
+        found = _by_format(data, max_pixels, lease)
     except MemoryError:
         return Reject("out_of_memory", f"no memory to decode an image of {len(data)} bytes", transient=True)
     except Exception as error:  # decoders raise anything at all on hostile bytes
         return Reject("corrupt", f"the decoder failed ({type(error).__name__})")
+    if isinstance(found, Reject):
+        return found
+    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype != np.uint8 or not found.size:
+        return Reject("corrupt", "the decoder gave something other than one greyscale image")
+    return check_size(found.shape[1], found.shape[0], max_pixels) or found
 
 
-def check_size(width: int, height: int, max_pixels: int) -> Reject | None:
-    """The Reject of an image without pixels or with too many, before any is decoded; None when its size is fine."""
-    if width < 1 or height < 1:
-        return Reject("no_pixels", f"{width} x {height} pixels")
-    if width * height > max_pixels:
-        return Reject("too_large", f"{width} x {height} pixels, more than {max_pixels}")
-    return None
+def _by_format(data: bytes, max_pixels: int, lease: Lease) -> np.ndarray | Reject:
+    from chexray.data import dicom
+
+    if dicom.has_magic(data):
+        return dicom.decode_dicom(data, max_pixels, lease)
+    if reject := check_header(data, max_pixels):
+        return reject
+    found = _open(data)
+    if isinstance(found, Reject):
+        return dicom.decode_dicom(data, max_pixels, lease) if dicom.looks_bare(data) else found
+    with found:
+        if reject := check_size(*found.size, max_pixels):
+            return reject
+        lease.take(_cost(found, data))
+        return _grey(found, data)
 
 
-def quiet() -> None:
-    """Keeps decoders from printing: their warnings are not actionable here, and pydicom's quote patient data.
-
-    `warnings.catch_warnings` is not thread-safe, so one filter is put in front of the others, again when a test runner
-    has taken it out.
-    """
-    rule = ("ignore", None, Warning, re.compile(_NOISY), 0)
-    if rule not in warnings.filters:
-        warnings.filterwarnings("ignore", module=_NOISY)
-        logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-
-
-def _check_png(data: bytes) -> Reject | None:
-    """Walks the chunks: Pillow shows a PNG with a flipped byte, or one cut after its last row, without a word."""
-    position, animated = len(PNG_SIGNATURE), False
-    while position + 12 <= len(data):
-        size, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
-        end = position + 12 + size
-        if end > len(data):
-            break
-        # Upper case marks the chunks pixels depend on; a wrong sum elsewhere (text, time) harms nobody.
-        body = memoryview(data)[position + 4 : end - 4]
-        if kind[:1].isupper() and zlib.crc32(body) != int.from_bytes(data[end - 4 : end], "big"):
-            return Reject("corrupt", f"checksum of PNG chunk {kind.decode('latin-1')!a} does not match")
-        if kind == b"acTL":
-            animated = int.from_bytes(body[4:8], "big") > 1
-        if kind == b"IHDR" and 0 in (int.from_bytes(body[4:8], "big"), int.from_bytes(body[8:12], "big")):
-            return check_size(int.from_bytes(body[4:8], "big"), int.from_bytes(body[8:12], "big"), 0)
-        if kind == b"IEND":
-            return Reject("animated", "an animated PNG") if animated else None
-        position = end
-    return Reject("truncated", f"the PNG ends after {len(data)} bytes without its end mark")
+def _cost(image: Image.Image, data: bytes) -> int:
+    """Bytes of memory that decoding and preparing will need at most."""
+    cost = image.size[0] * image.size[1] * memory.BYTES_PER_PIXEL
+    # The Huffman tables of a lossless WebP take 5 kB for 20 bits of file, whatever its size in pixels.
+    return cost + min(2000 * len(data), 400_000_000) if image.format == "WEBP" else cost
 
 
 def _open(data: bytes) -> Image.Image | Reject:
@@ -166,14 +152,48 @@ def _grey(image: Image.Image, data: bytes) -> np.ndarray | Reject:
         return Reject("animated", f"a {image.format} of several frames")
     name = str(image.format)
     try:
-        image.load()
+        image = _load(image)
     except (OSError, SyntaxError, ValueError, EOFError, LookupError) as error:
         return _reject_broken(name, data, error)
     if name == "JPEG" and data.rfind(b"\xff\xd9") < data.find(b"\xff\xda"):
         return Reject("truncated", f"the JPEG ends after {len(data)} bytes without its end mark")
     if image.mode.startswith("I") or image.mode == "F":
-        return to_8_bits(np.asarray(image))
-    if image.has_transparency_data:
+        return _deep(image)
+    transparent = image.has_transparency_data
+    width, height = image.size
+    grey = np.empty((height, width), np.uint8)
+    for rows, band in _bands(image):
+        grey[rows] = np.asarray(_flat(band, transparent))
+    deep_colour = data.startswith(PNG_SIGNATURE) and data[24] == 16 and data[25] != 0
+    if deep_colour and grey.max() < 16:
+        return Reject("unsupported", "a 16-bit colour PNG whose values fill 12 bits or fewer. Save it as greyscale.")
+    return grey
+
+
+def _load(image: Image.Image) -> Image.Image:
+    """The image with its pixels; for WebP without the decoder's two canvases beside it (8 bytes a pixel)."""
+    if image.format == "WEBP" and hasattr(image, "_get_next") and hasattr(image, "_decoder"):
+        from PIL import Image
+
+        opened: Any = image
+        pixels = opened._get_next()[0]
+        opened._decoder = None
+        return Image.frombuffer(image.mode, image.size, pixels, "raw", opened.rawmode, 0, 1)
+    image.load()
+    return image
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """(rows, that part of a decoded image); an image of one band is not copied."""
+    width, height = image.size
+    for rows in bands(height, width):
+        whole = rows == slice(0, height)
+        yield rows, image if whole else image.crop((0, rows.start, width, rows.stop))
+
+
+def _flat(image: Image.Image, transparent: bool) -> Image.Image:
+    """8-bit greyscale of an image of 8 bits a channel; transparency lies on black."""
+    if transparent:
         from PIL import Image
 
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -181,24 +201,34 @@ def _grey(image: Image.Image, data: bytes) -> np.ndarray | Reject:
         image = black
     elif image.mode not in ("1", "L", "P", "RGB"):
         image = image.convert("RGB")  # CMYK, YCbCr, LAB have no luma of their own in Pillow
-    grey = np.array(image.convert("L"))
-    deep_colour = data.startswith(PNG_SIGNATURE) and data[24] == 16 and data[25] != 0
-    if deep_colour and grey.max() < 16:
-        return Reject("unsupported", "a 16-bit colour PNG whose values fill 12 bits or fewer. Save it as greyscale.")
+    return image if image.mode == "L" else image.convert("L")
+
+
+def _deep(image: Image.Image) -> np.ndarray | Reject:
+    """(h, w) uint8 of an image of more than 8 bits, by the rule `decode` documents."""
+    lowest, highest = [], []
+    for _, band in _bands(image):
+        pixels = np.asarray(band)
+        if not np.isfinite(pixels).all():
+            return Reject("corrupt", "pixels that are NaN or infinite")
+        lowest.append(pixels.min())
+        highest.append(pixels.max())
+    if min(lowest) < 0:
+        return Reject("unsupported", "negative pixels, whose grey scale is unknown")
+    top = max(highest)
+    if top >= 2**32:
+        return Reject("unsupported", "float pixels of 2^32 and more")
+    width, height = image.size
+    grey = np.empty((height, width), np.uint8)
+    for rows, band in _bands(image):
+        grey[rows] = _shifted(np.asarray(band), top)
     return grey
 
 
-def to_8_bits(pixels: np.ndarray) -> np.ndarray | Reject:
-    """(h, w) of integers or floats to uint8, by the rule `decode` documents."""
-    if not np.isfinite(pixels).all():
-        return Reject("corrupt", "pixels that are NaN or infinite")
-    if pixels.min() < 0:
-        return Reject("unsupported", "negative pixels, whose grey scale is unknown")
+def _shifted(pixels: np.ndarray, top: float) -> np.ndarray:
     if pixels.dtype.kind == "f":
-        if pixels.max() <= 1:
+        if top <= 1:
             return np.rint(pixels * 255).astype(np.uint8)
-        if pixels.max() >= 2**32:
-            return Reject("unsupported", "float pixels of 2^32 and more")
         pixels = pixels.astype(np.int64)
-    bits = max(8, int(pixels.max()).bit_length())
+    bits = max(8, int(top).bit_length())
     return (pixels >> (bits - 8)).astype(np.uint8)

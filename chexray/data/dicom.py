@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chexray.data.decoding import Reject, check_size, quiet
+from chexray.data.bands import bands
+from chexray.data.dicom_frames import check_bytes, check_elements, check_frame
+from chexray.data.memory import BYTES_PER_PIXEL, Lease
+from chexray.data.rejects import Reject, check_size
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -35,43 +38,87 @@ def looks_bare(data: bytes) -> bool:
     return len(data) > 16 and data[:2] in (b"\x02\x00", b"\x08\x00") and data[3] == 0 and data[2] < 0x80
 
 
-def decode_dicom(data: bytes, max_pixels: int) -> np.ndarray | Reject:
-    """The single frame of a DICOM file, (height, width) uint8, or a Reject.
+def decode_dicom(data: bytes, max_pixels: int, lease: Lease) -> np.ndarray | Reject:
+    """The single frame of a DICOM file, (height, width) uint8, or a Reject. Takes its memory from `lease`.
 
     Greyscale goes through the modality LUT or rescale, then the VOI LUT, else the first window (LINEAR, LINEAR_EXACT
     or SIGMOID, PS3.3 C.11.2), else the full range of BitsStored; that becomes 0..255. RGB of 8 bits becomes luma.
     """
     import pydicom
     from pydicom.errors import InvalidDicomError
-    from pydicom.pixels.utils import pixel_array
 
-    quiet()
     if DEFLATED in data[:4096]:
         # Inflating happens while reading, without a limit: 1 MB can become gigabytes.
         return Reject("unsupported", "DICOM with the deflated transfer syntax. Convert it to explicit little endian.")
+    if reject := check_bytes(data):
+        return reject
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(PIXEL_ELEMENTS))
     except (InvalidDicomError, EOFError, OSError):
         return Reject("truncated", f"the DICOM file ends early, after {len(data)} bytes")
     if "PixelData" not in dataset:
         return Reject("no_pixels", "DICOM without integer pixel data")
-    if reject := _check(dataset, max_pixels):
+    if reject := check_elements(dataset) or _check(dataset, max_pixels) or check_frame(dataset):
         return reject
+    lease.take(int(dataset.Rows) * int(dataset.Columns) * BYTES_PER_PIXEL)
     try:
-        pixels = pixel_array(dataset)
+        pixels, kind = _stored(dataset)
     except MemoryError:
         raise
     except Exception as error:
         return _reject_undecoded(dataset, error)
     if pixels.ndim == 3:
-        from PIL import Image
+        return _luma(pixels, kind)
+    if pixels.ndim != 2 or pixels.shape != (dataset.Rows, dataset.Columns):
+        return Reject("corrupt", "DICOM whose pixel data have another shape than its header")
+    return _levels(pixels, dataset)
 
-        return np.array(Image.fromarray(pixels).convert("L"))
+
+def _stored(dataset: Dataset) -> tuple[np.ndarray, str]:
+    """The stored pixels, (height, width) or (height, width, samples), and their photometric interpretation.
+
+    As `pixel_array` gives them, but for the conversion of YBR to RGB, which needs 12 bytes a sample.
+    """
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import as_pixel_options
+
+    decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+    options = as_pixel_options(dataset, allow_excess_frames=False)
+    if decoder.is_native:
+        options["view_only"] = True  # a view of the file's bytes in place of a copy
+    pixels, found = decoder.as_array(dataset, raw=True, **options)
+    return pixels, str(found["photometric_interpretation"])
+
+
+def _luma(pixels: np.ndarray, kind: str) -> np.ndarray:
+    """(h, w, 3) uint8 to (h, w) uint8, ITU-R 601."""
+    from PIL import Image
+    from pydicom.pixels.processing import convert_color_space
+
+    height, width, _ = pixels.shape
+    grey = np.empty((height, width), np.uint8)
+    for rows in bands(height, width):
+        colour = pixels[rows]
+        if kind in ("YBR_FULL", "YBR_FULL_422"):
+            colour = convert_color_space(colour, "YBR_FULL", "RGB")
+        grey[rows] = np.asarray(Image.fromarray(colour).convert("L"))
+    return grey
+
+
+def _levels(pixels: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """(h, w) of stored values to display grey levels, a band at a time: float64 of a whole image is 8 bytes a pixel."""
+    height, width = pixels.shape
+    grey = np.empty((height, width), np.uint8)
     if pixels.dtype.itemsize > 2:
-        return to_grey(pixels, dataset)
+        for rows in bands(height, width):
+            grey[rows] = to_grey(pixels[rows], dataset)
+        return grey
     # A table over all stored values: exact in float64 without a float64 image.
     values = np.arange(np.iinfo(pixels.dtype).min, np.iinfo(pixels.dtype).max + 1, dtype=pixels.dtype)
-    return to_grey(values, dataset)[pixels.astype(np.int32) - int(values[0])]
+    table = to_grey(values, dataset)
+    for rows in bands(height, width):
+        grey[rows] = table[pixels[rows].astype(np.int32) - int(values[0])]
+    return grey
 
 
 def _check(dataset: Dataset, max_pixels: int) -> Reject | None:
@@ -82,6 +129,8 @@ def _check(dataset: Dataset, max_pixels: int) -> Reject | None:
         return reject
     kind, bits = str(dataset.get("PhotometricInterpretation")), int(dataset.get("BitsAllocated") or 0)
     grey = kind in ("MONOCHROME1", "MONOCHROME2")
+    if int(dataset.get("SamplesPerPixel") or 1) not in (1, 3):
+        return Reject("unsupported", "DICOM of neither 1 nor 3 samples a pixel")
     if not grey and not (kind == "RGB" or kind.startswith("YBR_")):
         return Reject("unsupported", "DICOM whose photometric interpretation is neither MONOCHROME, RGB nor YBR")
     if bits not in ((8, 16, 32) if grey else (8,)):

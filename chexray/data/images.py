@@ -8,19 +8,33 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, unquote
 
 import numpy as np
 
-from chexray.data.decoding import MAX_PIXELS, Reject, decode
+from chexray.data import memory
+from chexray.data.decoding import MAX_PIXELS, Reject, decode, decode_and
 from chexray.errors import StorageError
-from chexray.storage import Storage, StorageFailure
+from chexray.storage import Storage, is_remote
+from chexray.storage.uris import local_path
+from chexray.text import shown
 
-__all__ = ["MAX_PIXELS", "Reject", "decode", "embedded_uri", "load_images", "split_embedded"]
+if TYPE_CHECKING:
+    from chexray.storage.parquet import ParquetFile
+
+__all__ = ["MAX_PIXELS", "Reject", "decode", "embedded_uri", "load_and", "load_images", "split_embedded"]
+
+T = TypeVar("T")
+
+PARQUET_READERS = 4
+"""Parquet files read at once. Each holds a slice of its column, and one image that waits to be decoded."""
+FILE_OVERHEAD = 32_000_000
+"""Bytes of a file that are not pixels. What is longer than this and 8 bytes for each pixel allowed is not read."""
 
 _EMBEDDED = re.compile(r"(?P<file>.+)#column=(?P<column>[^&#]+)&row=(?P<row>\d+)", re.DOTALL)
 _STORAGE_CODES = ("not_found", "denied", "unavailable", "corrupt")
@@ -42,27 +56,83 @@ def load_images(
 ) -> list[np.ndarray | Reject]:
     """Each image as (height, width) uint8, or why it is not one. Never raises for a bad image or a failed fetch.
 
-    Each Parquet row group that holds wanted rows is read once a call, whatever the order of `uris`. All encoded bytes
-    of those rows are held at once, so ask for a chunk of images, not for a whole set.
+    All images come back at their own size, so ask for a few, or use `load_and`.
+    """
+    return load_and(_whole, uris, storage, threads=threads, max_pixels=max_pixels)
+
+
+def load_and(
+    use: Callable[[int, np.ndarray], T],
+    uris: Sequence[str],
+    storage: Storage,
+    *,
+    threads: int = 16,
+    max_pixels: int = MAX_PIXELS,
+) -> list[T | Reject]:
+    """What `use(position, pixels)` makes of each image, (height, width) uint8, or why it is not one, in order.
+
+    `use` is called in `threads` threads. Never raises for a bad image or a failed fetch, but for what `use` raises.
+    Encoded bytes and pixels are bounded by `chexray.data.memory`, so whatever `use` returns should be small. Each
+    Parquet row group that holds wanted rows is read once a call, whatever the order of `uris`.
     """
     embedded: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for position, uri in enumerate(uris):
         if parts := split_embedded(uri):
             embedded.setdefault((parts[0], parts[1]), []).append((parts[2], position))
-    with ThreadPoolExecutor(threads) as pool:
-        fetched: dict[int, bytes | Reject] = {}
-        tasks = [(file, column, rows) for (file, column), rows in embedded.items()]
-        for found in pool.map(lambda task: _embedded_bytes(task[0], task[1], task[2], storage), tasks):
-            fetched.update(found)
+    inside = {position for rows in embedded.values() for _, position in rows}
+    limit = 8 * max_pixels + FILE_OVERHEAD
 
-        def load(position: int) -> np.ndarray | Reject:
-            # Popped, so that each image's encoded bytes are freed as soon as it is decoded.
-            data = fetched.pop(position, None)
-            if data is None:
-                data = _guarded(lambda: storage.read(uris[position]))
-            return data if isinstance(data, Reject) else decode(data, max_pixels=max_pixels)
+    def pixels(position: int, data: bytes | Reject) -> T | Reject:
+        if isinstance(data, Reject):
+            return data
+        if len(data) > limit:
+            return _too_long(len(data), limit)
+        return decode_and(lambda image: use(position, image), data, max_pixels=max_pixels)
 
-        return list(pool.map(load, range(len(uris))))
+    def from_file(position: int) -> T | Reject:
+        size = _local_size(uris[position])
+        if size > limit:
+            return _too_long(size, limit)
+        with memory.files.lease(size):
+            return pixels(position, _guarded(lambda: storage.read(uris[position])))
+
+    def from_row(position: int, data: bytes | Reject, lease: memory.Lease) -> T | Reject:
+        with lease:
+            return pixels(position, data)
+
+    found: dict[int, Future[T | Reject]] = {}
+    # Rows have threads of their own: they hold their bytes while they wait for a thread, which must not be one that
+    # waits for room to read a file.
+    with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(threads) as of_rows:
+        for position in range(len(uris)):
+            if position not in inside:
+                found[position] = pool.submit(from_file, position)
+
+        def give(position: int, data: bytes | Reject) -> None:
+            lease = memory.files.lease()
+            lease.take(0 if isinstance(data, Reject) else len(data))
+            found[position] = of_rows.submit(from_row, position, data, lease)
+
+        with ThreadPoolExecutor(PARQUET_READERS) as readers:
+            tasks = [(file, column, rows, storage, give) for (file, column), rows in embedded.items()]
+            list(readers.map(lambda task: _embedded_bytes(*task), tasks))
+        return [found[position].result() for position in range(len(uris))]
+
+
+def _whole(_: int, pixels: np.ndarray) -> np.ndarray:
+    return pixels
+
+
+def _local_size(uri: str) -> int:
+    """Bytes of a local file; 0 where only reading it will tell."""
+    try:
+        return 0 if is_remote(uri) else os.stat(local_path(uri)).st_size
+    except (OSError, ValueError, StorageError):
+        return 0
+
+
+def _too_long(size: int, limit: int) -> Reject:
+    return Reject("too_large", f"a file of {size} bytes, more than the {limit} that max_pixels justifies")
 
 
 def _guarded(fetch: Callable[[], Any]) -> Any:
@@ -79,36 +149,55 @@ def _guarded(fetch: Callable[[], Any]) -> Any:
 
 
 def _embedded_bytes(
-    file: str, column: str, rows: Iterable[tuple[int, int]], storage: Storage
-) -> dict[int, bytes | Reject]:
-    """{position: bytes or Reject} for `rows`, pairs of row and position, of one column of one Parquet file."""
+    file: str,
+    column: str,
+    rows: Iterable[tuple[int, int]],
+    storage: Storage,
+    give: Callable[[int, bytes | Reject], None],
+) -> None:
+    """Gives (position, bytes or Reject) for each of `rows`, pairs of row and position, of one column of a Parquet file.
+
+    `give` may wait, and what was not given yet is not held.
+    """
     rows = sorted(rows)
-    found: dict[int, bytes | Reject] = {}
+    given: set[int] = set()
 
     def everything() -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        with storage.open_parquet(file) as table:
+            table.need([column])
+            starts = [0, *itertools.accumulate(table.group_rows)]
+            for group, members in itertools.groupby(rows, lambda pair: bisect.bisect_right(starts, pair[0]) - 1):
+                if group == len(table.group_rows):
+                    missing = Reject("not_found", f"{shown(file)} has only {starts[-1]} rows")
+                    for _, position in members:
+                        given.add(position)
+                        give(position, missing)
+                    continue
+                for position, data in _of_group(table, group, column, [(row - starts[group], p) for row, p in members]):
+                    given.add(position)
+                    give(position, data)
 
-        with storage.open(file) as source:
-            try:
-                table = pq.ParquetFile(source)
-                if column not in table.schema_arrow.names:
-                    names = ", ".join(table.schema_arrow.names)
-                    raise StorageFailure(f"no column {column!r} in {file}. Its columns: {names}", code="not_found")
-                sizes = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
-                starts = [0, *itertools.accumulate(sizes)]
-                for group, members in itertools.groupby(rows, lambda pair: bisect.bisect_right(starts, pair[0]) - 1):
-                    if group == len(sizes):
-                        missing = Reject("not_found", f"{file} has only {starts[-1]} rows")
-                        found.update({position: missing for _, position in members})
-                        continue
-                    values = table.read_row_group(group, columns=[column]).column(column)
-                    found.update({p: _image_bytes(values[row - starts[group]].as_py()) for row, p in members})
-            except pa.ArrowException as error:
-                raise StorageFailure(f"{file} is not a readable Parquet file", code="corrupt") from error
+    failure = _guarded(everything) or Reject("unreadable", f"{shown(file)} gave nothing for the row")
+    for _, position in rows:
+        if position not in given:
+            give(position, failure)
 
-    failure = _guarded(everything) or Reject("unreadable", f"{file} gave nothing for the row")
-    return {position: found.get(position, failure) for _, position in rows}
+
+def _of_group(
+    table: ParquetFile, group: int, column: str, rows: list[tuple[int, int]]
+) -> Iterator[tuple[int, bytes | Reject]]:
+    """(position, bytes or Reject) for `rows`, ascending pairs of row in the group and position. Slices of the group
+    that hold none of them are decoded and dropped: a repeated value may expand to gigabytes."""
+    start, waiting = 0, iter(rows)
+    row, position = next(waiting)
+    for values in table.batches(group, column):
+        while row < start + len(values):
+            yield position, _image_bytes(values[row - start].as_py())
+            following = next(waiting, None)
+            if following is None:
+                return
+            row, position = following
+        start += len(values)
 
 
 def _image_bytes(value: Any) -> bytes | Reject:

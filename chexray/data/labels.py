@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 
 from chexray.errors import ConfigError, ManifestError
 from chexray.findings import FINDINGS
+from chexray.text import quoted
 
 LABELS_TYPE = pa.list_(pa.int8(), len(FINDINGS))
 """Arrow type of the `labels` column: 14 int8 in the order of FINDINGS; a null list is an image nobody labelled."""
@@ -60,7 +62,7 @@ def apply(labels: pa.Array | pa.ChunkedArray, policy: str = "u_zeros") -> np.nda
     Raises ConfigError for another name.
     """
     if policy not in POLICIES:
-        raise ConfigError(f"label_policy: {policy!r} is not one of {', '.join(POLICIES)}.")
+        raise ConfigError(f"label_policy: {quoted(policy)} is not one of {', '.join(POLICIES)}.")
     return targets(labels, *POLICIES[policy])
 
 
@@ -130,14 +132,14 @@ def from_finding_columns(table: pa.Table, names: Mapping[str, str], where: str) 
     for finding, name in names.items():
         try:
             values = table[name].cast(pa.float64()).to_numpy()
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        except pa.ArrowException:
             values = np.array([_number(value) for value in table[name].to_pylist()])
         known = np.isnan(values) | np.isin(values, (1, 0, -1))
         if not known.all():
             row = int(np.argmin(known))
             raise ManifestError(
-                f"{where}: column {name!r} of data row {row + 1} is {str(table[name][row])[:40]!r}, expected 1, 0, "
-                "-1 or empty. Correct it, or leave labels out with columns: {labels: null}."
+                f"{where}: column {quoted(name)} of data row {row + 1} is {_kind(table[name][row].as_py())}, "
+                "expected 1, 0, -1 or empty. Correct it, or leave labels out with columns: {labels: null}."
             )
         codes[:, INDEX[fold(finding)]] = np.where(np.isnan(values), NOT_MENTIONED, values).astype(np.int8)
     codes[(codes == NOT_MENTIONED).all(axis=1)] = UNLABELLED
@@ -156,8 +158,9 @@ def _parse(cell: str | None, where: str, row: int) -> Any:
         except (ValueError, RecursionError):
             pass
         try:
-            return ast.literal_eval(_NAN.sub("None", cell.strip()))
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            with warnings.catch_warnings(action="ignore"):  # those of the parser quote the cell
+                return ast.literal_eval(_NAN.sub("None", cell.strip()))
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # TypeError: {[]: 1}
             pass
     # The cell is not shown: a column chosen by mistake may hold report text.
     raise ManifestError(
@@ -178,12 +181,10 @@ def _codes(cell: Any, where: str, row: int) -> list[int]:
     codes = [NOT_MENTIONED] * len(FINDINGS)
     for name, value in cell.items():
         index = _EXACT.get(name)
+        if index is None and isinstance(name, str):
+            index = INDEX.get(fold(name))
         if index is None:
-            index = INDEX.get(fold(str(name)))
-        if index is None:
-            near = difflib.get_close_matches(str(name), FINDINGS, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(FINDINGS)}."
-            raise ManifestError(f"{where}: the labels of data row {row} name the finding {str(name)[:60]!r}. {hint}")
+            raise ManifestError(f"{where}: the labels of data row {row} name {_unknown(name)}")
         if value is None or isinstance(value, float | int):
             code = _USUAL.get(value)
             if code is not None:
@@ -194,11 +195,30 @@ def _codes(cell: Any, where: str, row: int) -> list[int]:
             continue
         if number not in (1.0, 0.0, -1.0):
             raise ManifestError(
-                f"{where}: {FINDINGS[index]} of data row {row} is {str(value)[:40]!r}, expected 1, 0, -1 or "
+                f"{where}: {FINDINGS[index]} of data row {row} is {_kind(value)}, expected 1, 0, -1 or "
                 "None. Correct the cell."
             )
         codes[index] = int(number)
     return codes
+
+
+def _unknown(name: object) -> str:
+    """The end of an error about a finding: the name itself only when it is nearly one, since a key may be any text."""
+    text = name.lower() if isinstance(name, str) and len(name) <= 60 else ""
+    folded = {finding.lower(): finding for finding in FINDINGS}
+    near = difflib.get_close_matches(text, folded, n=1, cutoff=0.5)
+    hint = f"Did you mean {quoted(folded[near[0]])}?" if near else f"Known: {', '.join(FINDINGS)}."
+    if near and difflib.SequenceMatcher(None, text, near[0]).ratio() >= 0.75:
+        return f"the finding {quoted(name)}. {hint}"
+    length = f"of {len(name):,} characters" if isinstance(name, str) else "that is no text"
+    return f"an unknown finding {length}. {hint}"
+
+
+def _kind(value: object) -> str:
+    """What a cell is, for a message that must not repeat it: a column chosen by mistake may hold anything."""
+    if isinstance(value, str):
+        return f"a text of {len(value):,} characters"
+    return "another number" if isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
 def _number(value: Any) -> float:
@@ -207,5 +227,5 @@ def _number(value: Any) -> float:
         return math.nan
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # OverflowError: whole numbers of 400 digits
         return math.inf

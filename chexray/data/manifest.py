@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,9 +19,10 @@ import pyarrow.compute as pc
 
 from chexray.data.labels import LABELS_TYPE, to_codes
 from chexray.data.sources import Source
-from chexray.data.values import codes
+from chexray.data.values import codes, identified, may_exist
 from chexray.errors import ManifestError
 from chexray.storage import Storage
+from chexray.text import quoted, shown
 
 COLUMNS = {
     "sample_id": pa.string(),
@@ -53,7 +55,7 @@ FRAGMENT = "#column="
 """What follows it in a uri names an image inside a file: `part.parquet#column=image&row=17`, rows from 0."""
 
 METADATA_KEY = b"chexray"
-"""Key of the schema metadata in which a source hands over {"path", "roles", "notes"} as JSON."""
+"""Key of the schema metadata in which a source hands over {"path", "roles", "notes", "reasons"} as JSON."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,13 @@ def build(
     Raises ManifestError for an empty set, null or duplicate sample_ids, and missing images as above.
     """
     if on_duplicate not in ("error", "first"):
-        raise ManifestError(f"{origin}.on_duplicate: {on_duplicate!r} is not one of error, first.")
+        raise ManifestError(f"{origin}.on_duplicate: {quoted(on_duplicate)} is not one of error, first.")
     n_rows, excluded = len(table), {}
     if not n_rows:
-        raise ManifestError(f"{origin} set {name!r} has no rows. Give it at least one image.")
+        raise ManifestError(f"{origin} set {quoted(name)} has no rows. Give it at least one image.")
     given = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     notes = list(given.get("notes", []))
-    where = given.get("path") or f"{origin} set {name!r}"
+    where = shown(given.get("path") or f"{origin} set {name!r}")
     table = _with_columns(table)
     table = _unique(where, origin, table, on_duplicate)
     if len(table) < n_rows:
@@ -124,7 +126,7 @@ def build(
     if limit is not None and limit < len(table):
         excluded["limit"] = len(table) - limit
         table = table.take(_lowest_hashes(table["sample_id"].to_pylist(), limit))
-    table, rejects = _look_up(name, where, origin, table, storage)
+    table, rejects = _look_up(name, where, origin, table, storage, given.get("reasons", {}))
     n_shared = len(table) - len(table["image_key"].unique())
     if n_shared:
         notes.append(f"{n_shared} rows name an image that another row names too; each row counts")
@@ -171,8 +173,8 @@ def _unique(where: str, origin: str, table: pa.Table, on_duplicate: str) -> pa.T
         second = np.flatnonzero(repeated)[np.argmin(rows[repeated])]
         raise ManifestError(
             f"{where}: {int(repeated.sum())} of {len(ids)} sample_ids repeat, first "
-            f"{ids[second].as_py()!r} (data rows {rows[second - 1] + 1} and {rows[second] + 1}). Name a unique column "
-            f"in {origin}.columns.sample_id, or keep the first of each with {origin}.on_duplicate: first."
+            f"{identified(ids[second].as_py())} (data rows {rows[second - 1] + 1} and {rows[second] + 1}). Name a "
+            f"unique column in {origin}.columns.sample_id, or keep the first of each with {origin}.on_duplicate: first."
         )
     return table.filter(pa.array(~repeated))
 
@@ -183,27 +185,31 @@ def _lowest_hashes(ids: list[str], limit: int) -> np.ndarray:
     return np.sort(np.argsort(hashes, kind="stable")[:limit])
 
 
-def _look_up(name: str, where: str, origin: str, table: pa.Table, storage: Storage) -> tuple[pa.Table, pa.Table]:
-    """The rows whose image exists, with `image_key` filled in, and the rejects for the others."""
+def _look_up(
+    name: str, where: str, origin: str, table: pa.Table, storage: Storage, reasons: Mapping[str, str]
+) -> tuple[pa.Table, pa.Table]:
+    """The rows whose image exists, with `image_key` filled in, and the rejects for the others.
+
+    reasons: {sample_id: why the source gave no uri}, where it is not that the row names none.
+    """
     uris = table["uri"].to_pylist()
     files = [None if uri is None else uri.partition(FRAGMENT)[0] for uri in uris]
-    distinct = list(dict.fromkeys(file for file in files if file is not None))
+    distinct = [file for file in dict.fromkeys(files) if file is not None and may_exist(file)]
     stats = dict(zip(distinct, storage.stat(distinct), strict=True))
-    found = [None if file is None else stats[file] for file in files]
+    found = [None if file is None else stats.get(file) for file in files]
     missing = np.array([stat is None for stat in found])
     n_missing = int(missing.sum())
     if 2 * n_missing > len(table):
-        rows = table["row"].to_numpy()
-        first = np.flatnonzero(missing)[np.argmin(rows[missing])]
-        raise ManifestError(
-            f"{where}: {n_missing} of {len(table)} rows name an image that does not exist, first {uris[first]!r} "
-            f"(data row {rows[first] + 1}). Set {origin}.image_root to the folder that their paths start from."
-        )
+        raise _mostly_missing(where, origin, table, np.flatnonzero(missing), reasons)
     keys = [None if s is None else image_key(str(uri), s.size, s.version) for uri, s in zip(uris, found, strict=True)]
     table = table.set_column(table.column_names.index("image_key"), "image_key", pa.array(keys, pa.string()))
     lost = table.filter(pa.array(missing))
-    reasons = [("no_path", "the row names no image"), ("not_found", "there is no such file")]
-    why = [reasons[uri is not None] for uri in lost["uri"].to_pylist()]
+    why = [
+        ("no_path", reasons.get(sample_id, "the row names no image"))
+        if uri is None
+        else ("not_found", "there is no such file")
+        for sample_id, uri in zip(lost["sample_id"].to_pylist(), lost["uri"].to_pylist(), strict=True)
+    ]
     rejects = pa.table(
         {
             "set": pa.array([name] * n_missing, pa.string()),
@@ -220,6 +226,27 @@ def _look_up(name: str, where: str, origin: str, table: pa.Table, storage: Stora
     return table.filter(pa.array(~missing)).combine_chunks(), rejects
 
 
+def _mostly_missing(
+    where: str, origin: str, table: pa.Table, missing: np.ndarray, reasons: Mapping[str, str]
+) -> ManifestError:
+    """The error for a set of which more than half is not there: the root or the column is wrong."""
+    rows = table["row"].to_numpy()
+    named = [place for place in missing if table["uri"][int(place)].is_valid]
+    if not named:
+        first = int(missing[np.argmin(rows[missing])])
+        why = reasons.get(table["sample_id"][first].as_py(), "the row names no image")
+        return ManifestError(
+            f"{where}: {len(missing)} of {len(table)} rows have no image, first data row {rows[first] + 1}: {why}. "
+            f"Correct them, or name the right column in {origin}.columns.image."
+        )
+    first = int(min(named, key=lambda place: rows[place]))
+    return ManifestError(
+        f"{where}: {len(missing)} of {len(table)} rows name an image that does not exist, first "
+        f"{identified(table['uri'][first].as_py())} (data row {rows[first] + 1}). Set {origin}.image_root to the "
+        "folder that their paths start from."
+    )
+
+
 def _digest_column(digest: Any, column: pa.ChunkedArray) -> None:
     """Feeds the values of a column, not its memory layout: equal tables agree however they were chunked or sliced."""
     if pa.types.is_fixed_size_list(column.type) and column.type == LABELS_TYPE:
@@ -227,7 +254,7 @@ def _digest_column(digest: Any, column: pa.ChunkedArray) -> None:
         return
     try:
         texts = column.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowException:
         texts = pa.chunked_array([pa.array([v if v is None else repr(v) for v in column.to_pylist()], pa.string())])
     digest.update(texts.is_valid().to_numpy().tobytes())
     chunks = [chunk for chunk in texts.fill_null("").chunks if len(chunk)]

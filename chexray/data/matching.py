@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 
 from chexray.data.manifest import FRAGMENT, Manifest
 from chexray.data.sources.folder import IMAGE_SUFFIXES
-from chexray.data.values import as_text, nearest
+from chexray.data.values import as_text, identified, is_id_like, nearest
 from chexray.errors import ManifestError
 from chexray.storage import basename
+from chexray.text import quoted, shown
 
 NAMING = ("real_id", "id", "path", "dicom_id")
 """Columns of a synthetic table that may name the real image; `id` and `path` are upstream CheXGenBench's."""
@@ -103,7 +104,9 @@ def named(
         elif (column or both.any()) and (index >= 0).sum() > (best >= 0).sum():
             best, label = index, way
     if label:
-        notes.append(f"{label} of {synthetic.name} names the real image of {int((best >= 0).sum())} synthetic images")
+        notes.append(
+            f"{label} of {shown(synthetic.name)} names the real image of {int((best >= 0).sum())} synthetic images"
+        )
     return best, notes
 
 
@@ -123,9 +126,9 @@ def checked_ids(ids: pa.ChunkedArray, manifest: Manifest, where: str) -> pa.Chun
         ordered = known.sort()
         # Edit distances to 237,388 ids would take a minute: the neighbours in the alphabet share the prefix.
         place = int(np.searchsorted(ordered.to_numpy(zero_copy_only=False), word))
-        close = ordered[max(0, place - 500) : place + 500].to_pylist()
+        close = [text for text in ordered[max(0, place - 500) : place + 500].to_pylist() if is_id_like(text)]
         raise ManifestError(
-            f"{where}: {len(unknown)} of {len(ids)} pairs name a {name} that is not in {manifest.name!r}, first "
-            f"{word!r} (data row {unknown[0] + 1}). {nearest(word, close, shown=5)}"
+            f"{where}: {len(unknown)} of {len(ids)} pairs name a {name} that is not in {quoted(manifest.name)}, first "
+            f"{identified(word)} (data row {unknown[0] + 1}). {nearest(word, close, shown=5)}"
         )
     return ids

@@ -16,10 +16,12 @@ import pyarrow.compute as pc
 
 from chexray.data.manifest import Manifest
 from chexray.data.matching import SYNTHETIC_STEM, blank_to_null, checked_ids, index_in, is_in, named, resolve, stems
+from chexray.data.sources._names import no_such_column
 from chexray.data.sources._tables import read_table
-from chexray.data.values import as_text, codes, nearest
+from chexray.data.values import as_text, codes, identified, is_id_like, nearest
 from chexray.errors import ConfigError, ManifestError
 from chexray.storage import Storage, absolute, basename
+from chexray.text import first_line, quoted, shown
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("real_id", "synthetic_id", "prompt_id", "seed")])
 UNPAIRED_SCHEMA = pa.schema([("synthetic_id", pa.string()), ("reason", pa.string())])
@@ -57,12 +59,12 @@ def build(how: str, real: Manifest, synthetic: Manifest, storage: Storage, path:
     pair and for a table that does not fit the sets.
     """
     if how not in HOW:
-        raise ConfigError(f"pairs: {how!r} is not a way to pair. {nearest(how, HOW)}")
+        raise ConfigError(f"pairs: {quoted(how)} is not a way to pair. {nearest(how, HOW)}")
     if path is not None and how in ("auto", "given"):
         where = absolute(path)
         return given(read_table(where, storage, lambda name: True), real, synthetic, where)
     if path is not None:
-        raise ConfigError(f"pairs: {how!r} and the table {path} exclude each other. Leave one of them out.")
+        raise ConfigError(f"pairs: {how!r} and the table {shown(path)} exclude each other. Leave one of them out.")
     if how == "given":
         raise ConfigError("pairs: 'given' needs a table with the columns real_id and synthetic_id. Name its path.")
     if how == "none":
@@ -71,18 +73,20 @@ def build(how: str, real: Manifest, synthetic: Manifest, storage: Storage, path:
         if len(pairs := same_prompt(real, synthetic)):
             return pairs
         if not len(pairs := same_id(real, synthetic)):
-            return _none(synthetic, f"no pairs: no prompt and no id of {synthetic.name} is one of {real.name}")
+            return _none(
+                synthetic, f"no pairs: no prompt and no id of {shown(synthetic.name)} is one of {shown(real.name)}"
+            )
         paired = is_in(synthetic.table["sample_id"], pairs.table["synthetic_id"])
         if all(name.isdigit() for name, used in zip(stems(synthetic), paired, strict=True) if name and used):
-            why = f"no pairs: {len(pairs)} ids of {synthetic.name} meet {real.name}, but they are mere numbers"
-            return _none(synthetic, f"{why}; ask for same_id if they mean the same")
+            why = f"no pairs: {len(pairs)} ids of {shown(synthetic.name)} meet {shown(real.name)}"
+            return _none(synthetic, f"{why}, but they are mere numbers; ask for same_id if they mean the same")
         return pairs
     pairs = same_prompt(real, synthetic) if how == "same_prompt" else same_id(real, synthetic)
     if not len(pairs):
         what = "prompt" if how == "same_prompt" else "file name"
         raise ManifestError(
-            f"pairs: {how} finds none: no {what} of {len(synthetic)} images of {synthetic.name!r} is that of an image "
-            f"of {real.name!r}. Give the set that the generator learned from, or a table of pairs."
+            f"pairs: {how} finds none: no {what} of {len(synthetic)} images of {quoted(synthetic.name)} is that of an "
+            f"image of {quoted(real.name)}. Give the set that the generator learned from, or a table of pairs."
         )
     return pairs
 
@@ -109,7 +113,7 @@ def same_prompt(real: Manifest, synthetic: Manifest) -> Pairs:
     if n_several:
         notes.append(
             f"{n_several} of {len(used)} prompts belong to several real images; "
-            f"the first row of {real.name} stands for each"
+            f"the first row of {shown(real.name)} stands for each"
         )
     why = np.where(prompts.is_null().to_numpy(), "it has no prompt", "no real image has its prompt")
     return _pairs("same_prompt", real, synthetic, index, why, notes, count=True)
@@ -124,10 +128,10 @@ def same_id(real: Manifest, synthetic: Manifest, stem: str = SYNTHETIC_STEM) -> 
     """
     try:
         fits = re.compile(stem)
-    except re.error as error:
-        raise ConfigError(f"pairs: {stem!r} is no regular expression ({error}).") from None
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ConfigError(f"pairs: {quoted(stem)} is no regular expression ({first_line(error)}).") from None
     if not fits.groups:
-        raise ConfigError(f"pairs: {stem!r} has no group. Put the part that is the id in parentheses.")
+        raise ConfigError(f"pairs: {quoted(stem)} has no group. Put the part that is the id in parentheses.")
     matches = [None if name is None else fits.fullmatch(name) for name in stems(synthetic)]
     names = pa.array([match[1] if match else None for match in matches], pa.string())
     why = np.full(len(synthetic), "its file name is that of no real image", dtype=object)
@@ -142,7 +146,7 @@ def given(table: pa.Table, real: Manifest, synthetic: Manifest, where: str) -> P
     """
     for name in ("real_id", "synthetic_id"):
         if name not in table.column_names:
-            raise ManifestError(f"{where}: has no column {name!r}. {nearest(name, table.column_names)}")
+            raise ManifestError(f"{where}: has no column {name!r}. {no_such_column(name, table.column_names)}")
     ids = [checked_ids(as_text(table[f"{each.origin}_id"]), each, where) for each in (real, synthetic)]
     both = codes(ids[0]).astype(np.int64) * max(1, len(table)) + codes(ids[1])
     _, first, inverse = np.unique(both, return_index=True, return_inverse=True)
@@ -150,14 +154,15 @@ def given(table: pa.Table, real: Manifest, synthetic: Manifest, where: str) -> P
     if len(repeated):
         row, earlier = int(repeated[0]), int(first[inverse[repeated[0]]])
         raise ManifestError(
-            f"{where}: {len(repeated)} of {len(table)} pairs repeat, first {ids[0][row].as_py()!r} with "
-            f"{ids[1][row].as_py()!r} (data rows {earlier + 1} and {row + 1}). Keep one row of each."
+            f"{where}: {len(repeated)} of {len(table)} pairs repeat, first {identified(ids[0][row].as_py())} with "
+            f"{identified(ids[1][row].as_py())} (data rows {earlier + 1} and {row + 1}). Keep one row of each."
         )
-    notes = []
-    prompts = as_text(table["prompt_id"]) if "prompt_id" in table.column_names else ids[0]
-    prompts = pc.call_function("coalesce", [prompts, ids[0]])
-    if any(is_in(prompts, each.table["prompt"]).any() for each in (real, synthetic)):
-        notes.append(f"column prompt_id of {basename(where)} holds prompts; the first real_id of each stands for it")
+    notes, has_prompts = [], "prompt_id" in table.column_names
+    prompts = pc.call_function("coalesce", [as_text(table["prompt_id"]), ids[0]]) if has_prompts else ids[0]
+    if has_prompts and _are_prompts(prompts, ids[0], (real, synthetic)):
+        notes.append(
+            f"column prompt_id of {shown(basename(where))} holds prompts; the first real_id of each stands for it"
+        )
         _, start, group = np.unique(codes(prompts), return_index=True, return_inverse=True)
         prompts = ids[0].take(pa.array(start[group]))
     seeds = as_text(table["seed"]) if "seed" in table.column_names else pa.nulls(len(table), pa.string())
@@ -171,6 +176,16 @@ def given(table: pa.Table, real: Manifest, synthetic: Manifest, where: str) -> P
         len(synthetic), "the table of pairs does not name it, or with an image that is not used", dtype=object
     )
     return _finish("given", whole, _unpaired(synthetic.table["sample_id"], alone, why), notes, len(synthetic))
+
+
+def _are_prompts(values: pa.ChunkedArray, real_ids: pa.ChunkedArray, sets: Iterable[Manifest]) -> bool:
+    """Whether a column of prompt_ids holds prompts: of the sets, or any text that is neither an id nor looks like one.
+
+    A prompt_id is shown and stored; a prompt, which may be a patient's report, never is.
+    """
+    known = is_in(values, real_ids)
+    strange = values.filter(pa.array(~known)).unique().to_pylist()
+    return not all(map(is_id_like, strange)) or any(is_in(values, each.table["prompt"]).any() for each in sets)
 
 
 def restrict(pairs: Pairs, real_ids: Iterable[str], synthetic_ids: Iterable[str]) -> Pairs:
@@ -249,7 +264,7 @@ def _finish(how: str, table: pa.Table, unpaired: pa.Table, notes: Sequence[str],
     notes = list(notes)
     for reason in unpaired["reason"].unique().to_pylist():
         ids = unpaired.filter(pc.field("reason") == reason)["synthetic_id"]
-        first = ", ".join(ids[:_SHOWN].to_pylist())
+        first = ", ".join(_id(name) for name in ids[:_SHOWN].to_pylist())
         notes.append(f"{len(ids)} of {n_synthetic} synthetic images are in no pair: {reason}; first {first}")
     notes.append(_lacking(table, _usual(table)))
     seeded = table.filter(table["seed"].is_valid())
@@ -286,5 +301,10 @@ def _lacking(table: pa.Table, usual: int) -> str:
     first = table["prompt_id"][int(np.argmax(prompts == short[0]))].as_py()
     return (
         f"{len(short)} of {len(counts)} prompts lack seeds: {usual} expected, "
-        f"{counts[short[0]]} found first at {first!r}"
+        f"{counts[short[0]]} found first at {identified(first)}"
     )
+
+
+def _id(name: str) -> str:
+    """A sample_id for a note: without quotes where nobody needs them."""
+    return shown(name) if is_id_like(name) else identified(name)

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from PIL import Image
 
 from chexray.data.images import load_images
 from chexray.data.manifest import FRAGMENT
+from chexray.data.values import identified
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, absolute, join
+from chexray.text import quoted
 
 PLANTING_VERSION = 1
 """Raised whenever equal arguments give other pixels or columns, also for a change of an augmentation."""
@@ -76,7 +79,7 @@ def plant(
         "augmentations": list(augmentations),
         "images": _digest(chosen, storage),
     }
-    if (found := _complete(folder, parameters, storage)) is not None:
+    if (found := _complete(folder, parameters, chosen, storage)) is not None:
         return found
     # The marker of another set goes first, lest it vouch for both.
     storage.delete(join(folder, MARKER))
@@ -100,10 +103,7 @@ def plant(
             except StorageError:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([COLUMNS, *([row[name] for name in COLUMNS] for row in rows)])
-    storage.write(join(folder, MANIFEST), text.getvalue().encode())
+    storage.write(join(folder, MANIFEST), _table(rows))
     if not may_pass:  # a busy bucket must not leave images out for good
         storage.write(join(folder, MARKER), json.dumps({**parameters, "unreadable": unreadable}).encode())
     return Planted(join(folder, MANIFEST), rows, unreadable)
@@ -122,11 +122,13 @@ def file_name(sample_id: str) -> str:
 
 def _check(ids: Sequence[str], augmentations: Mapping[str, Augmentation]) -> None:
     if len(set(ids)) < len(ids):
-        twice = max(ids, key=ids.count)
-        raise ManifestError(f"planted copies: sample_id {twice!r} names two images. Give each image its own.")
+        twice = Counter(ids).most_common(1)[0][0]
+        raise ManifestError(f"planted copies: sample_id {identified(twice)} names two images. Give each image its own.")
     for name in augmentations:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise ManifestError(f"planted copies: augmentation {name!r} is no name of small letters, digits and _.")
+            raise ManifestError(
+                f"planted copies: augmentation {quoted(name)} is no name of small letters, digits and _."
+            )
 
 
 def _lowest(images: Sequence[tuple[str, str]], n: int, seed: int) -> list[tuple[str, str]]:
@@ -146,21 +148,38 @@ def _digest(images: Sequence[tuple[str, str]], storage: Storage) -> str:
     return hashlib.blake2b(json.dumps(known).encode(), digest_size=8).hexdigest()
 
 
-def _complete(folder: str, parameters: dict[str, Any], storage: Storage) -> Planted | None:
-    """The set in the folder if its marker vouches for these parameters."""
+def _complete(
+    folder: str, parameters: dict[str, Any], chosen: Sequence[tuple[str, str]], storage: Storage
+) -> Planted | None:
+    """The set in the folder if its marker vouches for these parameters and its table is that of the chosen images."""
     marker, manifest = join(folder, MARKER), join(folder, MANIFEST)
     if not storage.exists(marker) or not storage.exists(manifest):
         return None
     try:
         vouched = json.loads(storage.read(marker))
-        unreadable = vouched.pop("unreadable")
-    except (ValueError, KeyError, AttributeError, TypeError):
+        unreadable = {str(name): str(why) for name, why in vouched.pop("unreadable").items()}
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     if vouched != parameters:
         return None
-    # Not `read_table`, to which an id such as "NA" is a missing value.
-    rows = list(csv.DictReader(io.StringIO(storage.read(manifest).decode(), newline="")))
-    return Planted(manifest, rows, unreadable)
+    augmentations, in_training = parameters["augmentations"], parameters["in_training"]
+    rows = [
+        _row(sample_id, name, in_training)
+        for sample_id, _ in chosen
+        if sample_id not in unreadable
+        for name in augmentations
+    ]
+    # A table that says anything else was changed since: the set is planted anew.
+    return Planted(manifest, rows, unreadable) if storage.read(manifest) == _table(rows) else None
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> bytes:
+    """The bytes of manifest.csv. An id may hold any character, and Python's csv leaves \\r without quotes."""
+    quoting = csv.QUOTE_ALL if any("\r" in row["sample_id"] for row in rows) else csv.QUOTE_MINIMAL
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n", quoting=quoting)
+    writer.writerows([COLUMNS, *([row[name] for name in COLUMNS] for row in rows)])
+    return text.getvalue().encode()
 
 
 def _row(sample_id: str, augmentation: str, in_training: bool) -> dict[str, str]:

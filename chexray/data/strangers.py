@@ -11,6 +11,7 @@ from chexray.data.manifest import Manifest
 from chexray.data.matching import index_in, is_in
 from chexray.data.pairs import UNPAIRED_SCHEMA, Pairs
 from chexray.data.values import codes
+from chexray.text import quoted
 
 
 def draw_outside(groups: np.ndarray, low: np.ndarray, high: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -56,7 +57,7 @@ def other_patients(
     subjects = real.table["subject_id"]
     known = subjects.is_valid().to_numpy()
     if not known.any():
-        return None, f"the real set {real.name!r} names no patients"
+        return None, f"the real set {quoted(real.name)} names no patients"
     patients = codes(subjects)
     allowed = known if among is None else known & is_in(real.table["sample_id"], pa.array(list(among), pa.string()))
     pool = np.flatnonzero(allowed)
@@ -65,7 +66,7 @@ def other_patients(
     low, high = (np.searchsorted(patients[pool], patients[own], side) for side in ("left", "right"))
     usable = (own >= 0) & known[own] & (high - low < len(pool))
     if not usable.any():
-        return None, f"the real set {real.name!r} has no image of another patient to draw"
+        return None, f"the real set {quoted(real.name)} has no image of another patient to draw"
     table = pairs.table.filter(pa.array(usable))
     picked = pool[draw_outside(codes(table["prompt_id"]), low[usable], high[usable], len(pool), rng)]
     table = table.set_column(1, "synthetic_id", real.table["sample_id"].take(pa.array(picked)))

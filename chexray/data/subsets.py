@@ -6,6 +6,7 @@ prompt: `inherit_by_prompt` then takes labels and columns from the real images o
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,10 +17,11 @@ import pyarrow as pa
 
 from chexray.data import labels as label_policies
 from chexray.data.manifest import RESERVED, Manifest
-from chexray.data.values import as_numbers, as_text, is_identifier, nearest
+from chexray.data.values import as_numbers, as_text, is_id_like, is_identifier, nearest
 from chexray.data.values import codes as codes_of
 from chexray.errors import ConfigError
 from chexray.findings import FINDINGS
+from chexray.text import listed, quoted, shown
 
 MAX_NUMBERS = 20
 """Distinct numbers a column may have before it needs bins."""
@@ -64,7 +66,7 @@ def members(manifest: Manifest, subset: Subset, label_policy: str = "u_zeros") -
 
     A row whose value is null belongs to no subset of that column. A finding means positive under `label_policy`.
     """
-    who = f"{manifest.origin} set {manifest.name!r}"
+    who = f"{manifest.origin} set {quoted(manifest.name)}"
     if not subset.column:
         return np.ones(len(manifest), dtype=bool)
     if subset.column == "labels":
@@ -73,15 +75,15 @@ def members(manifest: Manifest, subset: Subset, label_policy: str = "u_zeros") -
         groups = label_policies.apply(manifest.table["labels"], label_policy)
         return groups[:, FINDINGS.index(str(subset.value))] == 1
     if subset.column not in manifest.table.column_names:
-        return f"{who} has no column {subset.column!r}"
+        return f"{who} has no column {quoted(subset.column)}"
     column = manifest.table[subset.column]
     if column.null_count == len(column):
-        return f"{who} has no value in column {subset.column!r}"
+        return f"{who} has no value in column {quoted(subset.column)}"
     if subset.bins is None:
         return np.array([text == subset.value for text in as_text(column).to_pylist()], dtype=bool)
     numbers = as_numbers(column)
     if numbers is None:
-        return f"column {subset.column!r} of {who} is not numeric"
+        return f"column {quoted(subset.column)} of {who} is not numeric"
     low, high = (
         edge if edge is not None else infinite for edge, infinite in zip(subset.bins, (-np.inf, np.inf), strict=True)
     )
@@ -97,7 +99,7 @@ def inherit_by_prompt(synthetic: Manifest, real: Manifest, *, mode: str = "agree
     no such column. Prompts, ids and paths are never taken. Without prompts on either side nothing changes.
     """
     if mode not in ("agree", "first"):
-        raise ConfigError(f"inherit: {mode!r} is not one of agree, first.")
+        raise ConfigError(f"inherit: {quoted(mode)} is not one of agree, first.")
     prompts, real_prompts = synthetic.table["prompt"], real.table["prompt"]
     if not len(real) or prompts.null_count == len(prompts) or real_prompts.null_count == len(real_prompts):
         return synthetic
@@ -117,18 +119,21 @@ def inherit_by_prompt(synthetic: Manifest, real: Manifest, *, mode: str = "agree
             if n_ambiguous
             else ""
         )
-        notes.append(f"labels of {n_labelled} images come from {real.name} by prompt ({mode}){tail}")
-    own = set(real.roles.values())
+        notes.append(f"labels of {n_labelled} images come from {shown(real.name)} by prompt ({mode}){tail}")
+    own, present = set(real.roles.values()), set(table.column_names)
+    fields, columns = list(table.schema), list(table.columns)
     for name in real.table.column_names:
-        if name in RESERVED or name in own or is_identifier(name) or name in table.column_names:
+        if name in RESERVED or name in own or is_identifier(name) or name in present:
             continue
         column, n_ambiguous = groups.take(real.table[name], mode)
         if column.null_count == len(column):  # no prompt is shared: another real set may have them
             continue
-        table = table.append_column(real.table.schema.field(name), column)
-        taken.append(f"{name} ({n_ambiguous} ambiguous)" if n_ambiguous else name)
+        fields.append(real.table.schema.field(name))
+        columns.append(column)
+        taken.append(f"{shown(name, 40)} ({n_ambiguous} ambiguous)" if n_ambiguous else name)
     if taken:
-        notes.append(f"{', '.join(taken)} come from {real.name} by prompt ({mode})")
+        table = pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
+        notes.append(f"{listed(taken)} come from {shown(real.name)} by prompt ({mode})")
     return replace(synthetic, table=table, notes=(*synthetic.notes, *notes)) if notes else synthetic
 
 
@@ -156,8 +161,9 @@ def _expand_one(item: str | dict[str, Any], sets: Sequence[Manifest]) -> list[Su
     if isinstance(item, dict):
         unknown = set(item) - {"column", "bins"}
         if unknown or "column" not in item:
-            raise ConfigError(f"subsets: expected {{column: NAME, bins: [EDGE, ...]}}, found the keys {sorted(item)}.")
-        return _bins(str(item["column"]), item["bins"], sets) if item.get("bins") else _expand_one(item["column"], sets)
+            raise ConfigError(f"subsets: expected {{column: NAME, bins: [EDGE, ...]}}, found the keys {listed(item)}.")
+        name = str(item["column"])
+        return _bins(name, item["bins"], sets) if item.get("bins") else _expand_one(name, sets)
     if item == "all":
         return [ALL]
     if item == "findings":
@@ -173,9 +179,19 @@ def _expand_one(item: str | dict[str, Any], sets: Sequence[Manifest]) -> list[Su
         chosen = [subset for subset in options if subset.name == item]
         if chosen:
             return chosen
-        raise ConfigError(f"subsets: there is no {item!r}. {nearest(item, [subset.name for subset in options])}")
+        raise ConfigError(f"subsets: there is no {quoted(item)}. {_values_hint(item, options)}")
     hint = nearest(item, ["all", "findings", *_columns(sets)])
-    raise ConfigError(f"subsets: unknown subset or column {item!r}. {hint}")
+    raise ConfigError(f"subsets: unknown subset or column {quoted(item)}. {hint}")
+
+
+def _values_hint(item: str, options: Sequence[Subset]) -> str:
+    """The end of an error about a value: the one that is nearly it, or all short ones; other cells are not shown."""
+    names, values = [subset.name for subset in options], [str(subset.value) for subset in options]
+    if options[0].column == "labels" or all(is_id_like(text) and len(text) <= 20 for text in values):
+        return nearest(item, names)
+    named = {text: name for text, name in zip(values, names, strict=True) if len(text) <= 60}
+    near = difflib.get_close_matches(item.partition(":")[2], named, n=1, cutoff=0.75)
+    return f"Did you mean {quoted(named[near[0]])}?" if near else f"It has {len(values):,} other values."
 
 
 def _columns(sets: Sequence[Manifest]) -> list[str]:
@@ -187,38 +203,55 @@ def _values(name: str, sets: Sequence[Manifest], *, limited: bool = True) -> lis
     """One subset for each value of a column in any of the sets, numbers in their order."""
     columns = [each.table[name] for each in sets if name in each.table.column_names]
     if limited and is_identifier(name):
-        raise ConfigError(f"subsets: column {name!r} holds identifiers, not groups. Choose another column.")
+        raise ConfigError(f"subsets: column {quoted(name)} holds identifiers, not groups. Choose another column.")
     texts = {text for column in columns for text in as_text(column).unique().to_pylist()} - {None, ""}
     numeric = all(as_numbers(column) is not None for column in columns)
     if limited and numeric and len(texts) > MAX_NUMBERS:
         numbers = np.concatenate([values for values in map(as_numbers, columns) if values is not None])
-        edges = np.unique(np.round(np.nanquantile(numbers, (0.25, 0.5, 0.75))).astype(int)).tolist()
         raise ConfigError(
-            f"subsets: column {name!r} has {len(texts)} distinct numbers, more than {MAX_NUMBERS} make no groups. "
-            f"Ask for bins, such as {{column: {name}, bins: {edges}}}."
+            f"subsets: column {quoted(name)} has {len(texts)} distinct numbers, more than {MAX_NUMBERS} make no "
+            f"groups. Ask for bins, such as {{column: {shown(name)}, bins: {_quartiles(numbers)}}}."
         )
     if limited and len(texts) > MAX_VALUES:
         raise ConfigError(
-            f"subsets: column {name!r} has {len(texts)} distinct values, more than {MAX_VALUES}. "
-            f"Choose a column of groups, or ask for single values, such as {name + ':' + min(texts)[:40]!r}."
+            f"subsets: column {quoted(name)} has {len(texts)} distinct values, more than {MAX_VALUES}. "
+            f"Choose a column of groups, or ask for single values, such as '{shown(name)}:VALUE'."
         )
     if not texts:
-        raise ConfigError(f"subsets: column {name!r} is empty in every set. Choose another column.")
-    ordered = sorted(texts, key=float) if numeric else sorted(texts)
+        raise ConfigError(f"subsets: column {quoted(name)} is empty in every set. Choose another column.")
+    ordered = sorted(texts, key=_number) if numeric else sorted(texts)
     return [Subset(f"{name}:{text}", name, text) for text in ordered]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # Arrow and Python do not agree on all spellings
+        return np.inf
+
+
+def _quartiles(numbers: np.ndarray) -> list[int]:
+    """The quartiles as whole numbers, for a suggestion."""
+    known = numbers[np.abs(numbers) < 2**53]  # neither NaN nor what no whole number holds
+    return np.unique(np.round(np.quantile(known, (0.25, 0.5, 0.75))).astype(int)).tolist() if len(known) else [0]
 
 
 def _bins(name: str, edges: Any, sets: Sequence[Manifest]) -> list[Subset]:
     """[low, high) intervals between ascending edges, and the two open ends."""
     known = _columns(sets)
     if name not in known:
-        raise ConfigError(f"subsets: unknown column {name!r}. {nearest(name, known)}")
-    numbers = isinstance(edges, list | tuple) and all(isinstance(e, int | float) and np.isfinite(e) for e in edges)
+        raise ConfigError(f"subsets: unknown column {quoted(name)}. {nearest(name, known)}")
+    # Whole numbers may have any number of digits, of which 300 make a float.
+    numbers = isinstance(edges, list | tuple) and all(isinstance(e, int | float) and abs(e) < 1e300 for e in edges)
     if not numbers or any(a >= b for a, b in pairwise(edges)):
-        raise ConfigError(f"subsets: bins of {name!r} are {edges!r}, expected ascending numbers such as [40, 60, 80].")
+        raise ConfigError(
+            f"subsets: bins of {quoted(name)} are {quoted(edges)}, expected ascending numbers such as [40, 60, 80]."
+        )
     for each in sets:
         if name in each.table.column_names and as_numbers(each.table[name]) is None:
-            raise ConfigError(f"subsets: column {name!r} of {each.name} is not numeric. Leave out its bins.")
+            raise ConfigError(
+                f"subsets: column {quoted(name)} of {shown(each.name)} is not numeric. Leave out its bins."
+            )
     first, last = edges[0], edges[-1]
     inner = [Subset(f"{name}:{a:g}-{b:g}", name, bins=(a, b)) for a, b in pairwise(edges)]
     return [

@@ -9,7 +9,43 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-_NO_CAST = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+from chexray.storage import is_remote
+from chexray.text import listed, quoted
+
+_NO_CAST = (pa.ArrowException,)
+_NEAREST_OF, _NEAREST_CHARS = 2_000, 200
+# Neither blanks nor the signs that text and rows are made of: an id or a path of a published data set has none.
+_IDENTIFIER = re.compile(r"""[^\s,;|{}<>"']{1,200}""")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether Arrow can hold the text: a file name may have bytes, and JSON half a character, that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def may_exist(uri: str) -> bool:
+    """Whether a file could be called so. A name longer than any system allows is a missing file, not a failing disk."""
+    whole, step = len(uri.encode()), max(map(len, uri.encode().split(b"/")))
+    return whole <= (1024 if is_remote(uri) else 4095) and (step <= 255 or is_remote(uri))
+
+
+def is_id_like(text: object) -> bool:
+    """Whether a cell may be an id or a path and is no text: no blank, at most 200 characters."""
+    return isinstance(text, str) and _IDENTIFIER.fullmatch(text) is not None
+
+
+def identified(value: object) -> str:
+    """An id or a path of a row for a message; anything else, which may be a patient's text, only by its length.
+
+    The column may have been chosen by mistake. Messages also give the row, which finds the cell.
+    """
+    if value is None:
+        return "nothing"
+    return quoted(value) if is_id_like(value) else f"a text of {len(str(value)):,} characters"
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -24,7 +60,7 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = pa.chunked_array([pa.array(numbers, mask=nulls)])
     try:
         return column.cast(pa.string())
-    except _NO_CAST:
+    except _NO_CAST:  # bytes that are no text, and nested values, as Python writes them
         return pa.chunked_array([pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())])
 
 
@@ -55,9 +91,10 @@ def is_identifier(name: str) -> bool:
 
 def nearest(word: str, known: Sequence[str], *, shown: int = 30) -> str:
     """The end of an error: the nearest known word, or all of them (at most `shown`)."""
-    near = difflib.get_close_matches(word, known, n=1)
+    # Comparing is quadratic in length, and a stranger's table may have 20,000 columns with names of any length.
+    word, short = word[:_NEAREST_CHARS], [name for name in known[:_NEAREST_OF] if len(name) <= _NEAREST_CHARS]
+    near = difflib.get_close_matches(word, short, n=1)
     if not near:  # case is the commonest typo of column names
-        lowered = {name.lower(): name for name in known}
+        lowered = {name.lower(): name for name in short}
         near = [lowered[match] for match in difflib.get_close_matches(word.lower(), lowered, n=1)]
-    more = f" and {len(known) - shown} more" if len(known) > shown else ""
-    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known[:shown])}{more}."
+    return f"Did you mean {quoted(near[0])}?" if near else f"Known: {listed(known, shown)}."

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from chexray.config import RunConfig, SetConfig
 from chexray.plan import make_storage
 from chexray.storage import Storage, is_remote
+from chexray.text import printable
 
 State = Literal["ok", "note", "FAIL"]
 TIMEOUT_S = 10.0
@@ -28,7 +29,7 @@ class Check:
 
     @property
     def line(self) -> str:
-        return f"{self.state:<4}  {self.name:<20} {self.detail}{' ' + self.fix if self.fix else ''}"
+        return printable(f"{self.state:<4}  {self.name:<20} {self.detail}{' ' + self.fix if self.fix else ''}")
 
 
 def ok(detail: str) -> Check:

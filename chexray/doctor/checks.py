@@ -47,7 +47,7 @@ def perform(look: Look) -> Check:
         try:
             found.append(look.at())
         except ChexrayError as error:  # its line names the next move already
-            found.append(fail(one_line(str(error))))
+            found.append(fail(str(error)))
         except BaseException as error:
             kind = type(error).__name__
             found.append(fail(f"the check itself broke off ({kind}).", "Report it as a defect of chexray."))
@@ -57,7 +57,3 @@ def perform(look: Look) -> Check:
     thread.join(look.within_s)
     check = found[0] if found else fail(f"no answer within {look.within_s:g} s.", look.when_late)
     return replace(check, name=look.name)
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -12,6 +12,7 @@ from chexray.doctor.case import Case, Check, Look, fail, note, ok, size
 from chexray.doctor.storage import probe_file
 from chexray.doctor.versions import installed
 from chexray.errors import ResourceError, StorageError
+from chexray.plan.plan import LOCAL_PORTS
 from chexray.storage import absolute, is_remote
 
 JOIN_S = 110.0
@@ -56,7 +57,7 @@ def local(case: Case) -> Check:
     found = case.resources
     return ok(
         f"no RAY_ADDRESS: a run starts a Ray of its own on this machine, with {found.cpus:g} CPU"
-        f"{f', {found.gpus:g} GPU' if found.gpus else ''} and {size(found.memory)} memory"
+        f"{f', {found.gpus:g} GPU' if found.gpus else ''} and {size(found.memory)} memory; {LOCAL_PORTS}"
     )
 
 
@@ -108,6 +109,11 @@ def judged(seen: Any, probes: dict[str, str]) -> Check:
         return fail(
             f"{found}; chexray {here} is installed here, {there} on {_some([node.name for node in strange])}.",
             "Use one image for all nodes, or pip install the same version.",
+        )
+    if seen.open:
+        return note(
+            f"{found}; it asks for no token, so that whoever reaches its ports can run code in it.",
+            "Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.",
         )
     return ok(found)
 

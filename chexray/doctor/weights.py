@@ -88,13 +88,15 @@ def on_hub(repository: str, revision: str | None) -> Check:
     """A repository of the hub: in the cache of this machine, or at least to be had."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, snapshot_download
 
-    from chexray.encoders.weights import HUB_FILES, MODEL_FILE, hash_file
+    from chexray.encoders.weights import HUB_FILES, MODEL_FILE, measured_hash
 
     try:
         folder = snapshot_download(repository, revision=revision, allow_patterns=list(HUB_FILES), local_files_only=True)
         path = Path(folder, MODEL_FILE)
         if path.is_file():
-            return ok(f"{repository} at {path.parent.name[:8]}: {_described(path, hash_file(path))}, in the hub cache")
+            return ok(
+                f"{repository} at {path.parent.name[:8]}: {_described(path, measured_hash(path))}, in the hub cache"
+            )
     except OSError:  # what the hub's errors are; a ValueError among them is one too
         pass
     by_hand = f"Fetch {MODEL_FILE} and its JSON files from {repository} and set weights to their folder."

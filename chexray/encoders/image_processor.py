@@ -13,8 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from chexray.encoders.fields import (
+    Check,
+    checked,
+    flag,
+    means,
+    number,
+    side,
+    spreads,
+    taken,
+    whole,
+)
 from chexray.encoders.resize import PILLOW, centre_crop, cover, grey, pil_resize
 from chexray.errors import WeightsError
+from chexray.text import quoted, shown
 
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Pillow's numbering, which preprocessor_config.json uses."""
@@ -24,6 +36,12 @@ _SQUARE = {"ViT", "DeiT", "Beit", "Siglip"}
 _CROPS = {"Bit", "CLIP", "DeiT"}
 _CONVNEXT_SQUASH = 384
 """From this size on ConvNeXT squashes the image instead of cropping it."""
+_CHECKS: dict[str, Check] = {
+    **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "do_normalize"), flag),
+    "resample": whole(0, len(_RESAMPLE) - 1),
+    "rescale_factor": number(1e-6, 1e3),
+    "crop_pct": number(0.1, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -70,78 +88,97 @@ def from_transformers(config: Mapping[str, Any], where: str) -> Preprocessing:
     family = (
         kind.removesuffix("Fast").removesuffix("Pil").removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
     )
+    said = taken(config, _CHECKS, where)
     if family == "ConvNext":
-        steps = _convnext(config, where)
+        steps = _convnext(config, said, where)
     elif family in _EDGE | _SQUARE:
-        steps = _resize_and_crop(config, family, where)
+        steps = _resize_and_crop(config, said, family, where)
     else:
         known = ", ".join(f"{name}ImageProcessor" for name in sorted(_EDGE | _SQUARE | {"ConvNext"}))
-        raise WeightsError(f"{where}: image processor {kind!r} is not one chexray reproduces. Supported: {known}.")
+        raise WeightsError(
+            f"{shown(where)}: image processor {quoted(kind, 80)} is not one chexray reproduces. Supported: {known}."
+        )
     if steps[-1][0] == "cover":
         raise WeightsError(
-            f"{where}: no centre crop, so images would differ in shape. Set do_center_crop and crop_size."
+            f"{shown(where)}: no centre crop, so images would differ in shape. Set do_center_crop and crop_size."
         )
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if config.get("do_normalize", True):
-        mean, std = (_three(config, key, where) for key in ("image_mean", "image_std"))
+    if said.get("do_normalize", True):
+        mean = _three(config, "image_mean", means, where)
+        std = _three(config, "image_std", spreads, where)
     divisor = 1.0
-    if config.get("do_rescale", True):
-        exact = 1 / float(config.get("rescale_factor", 1 / 255))
-        divisor = float(round(exact)) if abs(exact - round(exact)) < 1e-6 else exact
+    if said.get("do_rescale", True):
+        exact = 1 / float(said.get("rescale_factor", 1 / 255))
+        divisor = float(round(exact)) if abs(exact - round(exact)) < 1e-6 and round(exact) else exact
     return Preprocessing(steps, mean, std, divisor)
 
 
-def _resize_and_crop(config: Mapping[str, Any], family: str, where: str) -> tuple[tuple[Any, ...], ...]:
+def _resize_and_crop(
+    config: Mapping[str, Any], said: Mapping[str, Any], family: str, where: str
+) -> tuple[tuple[Any, ...], ...]:
     steps: list[tuple[Any, ...]] = []
-    if config.get("do_resize", True):
+    if said.get("do_resize", True):
         size = _need(config, "size", where)
-        filter_name = _filter(config, where)
-        if isinstance(size, int):  # before transformers 4.26: the shorter side for some processors, both for others
-            size = {"shortest_edge": size} if family in _EDGE else {"height": size, "width": size}
-        if "shortest_edge" in size and len(size) == 1:
-            steps.append(("cover", int(size["shortest_edge"]), filter_name))
-        elif {"height", "width"} == set(size):
-            steps.append(("squash", int(size["height"]), int(size["width"]), filter_name))
+        filter_name = _filter(said, where)
+        if not isinstance(
+            size, dict
+        ):  # before transformers 4.26: the shorter side for some processors, both for others
+            length = checked(size, side, "size", where)
+            size = {"shortest_edge": length} if family in _EDGE else {"height": length, "width": length}
+        if set(size) == {"shortest_edge"}:
+            steps.append(("cover", checked(size["shortest_edge"], side, "size.shortest_edge", where), filter_name))
+        elif set(size) == {"height", "width"}:
+            steps.append(("squash", *_height_width(size, "size", where), filter_name))
         else:
-            raise WeightsError(f"{where}: size {size} is not supported. Use shortest_edge, or height and width.")
-    if config.get("do_center_crop", family in _CROPS):
-        crop = _need(config, "crop_size", where)
-        height, width = (crop, crop) if isinstance(crop, int) else (int(crop["height"]), int(crop["width"]))
+            raise WeightsError(
+                f"{shown(where)}: size {quoted(size, 80)} is not supported. Use shortest_edge, or height and width."
+            )
+    if said.get("do_center_crop", family in _CROPS):
+        crop: Any = _need(config, "crop_size", where)
+        if not isinstance(crop, dict):
+            crop = dict.fromkeys(("height", "width"), checked(crop, side, "crop_size", where))
+        height, width = _height_width(crop, "crop_size", where)
         smallest = steps[-1][1:-1] if steps else (0,)
         if min(smallest) < max(height, width):
             raise WeightsError(
-                f"{where}: the crop {height}x{width} is larger than the resized image; nothing is padded."
+                f"{shown(where)}: the crop {height}x{width} is larger than the resized image; nothing is padded."
             )
         steps.append(("crop", height, width))
     if not steps:
-        raise WeightsError(f"{where}: neither resize nor crop, so images would differ in shape. Set do_resize.")
+        raise WeightsError(f"{shown(where)}: neither resize nor crop, so images would differ in shape. Set do_resize.")
     return tuple(steps)
 
 
-def _convnext(config: Mapping[str, Any], where: str) -> tuple[tuple[Any, ...], ...]:
-    size, resample = _need(config, "size", where), _filter(config, where)
-    side = size if isinstance(size, int) else int(_need(size, "shortest_edge", where))
-    if side >= _CONVNEXT_SQUASH:
-        return (("squash", side, side, resample),)
-    return (("cover", int(side / config.get("crop_pct", 224 / 256)), resample), ("crop", side, side))
+def _convnext(config: Mapping[str, Any], said: Mapping[str, Any], where: str) -> tuple[tuple[Any, ...], ...]:
+    size, resample = _need(config, "size", where), _filter(said, where)
+    if isinstance(size, dict):
+        size = _need(size, "shortest_edge", where)
+    length = checked(size, side, "size", where)
+    if length >= _CONVNEXT_SQUASH:
+        return (("squash", length, length, resample),)
+    shorter = int(length / said.get("crop_pct", 224 / 256))
+    return (("cover", shorter, resample), ("crop", length, length))
 
 
-def _filter(config: Mapping[str, Any], where: str) -> str:
-    index = _need(config, "resample", where)
-    if not isinstance(index, int) or not 0 <= index < len(_RESAMPLE):
-        raise WeightsError(f"{where}: resample {index!r} is none of Pillow's filters 0..{len(_RESAMPLE) - 1}.")
-    return _RESAMPLE[index]
+def _height_width(size: Mapping[str, Any], key: str, where: str) -> tuple[int, int]:
+    height, width = (checked(size.get(part), side, f"{key}.{part}", where) for part in ("height", "width"))
+    return height, width
 
 
-def _three(config: Mapping[str, Any], key: str, where: str) -> tuple[float, ...]:
+def _filter(said: Mapping[str, Any], where: str) -> str:
+    return _RESAMPLE[_need(said, "resample", where)]
+
+
+def _three(config: Mapping[str, Any], key: str, check: Check, where: str) -> tuple[float, ...]:
     values = _need(config, key, where)
-    values = tuple(float(value) for value in (values if isinstance(values, list | tuple) else [values] * 3))
-    if len(values) != 3:
-        raise WeightsError(f"{where}: {key} has {len(values)} values; expected 3.")
-    return values
+    if isinstance(values, int | float):
+        values = [values] * 3
+    return tuple(float(value) for value in checked(values, check, key, where))
 
 
 def _need(config: Mapping[str, Any], key: str, where: str) -> Any:
     if config.get(key) is None:
-        raise WeightsError(f"{where} does not say {key!r}, and defaults differ between versions. Add it to the file.")
+        raise WeightsError(
+            f"{shown(where)} does not say {key!r}, and defaults differ between versions. Add it to the file."
+        )
     return config[key]

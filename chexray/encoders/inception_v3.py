@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RELEASED_FILE = "pt_inception-2015-12-05-6726825d.pth"
 RELEASED_AT = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{RELEASED_FILE}"
+RELEASED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""Of the file at RELEASED_AT (95,628,359 bytes), which torch-fidelity publishes too, under its own name."""
 SIDE = 299
 
 # Files written before PyTorch 0.4 lack the counters; eval mode never reads them.
@@ -45,6 +47,7 @@ class InceptionV3(NetworkEncoder):
             "wanted": RELEASED_FILE,
             "where": RELEASED_AT,
             "released_at": RELEASED_AT,
+            "released_sha256": RELEASED_SHA256,
             "architecture": "fid_inception_v3",
         }
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,7 +16,7 @@ import numpy as np
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.options import Option, read_options, read_precision
 from chexray.encoders.weights import ResolvedWeights, on_this_machine, resolve
-from chexray.errors import ConfigError, ResourceError, WeightsError
+from chexray.errors import ConfigError, ResourceError
 
 if TYPE_CHECKING:
     import torch
@@ -140,19 +138,6 @@ def fill_network(module: nn.Module, seed: int) -> nn.Module:
         for name, parameter in module.named_parameters():
             parameter.copy_(torch.from_numpy(values[name]))
     return module
-
-
-def read_json(path: Path, *, needed_by: str) -> dict[str, Any]:
-    """A JSON object beside the weights. Raises WeightsError when it is missing or not an object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(f"{needed_by} needs {path.name} beside the weights; {path} does not exist.") from None
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not readable JSON ({error}). Fetch it again.") from error
-    if not isinstance(value, Mapping):
-        raise WeightsError(f"{path} holds a {type(value).__name__}, not an object. Fetch it again.")
-    return dict(value)
 
 
 def short_hash(value: Any) -> str:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from chexray.encoders.base import EncoderSpec
-from chexray.encoders.checkpoints import check_keys, safetensors_shapes
+from chexray.encoders.checkpoints import check_keys, safe_load, safetensors_shapes
+from chexray.encoders.fields import read_json
 from chexray.encoders.image_processor import Preprocessing, from_transformers
-from chexray.encoders.network import NetworkEncoder, normalise, read_json, short_hash
+from chexray.encoders.network import NetworkEncoder, normalise, short_hash
+from chexray.encoders.network_config import architecture, check_patches, from_table, transformers_config
 from chexray.encoders.options import Option
 from chexray.encoders.random_fill import fill
 from chexray.encoders.weights import MODEL_FILE, ResolvedWeights
 from chexray.errors import ConfigError, WeightsError
+from chexray.text import quoted, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,8 +78,8 @@ class RadDino(NetworkEncoder):
         where = "RAD-DINO"
         published = None
         if found.path is not None:
-            self._config = self._checked_config(found.path)
-            extra = {"config_sha256": short_hash(self._config)}
+            self._config, described = self._checked_config(found.path)
+            extra = {"config_sha256": short_hash(described)}
             where = str(found.path.parent / "preprocessor_config.json")
             published = _own_preprocessing(found.path.parent / "preprocessor_config.json")
         side = self._config["image_size"]
@@ -88,6 +91,7 @@ class RadDino(NetworkEncoder):
                 stacklevel=3,
             )
             native = published
+            check_patches("dinov2", native.shape, self._config, where)
         steps = (*ROUTES[self.options["route"]], *native.steps)
         self._preprocessing = Preprocessing(steps, native.mean, native.std, native.divisor)
         return EncoderSpec(
@@ -104,23 +108,37 @@ class RadDino(NetworkEncoder):
             options={**self.options, **extra},
         )
 
-    def _checked_config(self, path: Path) -> dict[str, Any]:
-        """The folder's config.json, once the tensors beside it are those it describes. Reads headers only."""
+    def _checked_config(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The keys of the folder's config.json that are used, and all of it with its defaults for the fingerprint.
+
+        Returned once the tensors beside it are those it describes. Reads headers only.
+        """
         if path.name != MODEL_FILE:
             raise WeightsError(
-                f"rad_dino cannot use {path.name}: backbone_compatible.safetensors and dino_head.safetensors have "
-                f"DINOv2's own key names, and pickles are not read. Use {MODEL_FILE} of {HUB_ID} and its config.json."
+                f"rad_dino cannot use {shown(path.name)}: backbone_compatible.safetensors and dino_head.safetensors "
+                f"have DINOv2's own key names, and pickles are not read. Use {MODEL_FILE} of {HUB_ID} and its "
+                "config.json."
             )
-        config = read_json(path.parent / "config.json", needed_by="rad_dino")
+        place = path.parent / "config.json"
+        config = read_json(place, needed_by="rad_dino")
         if config.get("model_type") != "dinov2" or config.get("use_swiglu_ffn"):
-            kind = "a SwiGLU DINOv2" if config.get("use_swiglu_ffn") else f"a {config.get('model_type')!r}"
-            raise WeightsError(f"{path.parent}/config.json describes {kind} model, not RAD-DINO. Use hf_vision for it.")
+            kind = "a SwiGLU DINOv2" if config.get("use_swiglu_ffn") else f"a {quoted(config.get('model_type'), 80)}"
+            raise WeightsError(f"{shown(place)} describes {kind} model, not RAD-DINO. Use hf_vision for it.")
         found = safetensors_shapes(path)
         if any(key.startswith(("blocks.", "patch_embed.", "backbone.blocks.")) for key in found):
-            raise WeightsError(f"{path} has DINOv2's own key names (blocks.0 ...). Use {MODEL_FILE} of {HUB_ID}.")
-        config = {**_DEFAULTS, **config}
-        check_keys(found, dinov2_shapes(config), ("embeddings.mask_token",), what="the DINOv2 of its config.json")
-        return config
+            raise WeightsError(
+                f"{shown(path)} has DINOv2's own key names (blocks.0 ...). Use {MODEL_FILE} of {HUB_ID}."
+            )
+        keys = {**_DEFAULTS, **architecture(config, "dinov2", found, place)}
+        if isinstance(keys["image_size"], list) or isinstance(keys["patch_size"], list):
+            raise WeightsError(f"{shown(place)} describes images or patches that are not square. Use hf_vision for it.")
+        width, heads = keys["hidden_size"], keys["num_attention_heads"]
+        if width % heads:
+            raise WeightsError(
+                f"{shown(place)}: hidden_size {width} is not a multiple of num_attention_heads {heads}. Fetch it again."
+            )
+        check_keys(found, dinov2_shapes(keys), ("embeddings.mask_token",), what="the DINOv2 of its config.json")
+        return keys, {**_DEFAULTS, **config}
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """(height, width) uint8 to (518, 518) uint8: bit-equal to transformers' Pillow processor before scaling."""
@@ -130,19 +148,15 @@ class RadDino(NetworkEncoder):
 
     def _network(self, found: ResolvedWeights) -> nn.Module:
         import torch
-        from transformers import Dinov2Config, Dinov2Model
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
-        config = Dinov2Config(**{key: self._config[key] for key in self._config if key not in _NOT_SETTINGS})
+        config = transformers_config("dinov2", self._config)
         if found.path is None:
             # Through the published key names, so that a seed gives one network whatever transformers calls its layers.
             filled = fill(dinov2_shapes(self._config), found.seed or 0)
             state = {name: torch.from_numpy(value) for name, value in filled.items()}
-            return Dinov2Model.from_pretrained(None, config=config, state_dict=state)
-        return Dinov2Model.from_pretrained(
-            found.path.parent, config=config, local_files_only=True, use_safetensors=True
-        )
+        else:
+            state = safe_load(found.path)
+        return from_table("Dinov2Model", config, state)[0]
 
     def _outputs(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
         assert self._preprocessing is not None
@@ -154,7 +168,6 @@ class RadDino(NetworkEncoder):
 
 
 _DEFAULTS: dict[str, Any] = {**VIT_B_14, "mlp_ratio": 4, "num_channels": 3, "qkv_bias": True}
-_NOT_SETTINGS = ("architectures", "auto_map", "transformers_version", "torch_dtype", "dtype", "model_type")
 
 
 def with_revision(encoder: str, reference: str, revision: str | None) -> str:
@@ -162,7 +175,7 @@ def with_revision(encoder: str, reference: str, revision: str | None) -> str:
     if revision is None:
         return reference
     if "@" in reference or "://" in reference or reference.startswith(("random:", "/", ".", "~")):
-        raise ConfigError(f"{encoder}: revision goes with a hub id without '@'; found weights: {reference!r}.")
+        raise ConfigError(f"{encoder}: revision goes with a hub id without '@'; found weights: {quoted(reference)}.")
     return f"{reference}@{revision}"
 
 
@@ -201,8 +214,8 @@ def _architecture(given: dict[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if key not in VIT_B_14 or not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(
-                f"rad_dino: architecture has {key}: {value!r}; expected a whole number above 0 for one of "
-                f"{', '.join(VIT_B_14)}."
+                f"rad_dino: architecture has {shown(key, 80)}: {quoted(value, 80)}; expected a whole number "
+                f"above 0 for one of {', '.join(VIT_B_14)}."
             )
     config = {**_DEFAULTS, **given}
     for whole, part in (("hidden_size", "num_attention_heads"), ("image_size", "patch_size")):

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.checkpoints import check_keys, safe_load, safetensors_shapes
+from chexray.encoders.fields import LARGEST_SIDE, Check, means, number, read_json, several, side, spreads, taken, word
 from chexray.encoders.image_processor import Preprocessing
 from chexray.encoders.network import NetworkEncoder, fill_network, normalise
 from chexray.encoders.options import Option
 from chexray.encoders.resize import FILTERS
 from chexray.encoders.weights import MODEL_FILE, ResolvedWeights
 from chexray.errors import ConfigError, WeightsError
+from chexray.text import first_line, quoted, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+DATA_CONFIG: dict[str, Check] = {
+    "input_size": several(side, 3, 3),
+    "interpolation": word(*FILTERS),
+    "crop_pct": number(0.1, 1),
+    "crop_mode": word("center", "squash"),
+    "mean": means,
+    "std": spreads,
+}
+"""What is taken from the `pretrained_cfg` of a config.json: how images are prepared. timm obeys other keys of it."""
 
 
 class TimmVision(NetworkEncoder):
@@ -40,7 +53,7 @@ class TimmVision(NetworkEncoder):
             raise ConfigError("timm_vision needs model: a name timm knows, such as resnet50.")
         if ":" in self.options["model"]:  # "hf-hub:..." would make timm fetch and choose by itself
             raise ConfigError(
-                f"timm_vision: model is {self.options['model']!r}; name the network here, put the id in weights."
+                f"timm_vision: model is {quoted(self.options['model'])}; name the network here, put the id in weights."
             )
         self._preprocessing: Preprocessing | None = None
 
@@ -74,7 +87,7 @@ class TimmVision(NetworkEncoder):
         if not timm.is_model(name):
             near = difflib.get_close_matches(name, timm.list_models(), n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"timm {timm.__version__} has no model {name!r}.{hint}")
+            raise ConfigError(f"timm {timm.__version__} has no model {quoted(name)}.{hint}")
         return timm.create_model(name, pretrained=False, num_classes=0)
 
     def _describe(self, found: ResolvedWeights) -> EncoderSpec:
@@ -87,13 +100,18 @@ class TimmVision(NetworkEncoder):
             state = safetensors_shapes(found.path) if found.path.suffix == ".safetensors" else safe_load(found.path)
             expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
             check_keys(state, expected, _optional(cfg), what=f"timm's {self.options['model']}")
-            beside = found.path.parent / "config.json"
-            if beside.is_file():
-                cfg |= json.loads(beside.read_text(encoding="utf-8")).get("pretrained_cfg", {})
+            cfg |= data_config(found.path.parent / "config.json")
         self._preprocessing = from_timm(resolve_data_config({}, pretrained_cfg=cfg), self.options["model"])
         shape = self._preprocessing.shape
-        with torch.inference_mode():
-            width = network(torch.zeros(1, 3, *shape, device="meta")).shape[1]
+        try:
+            with torch.inference_mode():
+                width = network(torch.zeros(1, 3, *shape, device="meta")).shape[1]
+        except (ArithmeticError, AssertionError, IndexError, RuntimeError, ValueError) as error:
+            raise WeightsError(
+                f"timm's {self.options['model']} does not take images of {shape[0]}x{shape[1]} "
+                f"({first_line(error) or type(error).__name__}), which the config.json beside the weights asks for. "
+                "Correct its pretrained_cfg or remove the file."
+            ) from error
         return EncoderSpec(
             name=self.name,
             weights=found.reference,
@@ -132,13 +150,25 @@ def _optional(cfg: dict[str, Any]) -> tuple[str, ...]:
     return ("*num_batches_tracked", *(f"{name}.*" for name in ((names,) if isinstance(names, str) else names)))
 
 
+def data_config(path: Path, *, needed_by: str = "timm_vision") -> dict[str, Any]:
+    """How the config.json beside the weights wants images prepared; {} where there is none. Raises WeightsError."""
+    if not path.exists():
+        return {}
+    said = read_json(path, needed_by=needed_by).get("pretrained_cfg")
+    if not isinstance(said, Mapping | None):
+        raise WeightsError(f"{shown(path)}: pretrained_cfg is no object. Correct the file or remove it.")
+    return taken(said or {}, DATA_CONFIG, path)
+
+
 def from_timm(data: dict[str, Any], model: str) -> Preprocessing:
     """timm's evaluation transform: the image at size / crop_pct, then its centre; squashed where a model says so."""
     channels, height, width = data["input_size"]
     resample, crop_mode = data["interpolation"], data.get("crop_mode") or "center"
     if channels != 3 or height != width or resample not in FILTERS or crop_mode not in ("center", "squash"):
-        raise WeightsError(f"timm's data config of {model} is not supported: {data}. Use another model.")
-    side = math.floor(height / data["crop_pct"])
-    first = ("squash", side, side, resample) if crop_mode == "squash" else ("cover", side, resample)
+        raise WeightsError(f"timm's data config of {model} is not supported: {shown(data)}. Use another model.")
+    length = math.floor(height / data["crop_pct"])
+    if length > LARGEST_SIDE:
+        raise WeightsError(f"timm's data config of {model} asks for {length} pixels a side; at most {LARGEST_SIDE}.")
+    first = ("squash", length, length, resample) if crop_mode == "squash" else ("cover", length, resample)
     mean, std = (tuple(float(value) for value in data[key]) for key in ("mean", "std"))
     return Preprocessing((first, ("crop_even", height, width)), mean, std)

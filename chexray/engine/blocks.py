@@ -83,17 +83,21 @@ class FeatureBlocks:
         uri = join(self.folder, block_name(i))
         again = "Delete it and run the same command again; it will be gathered anew."
         try:
-            table = self.storage.read_parquet(uri, ["row", "features"])
+            types = {"row": pa.int64(), "features": pa.binary(4 * self.width)}
+            table = self.storage.read_parquet(uri, ["row", "features"], types=types)
         except StorageError as error:
             if error.transient:
                 raise
             raise StorageError(f"{error} {again}") from None
         column = table["features"]
         whole = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-        if whole.type != pa.binary(4 * self.width) or not np.array_equal(table["row"].to_numpy(), self.rows_of(i)):
+        if whole.null_count or not np.array_equal(table["row"].to_numpy(), self.rows_of(i)):
             raise StorageError(f"{uri} holds other rows than expected. {again}")
         data = np.frombuffer(whole.buffers()[1], _LITTLE_ENDIAN)[whole.offset * self.width :]
-        return data[: len(whole) * self.width].reshape(len(whole), self.width).astype(np.float32, copy=False)
+        vectors = data[: len(whole) * self.width].reshape(len(whole), self.width).astype(np.float32, copy=False)
+        if not np.isfinite(vectors).all():
+            raise StorageError(f"{uri} holds NaN or infinity. {again}")
+        return vectors
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The vectors of these rows of the set, (len(rows), width) float32. Reads the blocks that hold them, one by

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from chexray.config import RayConfig
+from chexray.engine.arrow_types import forget_extension_types
+from chexray.engine.authentication import asks_for_token, own_token
 from chexray.engine.pools import Resources
 from chexray.engine.versions import version_mismatch
 from chexray.errors import ResourceError
+from chexray.log import say
+from chexray.storage.scratch import scratch
 
 _QUIET = {
     "RAY_DATA_LOG_LEVEL": "ERROR",
@@ -28,18 +29,21 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _LOCAL = {
-    # Left unset, a local ray.init() turns token authentication on and writes a token into the home directory.
-    "RAY_AUTH_MODE": "disabled",
     # Nobody watches a local Ray: its metrics and task events cost 20 of 137 CPU-ms a second (measured).
     "RAY_enable_metrics_collection": "0",
     "RAY_task_events_report_interval_ms": "0",
 }
 CONNECT_TIMEOUT_S = 5.0
+OPEN_CLUSTER = (
+    "this cluster asks for no token: whoever reaches its ports can run code in it and read its credentials. "
+    "Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
+)
 
 
 @contextmanager
 def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
-    """A connected Ray. A local one is shut down on exit, its files removed; a joined one is only left."""
+    """A connected Ray. A local one asks everyone for a token of its own, and is shut down on exit, its files removed; a
+    joined one, entered with the user's own token, is only left, and it is said when it asks for none."""
     for key, value in _QUIET.items():
         if not (verbose and "LOG" in key):
             os.environ.setdefault(key, value)
@@ -48,26 +52,28 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
     started = time.monotonic()
     address = config.address or os.environ.get("RAY_ADDRESS") or None
     owns = not ray.is_initialized()
-    folder: str | None = None
-    try:
+    with ExitStack() as stack:
+        if owns and not address:
+            # Ray makes its folder readable and writable by all; so it gets one inside a folder that nobody enters.
+            folder = os.path.join(stack.enter_context(scratch()), "r")
+            stack.enter_context(own_token())
         if owns:
+            stack.callback(_shut_down)
             common = {"log_to_driver": verbose, "logging_level": "info" if verbose else "error"}
             if address:
                 _join(address, common, verbose)
             else:
-                # A short path: Ray's sockets live below it and may not pass 107 characters.
-                folder = tempfile.mkdtemp(prefix="cxr-", dir="/tmp" if Path("/tmp").is_dir() else None)
                 _start(config, common, folder, verbose)
         _quiet_data(verbose)
+        forget_extension_types()
         yield measured(joined=bool(address) or not owns, startup_s=time.monotonic() - started)
-    finally:
-        try:
-            if owns:
-                with _signals_kept():  # it leaves SIGTERM to the system, which ends the process
-                    ray.shutdown()
-        finally:
-            if folder:
-                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shut_down() -> None:
+    import ray
+
+    with _signals_kept():  # it leaves SIGTERM to the system, which ends the process
+        ray.shutdown()
 
 
 def _join(address: str, common: dict[str, Any], verbose: bool) -> None:
@@ -83,6 +89,8 @@ def _join(address: str, common: dict[str, Any], verbose: bool) -> None:
         knock(address)
         with _hushed(not verbose), _signals_kept():
             ray.init(address=address, **common)
+        if not address.startswith("ray://") and asks_for_token(ray.get_runtime_context().gcs_address) is False:
+            say(f"note: {OPEN_CLUSTER}")
     except (OSError, ValueError, RuntimeError) as error:
         if told := version_mismatch(error):
             raise ResourceError(f"{address}: {told}") from None

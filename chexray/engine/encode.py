@@ -3,11 +3,13 @@
 Pending images are cut into fixed chunks, one Ray Data block each. Fused (CPU): one actor fetches, decodes, encodes and
 commits. Split (GPU): decode tasks feed the encoder actors. The commit is ours (features.py), because Ray Data's own
 writers and checkpoints lose rows or reasons. A chunk that kills its worker is bisected until the one image that does
-it stands alone among the rejects.
+it stands alone among the rejects. Too little memory, or a neighbour, may have been the cause: the next run tries such
+an image once more, with nothing beside it, and only then the reject is final.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +34,9 @@ from chexray.engine.progress import Progress
 from chexray.engine.worker import CHUNK_SCHEMA, Encode, Job, prepare
 from chexray.errors import RunFailed
 from chexray.log import say
+
+CRASH = "crash"
+"""Code of a reject whose image ended the process that read it; transient until it was tried alone."""
 
 MAX_RESTARTS = 3
 """Restarts of an actor whose process died. Ray's default of -1 would feed a poisonous image to new actors for ever.
@@ -63,20 +68,30 @@ def plan_chunks(
     that an image two suites read is decoded once, and one that only privacy reads meets no Inception.
 
     Committed chunks are whole slices of this order, so what is left after
-    a crash is sliced as it was before it, and every batch holds the images it would have held.
+    a crash is sliced as it was before it, and every batch holds the images it would have held. The suspects of an
+    earlier run come last, a chunk each.
     """
+    suspects = _suspects(done)
     by_need: dict[tuple[str, ...], list[str]] = {}
     todo = {label: set(pending(_wanted(images, wanted, label), done[label])) for label in encoders}
     for key in images:
         need = tuple(label for label in encoders if key in todo[label])
         if need:
             by_need.setdefault(need, []).append(key)
-    chunks = []
+    chunks, alone = [], []
     for need, keys in by_need.items():
-        for start in range(0, len(keys), chunk_size):
-            part = keys[start : start + chunk_size]
+        calm = [key for key in keys if key not in suspects]
+        for start in range(0, len(calm), chunk_size):
+            part = calm[start : start + chunk_size]
             chunks.append(_chunk(part, [images[key] for key in part], ",".join(need)))
-    return chunks
+        alone += [_chunk([key], [images[key]], ",".join(need)) for key in keys if key in suspects]
+    return chunks + alone
+
+
+def _suspects(done: Mapping[str, Done]) -> set[str]:
+    """Images that ended a worker in an earlier run, and were not tried alone since."""
+    rejects = [(key, reject) for found in done.values() for key, reject in found.rejects.items()]
+    return {key for key, reject in rejects if reject["code"] == CRASH and reject["transient"]}
 
 
 def _wanted(images: dict[str, str], wanted: Mapping[str, Collection[str]] | None, label: str) -> list[str]:
@@ -105,7 +120,14 @@ def encode(
     n_encoded, cpu_s = 0, 0.0
     if chunks:
         progress.total = sum(chunk.num_rows for chunk in chunks)
-        for row in _run(chunks, job, pool, store):
+        suspects = _suspects(done)
+        alone = [chunk for chunk in chunks if chunk["image_key"][0].as_py() in suspects]
+        calm = chunks[: len(chunks) - len(alone)]
+        if alone:
+            say(f"{len(alone)} images ended their worker in an earlier run: each is tried once more, alone")
+        for row in itertools.chain(
+            _run(calm, job, pool, store) if calm else (), _isolate(alone, job, pool, last_try=True)
+        ):
             n_encoded += row["n_done"] - row["n_rejected"]
             cpu_s += row["cpu_s"]
             progress.advance(row["n_done"], row["n_rejected"])
@@ -171,19 +193,27 @@ def _stream(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
         yield from map(_checked, cast(pa.Table, batch).to_pylist())
 
 
-def _isolate(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
-    """Each chunk in a process of its own; one that dies is halved, and a single image that dies is a reject."""
+def _isolate(chunks: list[pa.Table], job: Job, pool: Pool, *, last_try: bool = False) -> Iterator[dict]:
+    """Each chunk in a process of its own; one that dies is halved, and a single image that dies is a reject.
+
+    last_try: chunks of one image, one after the other, each in a new process; one that dies is a reject for good.
+    """
     reference = ray.put(job)
 
-    @ray.remote(num_cpus=pool.cpus_per_actor or 1, num_gpus=pool.gpus_per_actor, max_retries=0, max_calls=8)
+    @ray.remote(
+        num_cpus=pool.cpus_per_actor or 1,
+        num_gpus=pool.gpus_per_actor,
+        max_retries=0,
+        max_calls=1 if last_try else 8,
+    )
     def run(chunk: pa.Table, job: Job) -> dict:
         return Encode(job)(chunk).to_pylist()[0]
 
     waiting = list(reversed(chunks))
     flying: dict = {}
-    suspects: set[str] = set()
+    suspects: set[str] = {chunk["image_key"][0].as_py() for chunk in chunks} if last_try else set()
     while waiting or flying:
-        while waiting and len(flying) < pool.actors:
+        while waiting and len(flying) < (1 if last_try else pool.actors):
             chunk = waiting.pop()
             flying[run.remote(chunk, reference)] = chunk
         finished, _ = ray.wait(list(flying), num_returns=1)
@@ -203,19 +233,21 @@ def _isolate(chunks: list[pa.Table], job: Job, pool: Pool) -> Iterator[dict]:
                 suspects.add(chunk["image_key"][0].as_py())  # a process may also die of something else, once
                 waiting.append(chunk)
             else:
-                yield _reject_crash(chunk, job)
+                yield _reject_crash(chunk, job, final=last_try)
 
 
-def _reject_crash(chunk: pa.Table, job: Job) -> dict:
+def _reject_crash(chunk: pa.Table, job: Job, *, final: bool) -> dict:
     import numpy as np
 
     keys = chunk["image_key"].to_pylist()
-    reject = {"image_key": keys[0], "stage": "decode", "code": "crash", "transient": False}
-    reject["detail"] = "the worker process died while decoding or encoding this image"
+    reject = {"image_key": keys[0], "stage": "decode", "code": CRASH, "transient": not final}
+    reject["detail"] = "the worker process died while decoding or encoding this image" + (
+        ", again when nothing ran beside it" if final else "; the next run tries it once more, alone"
+    )
     for label in chunk["encoders"][0].as_py().split(","):
         spec = job.encoders[label][1]
         empty = {output: np.empty((0, width), np.float32) for output, width in spec.outputs.items()}
-        job.store.commit(spec, [], empty, [reject], chunk_name(keys))
+        job.store.commit(spec, [], empty, [reject])
     return {"chunk": chunk_name(keys), "n_done": 1, "n_rejected": 1, "cpu_s": 0.0}
 
 

@@ -7,12 +7,17 @@
 Keys are `image_key`s (location, size and version of the bytes), and the folder's fingerprint covers weights,
 preprocessing, precision and code version: features of a changed image or another network are never served.
 A rejected image is done unless its reason was transient (a bucket that was down); those are tried again.
+
+Whoever can write to a store decides the numbers, so nothing in it is taken on trust that can be checked: only files
+directly in the folder count, their columns have the types and widths of the spec, the images of a chunk are those that
+its name is the digest of, no value is null, NaN or infinite, and where two runs encoded one image, both values agree.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -22,7 +27,7 @@ import pyarrow as pa
 
 from chexray.encoders.base import EncoderSpec
 from chexray.errors import StorageError
-from chexray.storage import Storage, basename, join
+from chexray.storage import Storage, StorageFailure, join, parent
 
 STORED_REJECTS = pa.schema(
     [
@@ -33,6 +38,13 @@ STORED_REJECTS = pa.schema(
         ("transient", pa.bool_()),
     ]
 )
+
+
+_PART = re.compile(r"part-([0-9a-f]{16})\.parquet")
+
+TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
+"""Largest distance, relative to their length, of two encodings of one image: other batches and devices round otherwise
+(1e-5 measured in fp32, 1e-2 in bf16); another image or network is further off by orders of magnitude."""
 
 
 def chunk_name(keys: Sequence[str]) -> str:
@@ -71,10 +83,12 @@ class FeatureStore:
             self.storage.write(path, json.dumps(asdict(spec), indent=2, default=str).encode())
 
     def commit(
-        self, spec: EncoderSpec, keys: Sequence[str], features: dict[str, np.ndarray], rejects: list[dict], chunk: str
+        self, spec: EncoderSpec, keys: Sequence[str], features: dict[str, np.ndarray], rejects: list[dict]
     ) -> None:
-        """Stores one chunk. keys: the n images encoded; features: {output: (n, width) of the spec's output_dtype}."""
+        """Stores one chunk, named after its images. keys: the n that are encoded; rejects: a row of STORED_REJECTS for
+        each of the others; features: {output: (n, width) of the spec's output_dtype}."""
         folder = self.folder(spec)
+        chunk = chunk_name([*keys, *(str(reject["image_key"]) for reject in rejects)])
         columns = {"image_key": pa.array(keys, pa.string())}
         for output, width in spec.outputs.items():
             block = np.ascontiguousarray(features[output], dtype=spec.output_dtype)
@@ -87,48 +101,120 @@ class FeatureStore:
         self.storage.write_parquet(join(folder, f"part-{chunk}.parquet"), pa.table(columns))
 
     def done(self, spec: EncoderSpec) -> Done:
-        """What is committed for this encoder. A rejects file without its part was never committed and is ignored."""
-        files = {basename(stat.uri): stat.uri for stat in self.storage.list(self.folder(spec))}
-        parts = sorted(name for name in files if name.startswith("part-") and name.endswith(".parquet"))
-        done = Done()
-        chunks = {name.removeprefix("part-") for name in parts}
-        reject_files = sorted(name for name in files if name.removeprefix("rejects-") in chunks)
+        """What is committed for this encoder. A rejects file without its part was never committed and is ignored.
+
+        Raises StorageError, naming the file to delete, for a chunk that is not what its name and the spec say.
+        """
+        folder = self.folder(spec)
+        # What lies in a folder below is no part of this store.
+        names = {stat.uri.rsplit("/", 1)[1] for stat in self.storage.list(folder) if parent(stat.uri) == folder}
+        parts = sorted(name for name in names if _PART.fullmatch(name))
+        done, again = Done(), []
         with ThreadPoolExecutor(16) as pool:
-            keys = pool.map(lambda name: self._read(files[name], ["image_key"]), parts)
-            for name, table in zip(parts, keys, strict=True):
-                for row, key in enumerate(table["image_key"].to_pylist()):
-                    done.rows.setdefault(key, (files[name], row))
-            for table in pool.map(lambda name: self._read(files[name], None), reject_files):
-                for reject in table.to_pylist():
-                    if reject["image_key"] not in done.rows:
-                        done.rejects[reject["image_key"]] = reject
+            for name, (keys, rejects) in zip(
+                parts, pool.map(lambda name: self._chunk(spec, folder, name, names), parts), strict=True
+            ):
+                for row, key in enumerate(keys):
+                    if done.rows.setdefault(key, (join(folder, name), row)) != (join(folder, name), row):
+                        again.append((key, (join(folder, name), row)))
+                for reject in rejects:
+                    done.rejects[str(reject["image_key"])] = reject
+        for key in done.rows.keys() & done.rejects.keys():
+            del done.rejects[key]
+        self._compare(spec, done, again)
         return done
 
+    def _chunk(self, spec: EncoderSpec, folder: str, name: str, names: set[str]) -> tuple[list[str], list[dict]]:
+        """Keys and rejects of a committed chunk."""
+        part = join(folder, name)
+        keys = self._read(part, ["image_key"], types_of(spec))["image_key"]
+        rejects_name = name.replace("part-", "rejects-", 1)
+        rejects: list[dict] = []
+        if rejects_name in names:
+            types = {field.name: field.type for field in STORED_REJECTS}
+            rejects = self._read(join(folder, rejects_name), STORED_REJECTS.names, types).to_pylist()
+        known, rejected = keys.to_pylist(), [reject["image_key"] for reject in rejects]
+        if None in known or any(value is None for reject in rejects for value in reject.values()):
+            raise self._foreign(part, "it has a row without a value")
+        # Rejects that an earlier, interrupted try at this chunk wrote may name images that are encoded now.
+        if len(set(known)) < len(known) or chunk_name(list({*known, *rejected})) != _PART.fullmatch(name)[1]:  # pyright: ignore[reportOptionalSubscript]
+            raise self._foreign(part, "its images are not those its name stands for")
+        return known, rejects
+
+    def _compare(self, spec: EncoderSpec, done: Done, again: list[tuple[str, tuple[str, int]]]) -> None:
+        """Raises StorageError unless each second value of an image agrees with the first: two runs at once, or one
+        interrupted, may encode an image in two chunks."""
+        if not again:
+            return
+        keys = [key for key, _ in again]
+        for output in spec.outputs:
+            first, second = (self.read(spec, output, keys, Done(places)) for places in (done.rows, dict(again)))
+            if spec.output_dtype == "uint8":
+                apart = (first != second).any(axis=1)
+            else:
+                length = np.maximum(np.linalg.norm(first, axis=1), np.finfo(np.float32).tiny)
+                apart = np.linalg.norm(first - second, axis=1) > TOLERANCE.get(spec.precision, 1e-3) * length
+            if apart.any():
+                place = int(np.argmax(apart))
+                raise StorageError(
+                    f"{done.rows[keys[place]][0]} and {again[place][1][0]} hold different {output} of one image. One "
+                    "of them is not what this encoder computes: delete both; their images will be encoded again."
+                )
+
     def read(self, spec: EncoderSpec, output: str, keys: Sequence[str], done: Done) -> np.ndarray:
-        """Features of `keys`, (n, width) of the spec's output_dtype, in order. Every key must be in `done.rows`."""
+        """Features of `keys`, (n, width) of the spec's output_dtype, in order. Every key must be in `done.rows`.
+
+        Raises StorageError for a part that is not of the spec's type and width, or has null, NaN or infinite values.
+        """
         matrix = np.empty((len(keys), spec.outputs[output]), spec.output_dtype)
         by_part: dict[str, list[tuple[int, int]]] = {}
         for target, key in enumerate(keys):
             part, row = done.rows[key]
             by_part.setdefault(part, []).append((target, row))
+        types = {output: types_of(spec)[output]}
 
         def fill(part: str) -> None:
-            block = _to_block(self._read(part, [output])[output].combine_chunks(), spec.output_dtype)
+            column = self._read(part, [output], types)[output].combine_chunks()
             targets, rows = np.array(by_part[part]).T
-            matrix[targets] = block[rows]
+            if column.null_count or (spec.output_dtype != "uint8" and column.flatten().null_count):
+                raise self._foreign(part, "it has a row without a value")
+            if rows.max() >= len(column):
+                raise self._foreign(part, "it lost rows while it was read")
+            block = _to_block(column, spec.output_dtype)[rows]
+            if not np.isfinite(block).all():
+                raise self._foreign(part, "it holds NaN or infinity")
+            matrix[targets] = block
 
         with ThreadPoolExecutor(8) as pool:
             for _ in pool.map(fill, sorted(by_part)):
                 pass
         return matrix
 
-    def _read(self, uri: str, columns: list[str] | None) -> pa.Table:
+    def _read(self, uri: str, columns: list[str], types: dict[str, pa.DataType]) -> pa.Table:
         try:
-            return self.storage.read_parquet(uri, columns)
+            return self.storage.read_parquet(uri, columns, types=types)
         except StorageError as error:
             if error.transient:
                 raise
             raise StorageError(f"{error} Delete this part of the feature store; it will be encoded again.") from None
+
+    @staticmethod
+    def _foreign(part: str, why: str) -> StorageFailure:
+        return StorageFailure(
+            f"{part} is refused: {why}. Delete this part of the feature store; it will be encoded again.",
+            code="refused",
+        )
+
+
+def types_of(spec: EncoderSpec) -> dict[str, pa.DataType]:
+    """The columns of a part of this encoder, and their types."""
+    return {"image_key": pa.string(), **{output: _column_type(spec, width) for output, width in spec.outputs.items()}}
+
+
+def _column_type(spec: EncoderSpec, width: int) -> pa.DataType:
+    if spec.output_dtype == "uint8":
+        return pa.binary(width)
+    return pa.list_(pa.from_numpy_dtype(spec.output_dtype), width)
 
 
 def _to_column(block: np.ndarray) -> pa.Array:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from chexray.data.images import Reject, load_images
+from chexray.data.images import Reject, load_and
 from chexray.encoders.resize import PILLOW, pil_resize
 from chexray.engine.progress import Progress
 from chexray.engine.tasks import as_they_finish
@@ -25,13 +25,14 @@ from chexray.engine.worker import ALL_UNAVAILABLE
 from chexray.errors import RunFailed, StorageError
 from chexray.stats.pixel_distance import pixel_rms, wrapped_pixel_rms
 from chexray.storage import Storage, basename, join
+from chexray.text import first_line
 
 SIDE = 512
 CHUNK_IMAGES = 256
 """Images of a chunk, 2 to 5 s of one core; a prompt with more of them is a chunk of its own."""
 
 BATCH = 32
-"""Images fetched and decoded at once; as soon as they are 512x512 the decoded ones are let go."""
+"""Images fetched and decoded at once; each is let go as soon as it is 512x512."""
 
 SMALL_IMAGES = 64
 """Images below which the work is done in this process: less than a worker needs to start."""
@@ -148,7 +149,7 @@ def _committed(folder: str, uris: dict[int, str], storage: Storage) -> dict[int,
 
     def read(uri: str) -> pa.Table:
         try:
-            return storage.read_parquet(uri, SCHEMA.names)
+            return storage.read_parquet(uri, SCHEMA.names, types=dict(zip(SCHEMA.names, SCHEMA.types, strict=True)))
         except StorageError as error:
             if error.transient:
                 raise
@@ -163,8 +164,15 @@ def _collect(tables: list[pa.Table], n: int, wrapped: bool, folder: str) -> Pixe
     rejects: dict[int, Reject] = {}
     seen = np.zeros(n, np.int64)
     for table in tables:
+        known = table["pair"].drop_null().to_numpy()
+        values = np.concatenate([table[name].drop_null().to_numpy() for name in ("distance", "wrapped")])
+        if len(known) < len(table) or np.any((known < 0) | (known >= n)) or np.any((values < 0) | (values > 255)):
+            raise StorageError(
+                f"{folder} holds pixel distances that no pair of images has. Delete this folder and run the same "
+                "command again."
+            )
         pairs = table["pair"].to_numpy()
-        seen[pairs] += 1
+        np.add.at(seen, pairs, 1)
         distance[pairs], upstream[pairs] = table["distance"].to_numpy(), table["wrapped"].to_numpy()
         for row in table.select(["pair", "code", "detail", "transient"]).to_pylist():
             if row["code"]:
@@ -205,14 +213,14 @@ def _prepared(
 
     def load(start: int) -> list[np.ndarray | Reject]:
         uris = [uri for uri, _ in images[start : start + BATCH]]
-        loaded = load_images(uris, storage, threads=io_threads, max_pixels=max_pixels)
+        loaded = load_and(_fit, uris, storage, threads=io_threads, max_pixels=max_pixels)
         if len(uris) >= ALL_UNAVAILABLE and all(isinstance(image, Reject) and image.transient for image in loaded):
             raise StorageError(
                 f"{uris[0]} and the {len(uris) - 1} images after it are unavailable. What is compared so far is kept: "
                 "run the same command again when the storage answers.",
                 transient=True,
             )
-        return [image if isinstance(image, Reject) else _fit(image) for image in loaded]
+        return loaded
 
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(load, 0)
@@ -223,8 +231,10 @@ def _prepared(
             yield from zip(batch, (is_real for _, is_real in images[start : start + BATCH]), strict=True)
 
 
-def _fit(image: np.ndarray) -> np.ndarray | Reject:
+def _fit(_: int, image: np.ndarray) -> np.ndarray | Reject:
     try:
         return pil_resize(image, SIDE, SIDE, "bicubic")
-    except (ValueError, MemoryError, OverflowError) as error:
-        return Reject("unpreparable", f"cannot be resized to {SIDE}x{SIDE}: {str(error)[:200]}")
+    except MemoryError:
+        return Reject("out_of_memory", f"no memory to resize to {SIDE}x{SIDE}", transient=True)
+    except (ValueError, OverflowError) as error:
+        return Reject("unpreparable", f"cannot be resized to {SIDE}x{SIDE}: {first_line(error)}")

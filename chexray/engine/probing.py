@@ -59,12 +59,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Seen:
-    """A cluster that was joined: its versions, its nodes, the CPUs that are free now."""
+    """A cluster that was joined: its versions, its nodes, the CPUs that are free now. open: it asks for no token."""
 
     ray: str
     python: str
     nodes: tuple[Node, ...]
     free_cpus: float
+    open: bool = False
 
     @property
     def resources(self) -> Resources:
@@ -105,7 +106,7 @@ def look(address: str, paths: list[str] | None = None, *, patience_s: float | No
             )  # Ray ends its process
         raise NotJoined(f"{address} listens, but Ray ended while joining it (exit code {done.returncode}).")
     nodes = tuple(Node(**{**node, "unseen": tuple(node["unseen"])}) for node in answer["nodes"])
-    return Seen(answer["ray"], answer["python"], nodes, answer["free_cpus"])
+    return Seen(answer["ray"], answer["python"], nodes, answer["free_cpus"], answer.get("open", False))
 
 
 def _explained(address: str, answer: dict[str, Any]) -> NotJoined:
@@ -179,6 +180,8 @@ def _visit_all(address: str, paths: list[str], patience_s: float) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from chexray.engine.authentication import asks_for_token
+
     through_client = address.startswith("ray://")
     patience = threading.Timer(patience_s, _give_up)
     patience.daemon = True
@@ -205,7 +208,8 @@ def _visit_all(address: str, paths: list[str], patience_s: float) -> None:
         with suppress(Exception):
             found = {"answered": True, **ray.get(visit)} if visit in ready else found
         nodes.append({"name": node["NodeManagerHostname"], "resources": node["Resources"], **found})
-    _say(nodes=nodes, free_cpus=ray.available_resources().get("CPU", 0.0))
+    is_open = not through_client and asks_for_token(ray.get_runtime_context().gcs_address) is False
+    _say(nodes=nodes, free_cpus=ray.available_resources().get("CPU", 0.0), open=is_open)
 
 
 def _visit(paths: list[str]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from chexray.errors import RunFailed, StorageError
 from chexray.stats.nearest import Block, Found, nearest_in_blocks
 from chexray.storage import Storage, basename, join
 
+STRIPE_TYPES = {"row": pa.int64(), "squared": pa.float64(), "reference": pa.int64()}
+
 SEARCH_VERSION = 1
 """Part of every key: raise it when a change of the code changes what is found."""
 
@@ -149,9 +151,9 @@ class _Plan:
         row = np.full(self.search.queries.n, -1, np.int64)
         n_found = 0
         with ThreadPoolExecutor(8) as pool:
-            for table in pool.map(lambda i: _read_stripe(self.uri(i), storage), range(len(self.stripes))):
-                found = table["row"].to_numpy()
-                squared[found], row[found] = table["squared"].to_numpy(), table["reference"].to_numpy()
+            tables = pool.map(lambda i: self._read_stripe(i, storage), range(len(self.stripes)))
+            for found, distances, references in tables:
+                squared[found], row[found] = distances, references
                 n_found += len(found)
         asked = np.arange(len(row)) if self.search.query_rows is None else self.search.query_rows
         missing = int(np.isnan(squared[asked]).sum())
@@ -162,16 +164,23 @@ class _Plan:
             )
         return Found(squared[asked], row[asked])
 
-
-def _read_stripe(uri: str, storage: Storage) -> pa.Table:
-    try:
-        return storage.read_parquet(uri, ["row", "squared", "reference"])
-    except StorageError as error:
-        if error.transient:
-            raise
-        raise StorageError(
-            f"{error} Delete it and run the same command again; only it will be searched anew."
-        ) from None
+    def _read_stripe(self, i: int, storage: Storage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(rows, squared distances, references) of a stripe that is committed. Raises StorageError for one that this
+        search cannot have written: whoever can write to the store could otherwise choose what was found."""
+        uri, again = self.uri(i), "Delete it and run the same command again; only it will be searched anew."
+        try:
+            table = storage.read_parquet(uri, list(STRIPE_TYPES), types=STRIPE_TYPES)
+        except StorageError as error:
+            if error.transient:
+                raise
+            raise StorageError(f"{error} {again}") from None
+        if any(table[name].null_count for name in STRIPE_TYPES):
+            raise StorageError(f"{uri} is refused: it has a row without a value. {again}")
+        rows, squared, references = (table[name].to_numpy() for name in STRIPE_TYPES)
+        in_range = (references >= -1) & (references < self.search.references.n)
+        if not (np.array_equal(rows, self.stripes[i]) and np.all(squared >= 0) and in_range.all()):
+            raise StorageError(f"{uri} is refused: it holds other rows, or values that no search finds. {again}")
+        return rows, squared, references
 
 
 def _search_stripe(search: Search, rows: np.ndarray, uri: str, storage: Storage) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from chexray.engine.arrow_types import forget_extension_types
 from chexray.errors import ChexrayError, RunFailed
 
 MAX_RETRIES = 3
@@ -66,6 +67,7 @@ def as_they_finish(
 
 
 def _guarded(fn: Callable[..., Any], *arguments: Any) -> Any:
+    forget_extension_types()
     try:
         return fn(*arguments)
     except ChexrayError as error:

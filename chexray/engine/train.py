@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +25,7 @@ from chexray.engine.progress import Progress
 from chexray.engine.watching import watched
 from chexray.errors import ChexrayError, ResourceError, RunFailed
 from chexray.storage import Storage, is_remote, join
+from chexray.storage.scratch import scratch
 from chexray.utility.checkpointing import Folder
 from chexray.utility.fit import Fit
 
@@ -196,11 +195,8 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
 def _scratch(task: Task, resources: Resources) -> Iterator[dict[str, Any]]:
     """Where Ray Train leaves its marker: a folder every node reaches. Nothing of ours lies there."""
     if resources.nodes == 1:
-        folder = tempfile.mkdtemp(prefix="cxr-train-")
-        try:
+        with scratch("train-") as folder:
             yield {"storage_path": folder}
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return
     shared = join(task.root, "ray-train")
     if is_remote(shared):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from chexray.data.images import Reject, load_images
+from chexray.data.images import Reject, load_and
 from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.engine.arrow_types import forget_extension_types
 from chexray.engine.features import FeatureStore, chunk_name
 from chexray.errors import ChexrayError, ResourceError, StorageError
 from chexray.storage import Storage
+from chexray.text import first_line
 
 CHUNK_SCHEMA = pa.schema([("image_key", pa.string()), ("uri", pa.string()), ("encoders", pa.string())])
 """One row an image; `encoders` holds the labels still pending for this chunk, joined by commas (equal in all rows)."""
@@ -48,31 +51,37 @@ class _Batches:
 
     def __init__(self, job: Job, uris: Sequence[str], labels: Sequence[str], pool: ThreadPoolExecutor):
         self.job, self.labels, self.pool = job, labels, pool
+        self.preparing = threading.Lock()
         size = job.batch_size
         self.slices = [list(uris[start : start + size]) for start in range(0, len(uris), size)]
 
     def _load(self, uris: list[str]) -> tuple[dict[str, np.ndarray], dict[int, Reject]]:
-        images = load_images(uris, self.job.storage, threads=self.job.io_threads, max_pixels=self.job.max_pixels)
-        rejects = {row: image for row, image in enumerate(images) if isinstance(image, Reject)}
+        specs = {label: self.job.encoders[label][1] for label in self.labels}
+        batch = {label: np.zeros((len(uris), *spec.input_shape), spec.input_dtype) for label, spec in specs.items()}
+
+        def fill(row: int, image: np.ndarray) -> Reject | None:
+            # One image at a time, as encoders expect, and while its pixels count among those of the process.
+            with self.preparing:
+                for label, block in batch.items():
+                    try:
+                        block[row] = self.job.encoders[label][0].prepare(image)
+                    except MemoryError:
+                        return Reject("out_of_memory", f"{label}: no memory to prepare the image", transient=True)
+                    except (ValueError, OverflowError) as error:
+                        return Reject("unpreparable", f"{label}: {first_line(error)}")
+            return None
+
+        answers = load_and(fill, uris, self.job.storage, threads=self.job.io_threads, max_pixels=self.job.max_pixels)
+        rejects = {row: answer for row, answer in enumerate(answers) if answer is not None}
+        for row in rejects:
+            for block in batch.values():
+                block[row] = 0
         if len(rejects) == len(uris) >= ALL_UNAVAILABLE and all(reject.transient for reject in rejects.values()):
-            first = rejects[0]
             raise StorageError(
-                f"{uris[0]} and the {len(uris) - 1} images after it are unavailable ({first.detail}). What is encoded "
-                "so far is kept: run the same command again when the storage answers.",
+                f"{uris[0]} and the {len(uris) - 1} images after it are unavailable ({rejects[0].detail}). What is "
+                "encoded so far is kept: run the same command again when the storage answers.",
                 transient=True,
             )
-        batch = {}
-        for label in self.labels:
-            encoder, spec = self.job.encoders[label]
-            block = np.zeros((len(uris), *spec.input_shape), spec.input_dtype)
-            for row, image in enumerate(images):
-                if row in rejects:
-                    continue
-                try:
-                    block[row] = encoder.prepare(image)  # type: ignore[arg-type]
-                except (ValueError, MemoryError, OverflowError) as error:
-                    rejects[row] = Reject("unpreparable", f"{label}: {str(error)[:200]}")
-            batch[label] = block
         return batch, rejects
 
     def __iter__(self):
@@ -113,6 +122,7 @@ def _failure(error: ChexrayError) -> pa.Table:
 
 def prepare(job: Job, table: pa.Table) -> pa.Table:
     """The decode task of the split layout: a chunk in, the same chunk with prepared images as fixed-size binary out."""
+    forget_extension_types()
     try:
         return _prepare(job, table)
     except ChexrayError as error:
@@ -145,6 +155,7 @@ class Encode:
     """The encoder actor: a chunk in (raw, or from `prepare`), one committed part an encoder, one small row out."""
 
     def __init__(self, job: Job):
+        forget_extension_types()
         self.job = job
         self.loaded: set[str] = set()
         self.pool = ThreadPoolExecutor(1)
@@ -212,7 +223,7 @@ class Encode:
             keep = [row for row in range(len(keys)) if row not in rejects and row not in broken]
             rows = _reject_rows(keys, rejects) + _reject_rows(keys, broken, "encode")
             kept = {output: block[keep] for output, block in features.items()}
-            self.job.store.commit(spec, [keys[row] for row in keep], kept, rows, name)
+            self.job.store.commit(spec, [keys[row] for row in keep], kept, rows)
             failed |= set(broken)
         return _answer(
             name,

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from chexray.errors import ConfigError
+from chexray.text import shown
 
 TIMEOUT_S = 60
 
@@ -21,7 +22,10 @@ def render(folder: Path) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"{' '.join(command)} does not work here ({type(error).__name__}).") from None
     if done.returncode:
-        said = " ".join(done.stderr.replace(f"{folder}/", "").split())[:300] or f"exit code {done.returncode}"
+        said = (
+            shown(" ".join(done.stderr[:10_000].replace(f"{folder}/", "").split()), 300)
+            or f"exit code {done.returncode}"
+        )
         raise ConfigError(f"{' '.join(command)} cannot render this: {said}. Do these overlays go together?")
     return done.stdout
 

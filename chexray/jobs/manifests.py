@@ -22,6 +22,7 @@ from chexray.jobs.kustomize import render
 from chexray.jobs.sizing import fit, replace
 from chexray.jobs.travelling import RUN_FILE, on_every_node, travelling
 from chexray.storage.uris import local_path
+from chexray.text import quoted, shown
 
 IMAGE = "chexray"
 """What the manifests call the image; also the RayJob, the NetworkPolicy and the account."""
@@ -114,12 +115,12 @@ def chosen(names: Sequence[str], deploy: Path) -> tuple[str, list[str]]:
     }
     for each in names:
         if each not in known["overlays"] and each not in known["components"]:
-            raise ConfigError(f"there is no overlay {each!r}. Known: {', '.join(known['overlays'])}.")
+            raise ConfigError(f"there is no overlay {quoted(each)}. Known: {', '.join(known['overlays'])}.")
     whole = [each for each in names if each not in known["components"]] or list(names[:1])
     if len(whole) != 1 or whole[0] not in known["overlays"]:
         raise ConfigError(
-            f"overlays {' and '.join(names)} do not go together: one overlay ({', '.join(known['overlays'])}), and "
-            f"besides it any of {', '.join(known['components'])}."
+            f"overlays {shown(' and '.join(names))} do not go together: one overlay ({', '.join(known['overlays'])}), "
+            f"and besides it any of {', '.join(known['components'])}."
         )
     held = _components_of(deploy / "overlays" / whole[0])
     return whole[0], [each for each in dict.fromkeys(names) if each != whole[0] and each not in held]
@@ -143,8 +144,8 @@ def fitted_name(text: str) -> str:
 def checked_name(name: str) -> str:
     if len(name) > NAME_LENGTH or not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
         raise ConfigError(
-            f"--name {name!r}: expected at most {NAME_LENGTH} characters of a-z, 0-9 and '-', a letter first, such as "
-            f"{fitted_name(f'{IMAGE}-{name}')}."
+            f"--name {quoted(name)}: expected at most {NAME_LENGTH} characters of a-z, 0-9 and '-', a letter first, "
+            f"such as {fitted_name(f'{IMAGE}-{name}')}."
         )
     return name
 
@@ -153,7 +154,7 @@ def split_image(reference: str) -> dict[str, str]:
     """kustomize's newName with newTag, by default this version, or digest. Raises ConfigError for anything else."""
     match = re.fullmatch(r"([\w.\-/:]*?[\w\-])(?::([\w][\w.\-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?", reference)
     if not match or "//" in reference:
-        raise ConfigError(f"--image {reference!r}: expected registry/name:tag or registry/name@sha256:DIGEST.")
+        raise ConfigError(f"--image {quoted(reference)}: expected registry/name:tag or registry/name@sha256:DIGEST.")
     name, tag, digest = match.groups()
     return {"newName": name} | ({"digest": digest} if digest else {"newTag": tag or chexray.__version__})
 
@@ -180,7 +181,7 @@ def _not_mounted(local: Sequence[tuple[str, str]], job: dict[str, Any], overlay:
     for key, path in elsewhere:
         if key in ("output", "feature_store"):
             raise ConfigError(
-                f"{key} is {path}, and the pods of overlay {overlay} have no lasting volume there "
+                f"{key} is {shown(path)}, and the pods of overlay {overlay} have no lasting volume there "
                 f"({', '.join(mounts) or 'none anywhere'}). Use s3://, or a path below a volume (--overlay nfs: /data)."
             )
     return elsewhere

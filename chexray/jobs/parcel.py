@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from chexray.config import read_yaml
+from chexray.config.secrets import is_secret_name, looks_secret
+from chexray.config.yaml_text import walk
 from chexray.errors import ConfigError
 from chexray.jobs.travelling import RUN_FILE
+from chexray.text import listed, shown
 
 MAX_BYTES = 100 * 2**20
 MAX_FILES = 10_000
-
-_SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|_KEY\b|API_?KEY|ACCESS_KEY_ID", re.IGNORECASE)
 
 
 def folder_files(folder: Path, *, config_path: Path | None = None) -> list[Path]:
@@ -28,7 +28,7 @@ def folder_files(folder: Path, *, config_path: Path | None = None) -> list[Path]
     run.yaml that is not the config.
     """
     if not folder.is_dir():
-        raise ConfigError(f"--working-dir {folder}: no such folder. Name one that holds what the config names.")
+        raise ConfigError(f"--working-dir {shown(folder)}: no such folder. Name one that holds what the config names.")
     root, found, size = folder.resolve(), [], 0
     for parent, names, files in os.walk(folder):
         for name in names:
@@ -45,12 +45,12 @@ def folder_files(folder: Path, *, config_path: Path | None = None) -> list[Path]
             size += path.stat().st_size
             if size > MAX_BYTES or len(found) > MAX_FILES:
                 raise ConfigError(
-                    f"--working-dir {folder}: more than {MAX_BYTES // 2**20} MB or {MAX_FILES:,} files. Data do not "
-                    "travel with a job: put them on s3:// or on a volume that every node mounts, and ship code only."
+                    f"--working-dir {shown(folder)}: more than {MAX_BYTES // 2**20} MB or {MAX_FILES:,} files. Data do "
+                    "not travel with a job: put them on s3:// or on a volume that every node mounts, and ship code."
                 )
     own = folder / RUN_FILE
     if own.exists() and not (config_path and config_path.exists() and own.samefile(config_path)):
-        raise ConfigError(f"--working-dir {folder}: its {RUN_FILE} would hide the config. Rename that file.")
+        raise ConfigError(f"--working-dir {shown(folder)}: its {RUN_FILE} would hide the config. Rename that file.")
     return found
 
 
@@ -72,18 +72,29 @@ def read_runtime_env(path: Path | None) -> dict[str, Any]:
         return {}
     env = read_yaml(path)
     if "working_dir" in env:
-        raise ConfigError(f"{path}: working_dir is chexray's own, since the config travels in it. Use --working-dir.")
+        raise ConfigError(
+            f"{shown(path)}: working_dir is chexray's own, since the config travels in it. Use --working-dir."
+        )
     return env
 
 
 def open_secrets(runtime_env: dict[str, Any]) -> list[str]:
-    """A note where a runtime environment seems to hold credentials, which the cluster shows to all its users."""
-    held = [str(name) for name in runtime_env.get("env_vars") or {} if _SECRET.search(str(name))]
-    return [f"--runtime-env: {', '.join(held)} can be read by everyone who may list the cluster's jobs"] if held else []
+    """A note where a runtime environment seems to hold credentials, by their names or by how they look.
+
+    The cluster shows it to all its users. Named are the places, never the values.
+    """
+    held = []
+    for path, value in walk(runtime_env, "--runtime-env"):
+        name = path.rpartition(".")[2]
+        is_plain = isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+        is_named = is_secret_name(name) and is_plain
+        if is_named or (isinstance(value, str) and looks_secret(value)):
+            held.append(path.removeprefix("env_vars."))
+    return [f"--runtime-env: {listed(held)} can be read by everyone who may list the cluster's jobs"] if held else []
 
 
 def _leads_out(folder: Path, path: Path) -> str:
     return (
-        f"--working-dir {folder}: {path.relative_to(folder)} is a link to a folder or to a file outside. "
+        f"--working-dir {shown(folder)}: {shown(path.relative_to(folder))} is a link to a folder or to a file outside. "
         "Put the files themselves there, or ship another folder."
     )

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from chexray.config.secrets import refuse_in_location
 from chexray.errors import StorageError
 from chexray.rundir import ENDED
 from chexray.storage import Storage, absolute, basename, join, parent
+from chexray.text import one_line, printable, shown
 
 STATUS_FILE = "status.json"
 SILENT = timedelta(minutes=10)
 """A run renews its status every minute; a busy bucket may cost some more."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+MAX_BYTES = 1_000_000
+"""Size of a status; ours take 300 bytes."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ class RunStatus:
 def read_statuses(uri: str, storage: Storage, now: Callable[[], datetime]) -> list[RunStatus]:
     """The run whose folder `uri` is, or the runs in the folder `uri`, newest first. Raises StorageError, one line.
 
-    A file that cannot be understood is an error for one run, and a line of state "unreadable" among several.
+    The folders may be anybody's: control characters are shown as escapes, and long texts are cut. A file that cannot
+    be understood is an error for one run, and a line of state "unreadable" among several.
     """
+    refuse_in_location(uri, "status")
     where = absolute(uri.rstrip("/") or uri)
     if basename(where) == STATUS_FILE:
         where = parent(where)
@@ -75,7 +79,7 @@ def read_statuses(uri: str, storage: Storage, now: Callable[[], datetime]) -> li
     files = [name for name in names if basename(name) == STATUS_FILE and name.count("/") == depth]
     if not files:
         raise StorageError(
-            f"{clean(uri)}: neither a run nor a folder of runs has {STATUS_FILE} there. Name the `output` of the "
+            f"{shown(uri)}: neither a run nor a folder of runs has {STATUS_FILE} there. Name the `output` of the "
             "config or a run's folder; a run writes it once its sets and weights are read."
         )
     moment = now()
@@ -89,43 +93,40 @@ def _read_or_say(file: str, storage: Storage, moment: datetime) -> RunStatus:
         return _read(file, storage, moment)
     except StorageError as error:
         folder = parent(file)
-        return RunStatus(clean(basename(folder)), clean(folder), "unreadable", message=clean(str(error)))
+        return RunStatus(one_line(basename(folder)), printable(folder), "unreadable", message=one_line(error))
 
 
 def _read(file: str, storage: Storage, moment: datetime) -> RunStatus:
+    found = storage.stat([file])[0]
     try:
-        body = json.loads(storage.read(file))
+        is_small = found is not None and found.size <= MAX_BYTES
+        body = json.loads(storage.read(file)) if is_small else None
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict) or not isinstance(body.get("state"), str):
         raise StorageError(
-            f"{clean(file)}: not the status of a run. It may be written this moment: look again, or run the same "
+            f"{shown(file)}: not the status of a run. It may be written this moment: look again, or run the same "
             "command again, which resumes and writes it anew."
         )
     folder = parent(file)
-    state, updated = clean(body["state"]), clean(_text(body.get("updated_at")))
+    state, updated = (one_line(_text(body.get(key)), 200) for key in ("state", "updated_at"))
     when = _moment(updated)
     age = None if when is None else max(0.0, (moment - when).total_seconds())
     is_silent = state not in ENDED and age is not None and age > SILENT.total_seconds()
     return RunStatus(
-        run=clean(_text(body.get("run_id")) or basename(folder)),
-        uri=clean(folder),
+        run=one_line(_text(body.get("run_id")) or basename(folder), 200),
+        uri=printable(folder),
         state=state,
-        started_at=clean(_text(body.get("started_at"))),
+        started_at=one_line(_text(body.get("started_at")), 200),
         updated_at=updated,
         age_s=age,
         done=_whole(body.get("done")),
         total=_whole(body.get("total")),
         rejected=_whole(body.get("rejected", body.get("n_rejected"))),
         exit_code=_whole(body.get("exit_code")),
-        message=clean(_text(body.get("message"))),
+        message=one_line(_text(body.get("message"))),
         silent_s=age if is_silent else None,
     )
-
-
-def clean(text: str) -> str:
-    """Text without what could move the cursor, colour the screen or reorder a line: runs may be anybody's."""
-    return _CONTROL.sub(lambda match: " " if match[0] in "\n\r\t" else "�", text)
 
 
 def spell(seconds: float) -> str:

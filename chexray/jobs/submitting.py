@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from chexray.config import RunConfig
 from chexray.engine.jobs import JobExists, JobState, LogBroken
 from chexray.errors import ChexrayError, ConfigError, ResourceError
 from chexray.jobs.travelling import RUN_FILE
 from chexray.storage import is_remote
+from chexray.text import quoted, shown
 
 ENTRYPOINT = f"chexray run {RUN_FILE} --once"
 POLL_S = 2.0
@@ -51,17 +52,26 @@ def find_address(given: str | None, environment: Mapping[str, str]) -> str:
     for name, text in named.items():
         if not text or (name == "RAY_ADDRESS" and not text.startswith(("http://", "https://"))):
             continue
-        parts = urlsplit(text)
-        if "@" in parts.netloc:
-            raise ConfigError(f"{name} holds a user or password. Leave it out, and set RAY_AUTH_TOKEN where needed.")
+        parts = _split(text)
+        if "@" in text or "?" in text:
+            raise ConfigError(
+                f"{name} may hold a user, password or token (@, ?). Leave it out, and set RAY_AUTH_TOKEN where needed."
+            )
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(
-                f"{name} is {text!r}: expected the URL of the cluster's dashboard, such as http://head:8265."
+                f"{name} is {quoted(text)}: expected the URL of the cluster's dashboard, such as http://head:8265."
             )
         return text.rstrip("/")
     raise ConfigError(
         "no cluster named. Give --address http://head:8265 (the dashboard's port), or set RAY_API_SERVER_ADDRESS."
     )
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:  # brackets of an IPv6 address that do not match
+        return urlsplit("")
 
 
 def submit(jobs: JobsApi, submission_id: str, runtime_env: dict[str, Any], *, exact: bool = False) -> Submitted:
@@ -71,8 +81,8 @@ def submit(jobs: JobsApi, submission_id: str, runtime_env: dict[str, Any], *, ex
     """
     if not _ID.fullmatch(submission_id):
         raise ConfigError(
-            f"--submission-id {submission_id!r}: expected up to 128 letters, digits, '.', '_' and '-', a letter or "
-            "digit first."
+            f"--submission-id {quoted(submission_id)}: expected up to 128 letters, digits, '.', '_' and '-', a letter "
+            "or digit first."
         )
     for _ in range(3):  # somebody else may submit between the look and the leap
         states = jobs.states()
@@ -169,4 +179,4 @@ def reason(state: JobState) -> str:
         return "no chexray on the cluster's PATH. Its image, or --runtime-env, must bring it"
     if state.exit_code:
         return f"chexray ended with exit code {state.exit_code}"
-    return " ".join(state.message.split())[:300] or "no reason given"
+    return shown(" ".join(state.message[:10_000].split()), 300) or "no reason given"

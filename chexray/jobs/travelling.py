@@ -18,6 +18,7 @@ from chexray.config import RunConfig
 from chexray.errors import ConfigError
 from chexray.storage import is_remote
 from chexray.storage.uris import local_path
+from chexray.text import listed, quoted, shown
 
 RUN_FILE = "run.yaml"
 """What the config is called where it arrives."""
@@ -66,7 +67,7 @@ def travelling(config: RunConfig, *, folder: Path | None = None, near: str = "")
     for key, path in _outputs(config):
         if _kind(path) == "relative":
             raise ConfigError(
-                f"{key} is {path!r}, which would be written inside a container and lost with it. "
+                f"{key} is {quoted(path)}, which would be written inside a container and lost with it. "
                 "Use s3://, or an absolute path on a volume that every node mounts (--output)."
             )
         if not is_remote(path):
@@ -80,8 +81,9 @@ def travelling(config: RunConfig, *, folder: Path | None = None, near: str = "")
 
 
 def on_every_node(local: Sequence[tuple[str, str]]) -> list[str]:
-    listed = ", ".join(f"{path} ({key})" for key, path in local)
-    return [f"must be there on every node of the cluster: {listed}"] if local else []
+    places = ", ".join(f"{shown(path)} ({shown(key, 60)})" for key, path in local[:20])
+    more = f" and {len(local) - 20} more" if len(local) > 20 else ""
+    return [f"must be there on every node of the cluster: {places}{more}"] if local else []
 
 
 def submission_id(config: RunConfig) -> str:
@@ -147,10 +149,10 @@ def _holds(folder: Path, path: str) -> bool:
 
 def _no_such_file(missing: list[tuple[str, str]], folder: Path | None) -> str:
     key, path = missing[0]
-    others = f" (so do {', '.join(key for key, _ in missing[1:])})" if len(missing) > 1 else ""
-    where = f"is not in {folder}" if folder else "names a file of this machine"
+    others = f" (so do {listed(key for key, _ in missing[1:])})" if len(missing) > 1 else ""
+    where = f"is not in {shown(folder)}" if folder else "names a file of this machine"
     return (
-        f"{key}: {path!r} {where}{others}, and the cluster has no such file. "
+        f"{shown(key)}: {quoted(path)} {where}{others}, and the cluster has no such file. "
         "Use s3://, or an absolute path on a volume that every node mounts."
     )
 
@@ -161,10 +163,18 @@ def _storage_notes(config: RunConfig, near: str) -> Iterator[str]:
     if held:
         yield f"{', '.join(held)} stay here: the cluster takes S3 credentials from its own environment"
     if storage.profile:
-        yield f"storage.profile: the nodes of the cluster need a profile {storage.profile!r}"
-    endpoint = urlsplit(storage.endpoint_url or "").hostname or ""
+        yield f"storage.profile: the nodes of the cluster need a profile {quoted(storage.profile)}"
+    endpoint = host_of(storage.endpoint_url or "")
     if is_loopback(endpoint) and not is_loopback(near):
-        yield f"storage.endpoint_url: {endpoint} is this machine here, and each node itself on the cluster"
+        yield f"storage.endpoint_url: {shown(endpoint)} is this machine here, and each node itself on the cluster"
+
+
+def host_of(url: str) -> str:
+    """The host of a URL, "" where it has none or is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # http://[bad
+        return ""
 
 
 def is_loopback(host: str) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from chexray.config import EncoderConfig, MetricConfig, RunConfig, SetConfig, StorageConfig, UtilityConfig
@@ -17,6 +16,7 @@ from chexray.data.subsets import deduplicate_prompts, expand, inherit_by_prompt
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.errors import ConfigError
 from chexray.metrics.base import Metric
+from chexray.plan.options import checked
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
 from chexray.plan.roles import PrivacyRoles, privacy_roles
 from chexray.plan.training import plan_utility
@@ -24,6 +24,7 @@ from chexray.plan.utility import IMAGES
 from chexray.protocols import Protocol, merged, protocol
 from chexray.registry import find
 from chexray.storage import Storage, absolute, basename, join
+from chexray.text import listed, quoted, shown
 from chexray.utility.images import ResizedImages
 
 HASH = "perceptual_hash"
@@ -130,7 +131,8 @@ def _pairs(
     path = how if "." in how or "/" in how else None
     if path is not None and len(synthetic) > 1:
         raise ConfigError(
-            f"privacy.pairs names one table, {path}, for {len(synthetic)} synthetic sets. Evaluate them one by one."
+            f"privacy.pairs names one table, {shown(path)}, for {len(synthetic)} synthetic sets. Evaluate them one "
+            "by one."
         )
     return {item.name: pairing.build("given" if path else how, training, item, storage, path) for item in synthetic}
 
@@ -172,8 +174,8 @@ def _check_metrics(plan: Plan) -> None:
     for key, metric in plan.metrics.items():
         if key not in used:
             raise ConfigError(
-                f"metric {key!r} needs {metric.requires!r}, which none of the encoders "
-                f"({', '.join(labels)}) gives. Add inception_v3, or drop the metric."
+                f"metric {quoted(key)} needs {quoted(metric.requires)}, which none of the encoders "
+                f"({listed(labels)}) gives. Add inception_v3, or drop the metric."
             )
 
 
@@ -186,29 +188,15 @@ def make_storage(config: StorageConfig) -> Storage:
 
 def _set_names(items: Sequence[tuple[str, SetConfig]]) -> list[str]:
     """A name for each (role, set), distinct."""
-    names = [
-        item.name or basename(str(item.options.get("path", "")).rstrip("/")).split(".")[0] or item.source or role
-        for role, item in items
-    ]
+    names = [item.name or _stem(item.options.get("path")) or item.source or role for role, item in items]
     if len(set(names)) < len(names):
         double = max(names, key=names.count)
-        raise ConfigError(f"two sets are called {double!r}: give each its own `name`.")
+        raise ConfigError(f"two sets are called {quoted(double)}: give each its own `name`.")
     return names
 
 
-def checked(cls: Any, options: dict[str, Any], what: str) -> Any:
-    """An instance of a dataclass from config options; unknown or missing options are ConfigErrors."""
-    if isinstance(cls, type) and is_dataclass(cls):
-        known = [item.name for item in fields(cls) if item.init]
-        for key in options:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known) or 'none'}."
-                raise ConfigError(f"{what} has no option {key!r}. {hint}")
-    try:
-        return cls(**options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{what}: {error}. Options given: {', '.join(options) or 'none'}.") from None
+def _stem(path: Any) -> str:
+    return basename(path.rstrip("/")).split(".")[0] if isinstance(path, str) and path.strip("/") else ""
 
 
 def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storage: Storage) -> Manifest:
@@ -216,7 +204,7 @@ def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storag
     kind = item.source or infer(str(options.get("path", "")), storage)
     if kind == "phantom" and "path" not in options:
         options["path"] = join(absolute(config.output), "phantoms", name)
-    source = checked(find("sources", kind), options, f"source {kind!r} of set {name!r}")
+    source = checked(find("sources", kind), options, f"source {quoted(kind, 60)} of set {quoted(name)}")
     return manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
 
 
@@ -233,9 +221,9 @@ def _encoders(
         only_privacy = hasattr(encoder, "scorer") or hasattr(encoder, "mirror_signs")
         suites = [suite for suite in suites_asked(item, config) if suite == PRIVACY or not only_privacy]
         if not suites:
-            why = f"its `suites` are {', '.join(item.suites or ['none'])}"
+            why = f"its `suites` are {listed(item.suites or ['none'])}"
             raise ConfigError(
-                f"encoder {item.label!r} has no use in suite {', '.join(config.suite)}: "
+                f"encoder {quoted(item.label)} has no use in suite {', '.join(config.suite)}: "
                 f"{'it is for privacy alone' if only_privacy else why}. Drop it, or change one of the two."
             )
         encoders[item.label] = (encoder, encoder.resolve())
@@ -273,5 +261,5 @@ def _metrics(items: Sequence[MetricConfig], preset: Protocol) -> dict[str, Metri
         fixed = preset.metric_options.get(item.name, {})
         options = merged(fixed, item.options, what=item.name, protocol_name=preset.name)
         key = item.name if item.name not in metrics else f"{item.name}#{len(metrics)}"
-        metrics[key] = checked(find("metrics", item.name), options, f"metric {item.name!r}")
+        metrics[key] = checked(find("metrics", item.name), options, f"metric {quoted(item.name)}")
     return metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 
 from chexray.config import RunConfig
@@ -15,8 +16,16 @@ from chexray.plan.roles import PrivacyRoles
 from chexray.plan.utility import UtilityPlan
 from chexray.protocols import Protocol
 from chexray.storage import Storage, absolute, join
+from chexray.text import shown
 
 FIDELITY, PRIVACY, UTILITY = "fidelity", "privacy", "utility"
+
+LOCAL_PORTS = (
+    "a local Ray listens on port 52365 and about 10 free ports of all interfaces; they ask for a token that only this "
+    "run has. 44217 and 44227 show counters without one"
+)
+JOINED_PORTS = "this process listens on a free port for its workers, under the authentication of that cluster"
+"""What a run opens (Ray 2.60; tests/engine/test_doors.py asks every port)."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +167,12 @@ class Plan:
             lines.append(f"pairs      {name}: {len(pairs):,} ({pairs.how})")
         if self.utility is not None:
             lines += self.utility.describe()
+        address = self.config.ray.address or os.environ.get("RAY_ADDRESS")
+        lines.append(f"network    {f'joins the Ray at {shown(address)}; {JOINED_PORTS}' if address else LOCAL_PORTS}")
         if self.has(FIDELITY):
             names = [subset.name for subset in self.subsets]
-            shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-            lines.append(f"subsets    {len(names)}: {shown}")
+            first = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+            lines.append(f"subsets    {len(names)}: {first}")
             per_subset = sum(len(self.metrics_of(label)) for label in self.encoders)
             cells = per_subset * len(names) * len(self.synthetic_of(FIDELITY))
             lines.append(f"results    {cells:,} cells -> {self.run_uri}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from chexray.config import PrivacyConfig
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.errors import ConfigError
+from chexray.text import listed, quoted
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def privacy_roles(config: PrivacyConfig, encoders: Mapping[str, tuple[Encoder, E
     for key in ("search", "latent"):
         for label in getattr(config, key) or []:
             if label not in encoders:
-                raise ConfigError(f"privacy.{key} names {label!r}. Encoders of this suite: {', '.join(encoders)}.")
+                raise ConfigError(f"privacy.{key} names {quoted(label)}. Encoders of this suite: {listed(encoders)}.")
     reid = [label for label, (encoder, _) in encoders.items() if hasattr(encoder, "scorer")]
     hashes = [label for label, (encoder, _) in encoders.items() if hasattr(encoder, "mirror_signs")]
     spaces = [label for label in encoders if label not in (*reid, *hashes)]

@@ -20,6 +20,7 @@ from chexray.results.rows import bias_dominated, params_of, suite_of
 from chexray.results.runs import split_runs
 from chexray.results.utility.names import DIFFER, method_of, single_trainings, threshold_of
 from chexray.results.wording import fingerprint
+from chexray.text import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +155,7 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     runs = split_runs(frames)
     if len(runs) < 2:
-        raise ConfigError(f"compare needs at least two runs or sets, found {len(runs)}: {', '.join(runs) or 'none'}.")
+        raise ConfigError(f"compare needs at least two runs or sets, found {len(runs)}: {listed(runs) or 'none'}.")
     cells: dict[Hashable, list[tuple[str, Row]]] = {}
     for name, rows in runs.items():
         for row in rows:
@@ -165,7 +166,8 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     table = pd.DataFrame(lines, columns=[*columns, *(f"{name}.{field}" for name in runs for field in shown)])
     for name in runs:
         for side in ("n_real", "n_synthetic"):
-            table[f"{name}.{side}"] = table[f"{name}.{side}"].astype("Int64")
+            # From the values, not from the column: with a gap in it that is one of floats, which lose whole numbers.
+            table[f"{name}.{side}"] = pd.array([line[f"{name}.{side}"] for line in lines], dtype="Int64")
     return table
 
 
@@ -248,9 +250,10 @@ def _ratio(rows: Mapping[str, Row], side: str) -> float:
     return max(counts) / max(1, min(counts)) if counts else 1.0
 
 
-def _size(row: Row, side: str) -> int | None:
-    """A count of the row, n_real or one that its params tell; None where they do not."""
-    return row[side] if side in row else params_of(row).get(side)
+def _size(row: Row, side: str) -> float | None:
+    """A count of the row, n_real or one that its params tell; None where they do not, or where it is no count."""
+    count = row[side] if side in row else params_of(row).get(side)
+    return count if isinstance(count, int | float) and not isinstance(count, bool) else None
 
 
 def _sizes(rows: Mapping[str, Row], sides: Iterable[str]) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from chexray.errors import ConfigError, StorageError
+from chexray.results.params import check_params
 from chexray.results.rows import ABSENT, FORMULA_STARTS, SCHEMA, to_table
+from chexray.storage.parquet import ParquetFile
+from chexray.text import first_line, listed, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +39,8 @@ def read_results(path_or_uri: str | Path, storage: Reads | None = None) -> pd.Da
     by default as the environment says. Raises StorageError when nothing is there, ConfigError when it is not results.
     """
     place = str(path_or_uri)
+    if re.search(r"://?[^/]*@", place):
+        raise ConfigError("the location of results holds a user or password. Put credentials in the environment.")
     if storage is None:
         from chexray.storage import Storage
 
@@ -45,10 +50,14 @@ def read_results(path_or_uri: str | Path, storage: Reads | None = None) -> pd.Da
     try:
         # Checked again on the way in: spreadsheets and scripts rewrite these files.
         table = to_table(_PARSERS[name.rsplit(".", 1)[-1].lower()](data))
-    except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException, csv.Error, RecursionError) as error:
-        what = " ".join(str(error).split())[:300]
+        for position, row in enumerate(table.select(["params", "suite"]).to_pylist()):
+            check_params(json.loads(row["params"]), row["suite"], f"results row {position}")
+    except pa.ArrowException:  # its text may quote what the file holds
+        raise ConfigError(f"{shown(name)}: not a chexray results file. Give a run folder.") from None
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, csv.Error, RecursionError) as error:
+        what = first_line(error, 300)
         raise ConfigError(
-            f"{name}: not a chexray results file: {what}. Give a run folder or its results.parquet."
+            f"{shown(name)}: not a chexray results file: {what}. Give a run folder or its results.parquet."
         ) from None
     return table.to_pandas()
 
@@ -62,18 +71,25 @@ def _results_file(place: str, storage: Reads) -> str:
             return f"{place}/{name}"
     local = Path(place)
     if "://" in place or not local.exists():
-        raise StorageError(f"{place}: no results there. Give a run folder, or its results.parquet, .json or .csv.")
+        raise StorageError(
+            f"{shown(place)}: no results there. Give a run folder, or its results.parquet, .json or .csv."
+        )
     if local.is_file():
-        raise ConfigError(f"{place}: not a results file; those end in .parquet, .json or .csv.")
+        raise ConfigError(f"{shown(place)}: not a results file; those end in .parquet, .json or .csv.")
     runs = sorted(str(path.parent) for path in local.glob(f"*/{FILES[0]}"))
     if runs:
-        more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
-        raise StorageError(f"{place}: holds runs, not results. Give one of them: {', '.join(runs[:3])}{more}.")
-    raise StorageError(f"{place}: a folder without {FILES[0]}. If a run was stopped there, run it again to finish it.")
+        raise StorageError(f"{shown(place)}: holds runs, not results. Give one of them: {listed(runs, 3)}.")
+    raise StorageError(
+        f"{shown(place)}: a folder without {FILES[0]}. If a run was stopped there, run it again to finish it."
+    )
 
 
 def _from_parquet(data: bytes) -> list[dict[str, Any]]:
-    return _known(pq.read_table(io.BytesIO(data)).to_pylist())
+    try:
+        table = ParquetFile(io.BytesIO(data), "the file").read_bounded()
+    except StorageError as error:
+        raise ValueError(str(error)) from None
+    return _known(table.to_pylist())
 
 
 def _from_json(data: bytes) -> list[dict[str, Any]]:
@@ -101,7 +117,7 @@ def _known(rows: list[dict[str, Any]], header: list[str] | None = None) -> list[
     columns = header if header is not None else list(rows[0]) if rows else SCHEMA.names
     missing = [name for name in SCHEMA.names if name not in columns and name not in ABSENT]
     if missing:
-        raise ValueError(f"it lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}")
+        raise ValueError(f"it lacks {listed(missing, 5)}")
     return [{name: {**ABSENT, **row}[name] for name in SCHEMA.names} for row in rows]
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from chexray.storage.parquet import to_bytes
+from chexray.text import first_line, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,13 +117,11 @@ def write(directory: str, rows: Iterable[Mapping[str, Any]], storage: _Writes, s
     Parquet goes last: it is what readers prefer, so its presence means that all three are there.
     """
     kept = to_table(rows)
-    buffer = io.BytesIO()
-    pq.write_table(kept, buffer)
     folder = str(directory).rstrip("/")
     plain = kept.to_pylist()
     storage.write(f"{folder}/{stem}.csv", to_csv(plain))
     storage.write(f"{folder}/{stem}.json", to_json(plain))
-    storage.write(f"{folder}/{stem}.parquet", buffer.getvalue())
+    storage.write(f"{folder}/{stem}.parquet", to_bytes(kept))
 
 
 def read_results(path_or_uri: str | Path, storage: Any = None) -> pd.DataFrame:
@@ -172,12 +172,12 @@ def _checked(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     missing = [name for name in SCHEMA.names if name not in row]
     unknown = [name for name in row if name not in FIELDS]
     if missing or unknown:
-        raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")
+        raise ValueError(f"{where}: missing fields {quoted(missing)}, unknown fields {quoted(unknown)}")
     checked = {field.name: _typed(field, row[field.name], where) for field in SCHEMA}
     _check_null(checked, where)
     for name, allowed in (("suite", SUITES), ("status", STATUSES), ("better", DIRECTIONS)):
         if checked[name] not in allowed:
-            raise ValueError(f"{where}: {name} is {checked[name]!r}, not one of {', '.join(map(repr, allowed))}")
+            raise ValueError(f"{where}: {name} is {quoted(checked[name])}, not one of {', '.join(map(repr, allowed))}")
     low, high, error = checked["ci_low"], checked["ci_high"], checked["std_error"]
     if low is not None and high is not None and low > high:
         raise ValueError(f"{where}: the interval [{low}, {high}] is inverted")
@@ -198,8 +198,8 @@ def _typed(field: pa.Field, value: Any, where: str) -> Any:
         return None
     try:
         return parse(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {field.name} is {value!r}: {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{where}: {field.name} is {quoted(value)}: {first_line(error)}") from None
 
 
 def _float(value: Any) -> float:
@@ -212,6 +212,8 @@ def _float(value: Any) -> float:
 def _int(value: Any) -> int:
     if isinstance(value, bool | str) or int(value) != value:
         raise ValueError("not a whole number")
+    if abs(value) >= 2**63:
+        raise ValueError("more than 64 bits")
     return int(value)
 
 
@@ -229,19 +231,23 @@ def _params_text(value: Any, where: str) -> str:
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
         text = json.dumps(parsed, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: params is {value!r}: {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: params is {quoted(value)}: {first_line(error)}") from None
     if not isinstance(parsed, Mapping):
-        raise ValueError(f"{where}: params is {value!r}: not a JSON object")
+        raise ValueError(f"{where}: params is {quoted(value)}: not a JSON object")
     return text
 
 
 def _check_null(row: dict[str, Any], where: str) -> None:
     name, status, null = row["metric"], row["status"], row["value"] is None
     if null and (status == "ok" or not row["reason"].strip()):
-        raise ValueError(f"{where}: {name} is null with status {status!r} and reason {row['reason']!r}; say why")
+        raise ValueError(
+            f"{where}: {quoted(name)} is null with status {status!r} and reason {quoted(row['reason'])}; say why"
+        )
     if not null and status != "ok":
-        raise ValueError(f"{where}: {name} has a value and status {status!r}; only null values have another status")
+        raise ValueError(
+            f"{where}: {quoted(name)} has a value and status {status!r}; only null values have another status"
+        )
 
 
 def _check_utc(text: str, where: str) -> None:
@@ -250,4 +256,4 @@ def _check_utc(text: str, where: str) -> None:
     except ValueError:
         offset = None
     if offset != timedelta(0):
-        raise ValueError(f"{where}: created_at is {text!r}, not an ISO 8601 time in UTC")
+        raise ValueError(f"{where}: created_at is {quoted(text)}, not an ISO 8601 time in UTC")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chexray.text import shown
+
+DATA_CHARS = 400
+"""A name takes 20; the reasons why numbers are missing, which our own code joins, up to 300."""
 SCIENTIFIC_BELOW = 1e-5
 """An error this small would need more than six decimals: the number is then written with an exponent."""
 
@@ -37,9 +40,8 @@ class Wording:
         return text.encode("ascii", "backslashreplace").decode()
 
     def data(self, text: Any) -> str:
-        """Text that came from files or users: control, direction and other invisible characters removed."""
-        spaced = " ".join(str(text).split())
-        kept = "".join(char for char in spaced if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co"))
+        """Text that came from files or users: hidden characters as escapes, at most DATA_CHARS of it."""
+        kept = shown(text, DATA_CHARS)
         return kept if self.unicode else kept.encode("ascii", "backslashreplace").decode()
 
     def arrow(self, better: str) -> str:

@@ -10,7 +10,8 @@ import io
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -32,6 +33,7 @@ from chexray.storage.uris import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from chexray.storage.parquet import ParquetFile
     from chexray.storage.s3 import Buckets
 
 __all__ = [
@@ -54,6 +56,8 @@ BACKOFF_MAX_S = 8.0
 WHOLE_BYTES = 1 << 20
 """Remote Parquet files up to this size are read by one GET, which the service's own checksum covers; it covers no
 range. Two round trips in place of three to five, too."""
+TAIL_BYTES = 1 << 16
+"""What is kept of the end of a remote file: Arrow asks for the last 64 KiB first, and most footers fit."""
 
 
 @dataclass(frozen=True)
@@ -156,34 +160,39 @@ class Storage:
                 transient=error.transient,
             ) from error
 
-    def read_parquet(self, uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A Parquet file as a table, fetching only `columns` when they are named."""
+    def read_parquet(
+        self, uri: str, columns: Sequence[str] | None = None, *, types: Mapping[str, pa.DataType] | None = None
+    ) -> pa.Table:
+        """A Parquet file as a table, fetching only `columns` when they are named.
+
+        types: what columns of the file, read or not, must be; another type is a StorageFailure of code "refused".
+        """
         try:
-            return self._attempt(uri, lambda: self._parquet(uri, columns))
+            return self._attempt(uri, lambda: self._parquet(uri, columns, types or {}))
         except StorageFailure as error:
             if error.code == "corrupt" and error.transient:  # every attempt found it so: later will not help
                 raise StorageFailure(str(error), code="corrupt") from error
             raise
 
-    def _parquet(self, uri: str, columns: Sequence[str] | None) -> pa.Table:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    def _parquet(self, uri: str, columns: Sequence[str] | None, types: Mapping[str, pa.DataType]) -> pa.Table:
+        from chexray.storage.parquet import ParquetFile
 
         with self._parquet_source(uri) as source:
+            file = ParquetFile(source, uri, checksums=True)
+            file.need(columns or ())
+            file.need_types(types)
+            return file.read(columns)
+
+    @contextmanager
+    def open_parquet(self, uri: str) -> Iterator[ParquetFile]:
+        """A Parquet file of which parts are read: on S3 in ranges. Raises StorageFailure (`storage.parquet`)."""
+        from chexray.storage.parquet import ParquetFile
+
+        with self.open(uri) as source:
             try:
-                file = pq.ParquetFile(source, page_checksum_verification=True)
-                # Arrow leaves unknown names out without a word.
-                missing = [name for name in columns or () if name not in file.schema_arrow.names]
-                if missing:
-                    names = ", ".join(file.schema_arrow.names)
-                    raise StorageFailure(f"{uri} has no column {missing[0]!r}. Its columns: {names}.")
-                return file.read(columns=None if columns is None else list(columns))
-            except pa.ArrowException as error:
-                raise StorageFailure(f"{uri} is not a readable Parquet file: {error}", code="corrupt") from error
-            except OSError as error:
-                if "page integrity" not in str(error):
-                    raise
-                raise Damaged("a page does not match its checksum") from error
+                yield ParquetFile(source, uri)
+            except (OSError, Damaged) as error:
+                raise self._explain(uri, error) from None
 
     def _parquet_source(self, uri: str) -> BinaryIO:
         if not is_remote(uri):
@@ -196,14 +205,9 @@ class Storage:
 
         plain: neither compressed nor encoded, for columns of floats that do not shrink and are read many times.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        from chexray.storage.parquet import to_bytes
 
-        sink = pa.BufferOutputStream()
-        options: dict[str, Any] = {"use_dictionary": False, "write_statistics": False} if plain else {}
-        # Checksums cost 10 % of the CPU time of writing and reading, and 0.001 % of the size (100 MB of features).
-        pq.write_table(table, sink, compression="none" if plain else "zstd", write_page_checksum=True, **options)
-        self.write(uri, sink.getvalue().to_pybytes())
+        self.write(uri, to_bytes(table, plain=plain))
 
     def s3_filesystem(self, uri: str) -> Any:
         """The fsspec file system behind an s3:// URI, for a library that writes there by itself."""
@@ -254,10 +258,14 @@ def _stream(storage: Storage, found: FileStat) -> BinaryIO:
 
 
 class _Ranges(io.RawIOBase):
-    """A remote file as a seekable stream; each read is one ranged GET with the retries of its storage."""
+    """A remote file as a seekable stream; each read is one ranged GET with the retries of its storage.
+
+    The end, where Parquet keeps its footer, is fetched once: it is read to check the schema, and again by Arrow.
+    """
 
     def __init__(self, storage: Storage, found: FileStat):
         self.storage, self.found, self.position = storage, found, 0
+        self.tail_start, self.tail = max(0, found.size - TAIL_BYTES), b""
 
     def readable(self) -> bool:
         return True
@@ -275,7 +283,13 @@ class _Ranges(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), self.found.size - self.position)
-        data = self.storage.read_range(self.found.uri, self.position, wanted)
+        if wanted > 0 and self.position >= self.tail_start:
+            length = self.found.size - self.tail_start
+            self.tail = self.tail or self.storage.read_range(self.found.uri, self.tail_start, length)
+            start = self.position - self.tail_start
+            data = self.tail[start : start + wanted]
+        else:
+            data = self.storage.read_range(self.found.uri, self.position, wanted)
         buffer[: len(data)] = data
         self.position += len(data)
         return len(data)

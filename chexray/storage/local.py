@@ -17,6 +17,8 @@ from chexray.storage.uris import FileStat, StorageFailure, join, local_path
 STAT_THREADS = 16
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 """Names of files being written; a killed writer leaves one behind, and listings skip it."""
+FILE_MODE = 0o640
+"""Of every file chexray writes, less what the umask takes away."""
 TRANSIENT = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR}
 """What a network file system answers while its server restarts."""
 
@@ -123,8 +125,8 @@ def _file_stat(uri: str, status: os.stat_result) -> FileStat:
 
 
 def _create(path: str) -> BinaryIO:
-    # Not tempfile: its mode 0600 would hide results from the other users of a shared folder.
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")
+    # Results hold labels, ids and perhaps prompts of patients: the owner's group may read them, others may not.
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE), "wb")
 
 
 def _sync_folder(folder: str) -> None:

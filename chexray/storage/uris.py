@@ -14,7 +14,8 @@ from chexray.errors import StorageError
 class StorageFailure(StorageError):
     """A StorageError that also says what kind it is.
 
-    `code`: "not_found", "denied", "unavailable", "corrupt" (a checksum), "disk_full", "is_folder" or "failed".
+    `code`: "not_found", "denied", "unavailable", "corrupt" (a checksum), "refused" (types or sizes
+    that are not read), "disk_full", "is_folder" or "failed".
     """
 
     def __init__(self, message: str, *, code: str = "failed", transient: bool = False):

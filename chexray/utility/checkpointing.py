@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chexray.encoders.checkpoints import load_pickled
+from chexray.encoders.downloads import LARGEST_FILE
+from chexray.encoders.fields import LARGEST_JSON, parse_json
+from chexray.encoders.safetensors_header import read_header
 from chexray.errors import WeightsError
 from chexray.findings import FINDINGS
 from chexray.storage import Storage, join
+from chexray.text import first_line, quoted, shown
+from chexray.utility import stored
 from chexray.utility.fit import Fit, keys_digest
 
 if TYPE_CHECKING:
@@ -54,8 +60,12 @@ class Folder:
     @property
     def failure(self) -> str:
         """What `fail` was told; empty when it was not."""
-        uri = self.at(FAILED)
-        return json.loads(self.storage.read(uri))["reason"] if self.storage.exists(uri) else ""
+        if not self.storage.exists(self.at(FAILED)):
+            return ""
+        try:
+            return stored.reason(parse_json(self._read(FAILED, LARGEST_JSON)))
+        except ValueError as error:
+            raise self.refusal(FAILED, _why(error)) from None
 
     def forget_failure(self) -> None:
         """Lets the training be tried again."""
@@ -93,13 +103,17 @@ class Folder:
 
     def load(self, name: str) -> dict[str, Any]:
         """What `save_epoch` wrote as checkpoint.pt or best.pt, on the CPU. Raises WeightsError when it is no such."""
+        data = self._read(name, LARGEST_FILE)
         try:
-            state = from_bytes(self.storage.read(self.at(name)))
+            state = from_bytes(data)
+            if state.get("fit") != self.fit.name:
+                raise self.refusal(name, f"it belongs to fit {quoted(state.get('fit'), 80)}")
+            epochs = self.fit.recipe.epochs
+            if name == BEST:
+                return stored.best(state, len(data), epochs=epochs)
+            return stored.checkpoint(state, len(data), epochs=epochs, phases=len(self.fit.phases))
         except ValueError as error:
-            raise self.refusal(name, str(error)) from error
-        if state.get("fit") != self.fit.name:
-            raise self.refusal(name, f"it belongs to fit {state.get('fit')!r}")
-        return state
+            raise self.refusal(name, str(error)) from None
 
     def commit(self, model: dict[str, Tensor], about: dict[str, str]) -> None:
         """Writes the final weights, which ends the training, and removes what only a resume needed.
@@ -118,27 +132,30 @@ class Folder:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        data = self.storage.read(self.at(MODEL))
+        data = self._read(MODEL, LARGEST_FILE)
         try:
-            return load(data), metadata_of(data)
-        except SafetensorError as error:
-            raise self.refusal(MODEL, f"it is damaged ({error})") from error
+            header = read_header(data)
+            return stored.weights(load(data), len(data)), header.metadata
+        except (SafetensorError, ValueError) as error:
+            raise self.refusal(MODEL, f"it is damaged ({first_line(error)})") from None
 
     def fill(self, model: nn.Module, state: dict[str, Tensor], name: str) -> None:
         """Loads `state` into `model`, all of it. Raises WeightsError when they do not fit; name: of their file."""
         try:
             model.load_state_dict(state)
         except (RuntimeError, TypeError, AttributeError) as error:
-            first = " ".join(str(error).split())[:200]
+            first = shown(" ".join(str(error)[:10_000].split()))
             raise self.refusal(name, f"it does not fit {self.fit.recipe.model} ({first})") from error
 
     def history(self) -> list[dict]:
         """One dict an epoch, oldest first; [] when nothing was trained."""
-        uri = self.at(HISTORY)
+        if not self.storage.exists(self.at(HISTORY)):
+            return []
         try:
-            return json.loads(self.storage.read(uri)) if self.storage.exists(uri) else []
+            rows = parse_json(self._read(HISTORY, LARGEST_JSON))
+            return stored.history_rows(rows, epochs=self.fit.recipe.epochs, phases=len(self.fit.phases))
         except ValueError as error:
-            raise self.refusal(HISTORY, "it is not JSON") from error
+            raise self.refusal(HISTORY, _why(error)) from None
 
     def write_predictions(self, keys: np.ndarray, logits: np.ndarray) -> None:
         """keys: (n,) image_keys. logits: (n, 14) float32."""
@@ -153,21 +170,46 @@ class Folder:
 
     def read_predictions(self, keys: np.ndarray) -> np.ndarray:
         """Logits (n, 14) float32 of a set scored before, in the order of `keys`."""
-        table = self.storage.read_parquet(self.at(predictions_name(keys)))
+        import pyarrow as pa
+
+        name, width = predictions_name(keys), len(FINDINGS)
+        table = self.storage.read_parquet(self.at(name))
+        # Lists of any length are refused: rows of 13 and 15 would shift what lies between them.
+        for column, kind in {"image_key": pa.string(), "logits": pa.list_(pa.float32(), width)}.items():
+            if table.schema.names.count(column) != 1 or table.schema.field(column).type != kind:
+                raise self.refusal(name, f"its columns are not those of predictions of {width} findings")
         if table["image_key"].to_pylist() != keys.tolist():
-            raise self.refusal(predictions_name(keys), "it names other images")
+            raise self.refusal(name, "it names other images")
         flat = table["logits"].combine_chunks().flatten()
-        return flat.to_numpy(zero_copy_only=False).reshape(len(keys), len(FINDINGS))
+        if len(flat) != len(keys) * width or flat.null_count or table["logits"].null_count:
+            raise self.refusal(name, f"it does not hold {width} numbers an image")
+        logits = flat.to_numpy(zero_copy_only=False).reshape(len(keys), width)
+        if np.isnan(logits).any():
+            raise self.refusal(name, "it holds values that are no numbers")
+        return logits
 
     def refusal(self, name: str, why: str) -> WeightsError:
         """The error for a file of this folder that cannot be used."""
         return WeightsError(
-            f"{self.at(name)} cannot be used: {why}. Delete the folder {self.uri} and run again: "
+            f"{shown(self.at(name))} cannot be used: {why}. Delete the folder {shown(self.uri)} and run again: "
             f"{self.fit.title} is then trained anew."
         )
 
+    def _read(self, name: str, largest: int) -> bytes:
+        """The bytes of a file of this folder, if it is a file of a size that can be."""
+        found = self.storage.stat([self.at(name)])[0]
+        if found is not None and found.size > largest:
+            raise self.refusal(name, f"it has {found.size:,} bytes, more than {largest:,}")
+        if found is None and self.storage.exists(self.at(name)):
+            raise self.refusal(name, "it is no regular file")
+        return self.storage.read(self.at(name))
+
     def _write_json(self, name: str, value: Any) -> None:
         self.storage.write(self.at(name), json.dumps(value, indent=1).encode())
+
+
+def _why(error: ValueError) -> str:
+    return "it is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def predictions_name(keys: np.ndarray) -> str:
@@ -186,15 +228,13 @@ def to_bytes(state: dict[str, Any]) -> bytes:
 
 def from_bytes(data: bytes) -> dict[str, Any]:
     """The inverse, on the CPU, by torch's restricted unpickler: no code runs. Raises ValueError for anything else."""
-    import torch
-
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"it is damaged, or holds more than tensors ({type(error).__name__})") from error
+        state = load_pickled(data)
+    except ValueError as error:
+        raise ValueError(f"it is damaged, or holds more than tensors ({error})") from error
     if not isinstance(state, dict):
         raise ValueError(f"it holds a {type(state).__name__}, not a checkpoint")
-    return state
+    return dict(dict.items(state))
 
 
 def with_metadata(data: bytes, about: dict[str, str]) -> bytes:

@@ -12,16 +12,17 @@ Row k of a classifier is FINDINGS[k]; upstream trains on the same alphabetical o
 from __future__ import annotations
 
 import difflib
-import json
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from chexray.encoders.checkpoints import check_keys, safe_load
-from chexray.encoders.network import read_json
+from chexray.encoders.checkpoints import check_keys, safe_load, safetensors_header
+from chexray.encoders.fields import checked, means, parse_json, spreads
+from chexray.encoders.timm_vision import data_config
 from chexray.encoders.weights import MODEL_FILE, ResolvedWeights, on_this_machine, resolve
 from chexray.errors import ConfigError, WeightsError
 from chexray.findings import FINDINGS
+from chexray.text import first_line, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,6 +33,7 @@ _UPSTREAM_HEADS = ("fc", "classifier", "head")
 """What CheXGenBench names its new last layer, in the order it looks: not always what timm calls it."""
 
 _COUNTERS = ("*num_batches_tracked",)
+_STATISTICS = {"mean": means, "std": spreads}
 
 
 def find_weights(model: str, reference: str, storage: Any = None) -> ResolvedWeights | None:
@@ -46,7 +48,7 @@ def find_weights(model: str, reference: str, storage: Any = None) -> ResolvedWei
         return None
     if reference.startswith("random:"):
         raise ConfigError(
-            f"utility.model.weights is {reference!r}: a fit is initialised from its own seed. Set weights: none."
+            f"utility.model.weights is {quoted(reference)}: a fit is initialised from its own seed. Set weights: none."
         )
     hub_id = _hub_id(model)
     if reference == "pretrained":
@@ -116,11 +118,11 @@ def _check_name(model: str) -> None:
     if not timm.is_model(model):
         near = difflib.get_close_matches(model, timm.list_models(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else " `timm.list_models()` lists them."
-        raise ConfigError(f"utility.model.name: timm {timm.__version__} has no model {model!r}.{hint}")
+        raise ConfigError(f"utility.model.name: timm {timm.__version__} has no model {quoted(model)}.{hint}")
     name, _, tag = model.partition(".")
     tags = timm.list_pretrained(f"{name}.*")
     if tag and model not in tags:
-        raise ConfigError(f"utility.model.name: timm has no {model!r}. Known: {', '.join((name, *tags[:4]))}.")
+        raise ConfigError(f"utility.model.name: timm has no {quoted(model)}. Known: {', '.join((name, *tags[:4]))}.")
 
 
 def _hub_id(model: str) -> str:
@@ -170,7 +172,7 @@ def _shapes(model: str, image_size: int) -> nn.Module:
                 raise
             network, shape = attempt("cpu")
     except (ArithmeticError, AssertionError, IndexError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = (first_line(error) or type(error).__name__).rstrip(".")
         raise ConfigError(
             f"utility.image_size is {image_size}, which timm's {model} does not take ({reason}). "
             "Set one it was made for, such as 224, or another model."
@@ -191,7 +193,7 @@ def _fitting(
     """
     if weights.path is None:
         raise WeightsError(
-            f"weights {weights.reference!r} name no file. Set utility.model.weights to a file, or to none."
+            f"weights {quoted(weights.reference)} name no file. Set utility.model.weights to a file, or to none."
         )
     state = safe_load(weights.path, numpy_scalars=True)
     is_upstream = bool(state) and all(name.startswith("model.") for name in state)
@@ -272,12 +274,20 @@ def _statistics(weights: ResolvedWeights, is_upstream: bool) -> dict[str, tuple[
         return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     assert weights.path is not None
     said: dict[str, Any] = {}
-    beside = weights.path.parent / "config.json"
     if weights.path.suffix == ".safetensors":
-        from safetensors import safe_open
+        texts = safetensors_header(weights.path).metadata
+        for key, check in _STATISTICS.items():
+            if key in texts:
+                said[key] = checked(_json(texts[key]), check, f"{key} in its metadata", weights.reference)
+    if not said:
+        beside = data_config(weights.path.parent / "config.json", needed_by="utility.model.weights")
+        said = {key: beside[key] for key in _STATISTICS if key in beside}
+    return {key: tuple(float(value) for value in said[key]) for key in said}
 
-        with safe_open(weights.path, "numpy") as file:
-            said = {key: json.loads(text) for key, text in (file.metadata() or {}).items() if key in ("mean", "std")}
-    if not said and beside.is_file():
-        said = read_json(beside, needed_by="utility.model.weights").get("pretrained_cfg") or {}
-    return {key: tuple(float(v) for v in said[key]) for key in ("mean", "std") if len(said.get(key) or ()) == 3}
+
+def _json(text: str) -> Any:
+    """The value of a text of metadata; the text itself when it is no JSON."""
+    try:
+        return parse_json(text.encode())
+    except ValueError:
+        return text

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chexray.errors import ResourceError, RunFailed
+from chexray.text import first_line
+from chexray.utility import stored
 from chexray.utility.checkpointing import BEST, CHECKPOINT, Folder
 from chexray.utility.epoch import Held, Optimisation, train_epoch
 from chexray.utility.fit import Fit, Phase, Sample
@@ -124,9 +126,11 @@ class Training:
         optimisation = Optimisation(recipe, network, stream.steps * len(epochs))
         if state and state["phase"] == number:
             try:
+                stored.optimisation(state["optimisation"], optimisation.state(), optimisation.parameters)
                 optimisation.restore(state["optimisation"])
-            except (ValueError, KeyError, RuntimeError) as error:
-                raise self.folder.refusal(CHECKPOINT, f"its optimiser does not fit ({error})") from error
+            except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+                why = f"its optimiser does not fit ({first_line(error)})"
+                raise self.folder.refusal(CHECKPOINT, why) from error
         in_last = number == len(self.fit.phases) - 1
         for epoch in epochs[len(self.history) - epochs.start :]:
             if self._ended():

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chexray.encoders.fields import parse_json
 from chexray.errors import ResourceError, RunFailed
 from chexray.storage import Storage
+from chexray.utility import stored
 from chexray.utility.checkpointing import MODEL, Folder, predictions_name
 from chexray.utility.fit import Fit
 from chexray.utility.fitting import Training
@@ -120,8 +122,9 @@ def _committed(fit: Fit, folder: Folder, world: World, device: str) -> Network:
     state, about = world.of_leader(folder.load_model() if world.leads else ({}, {}))
     folder.fill(network.model, state, MODEL)
     try:
-        network.mean, network.std = (tuple(json.loads(about[key])) for key in ("mean", "std"))
-    except (KeyError, ValueError) as error:
+        said = [parse_json(about.get(key, "").encode()) for key in ("mean", "std")]
+        network.mean, network.std = stored.mean_std(*said)
+    except ValueError as error:
         raise folder.refusal(MODEL, "it does not say how to normalise images") from error
     return network
 

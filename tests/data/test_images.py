@@ -16,6 +16,7 @@ from PIL import Image
 
 from chexray.data.images import Reject, decode, embedded_uri, load_images, split_embedded
 from chexray.storage import Storage, StorageFailure
+from chexray.storage.parquet import ParquetFile
 
 RAMP = np.arange(64 * 48, dtype=np.uint32).reshape(48, 64)
 
@@ -273,8 +274,8 @@ def test_each_row_group_is_read_once(storage, tmp_path, monkeypatch):
     images = [saved(Image.new("L", (4, 3), value)) for value in range(12)]
     pq.write_table(pa.table({"image": images}), file, row_group_size=4)
     read: list[int] = []
-    real = pq.ParquetFile.read_row_group
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda self, i, **k: (read.append(i), real(self, i, **k))[1])
+    real = ParquetFile.batches
+    monkeypatch.setattr(ParquetFile, "batches", lambda self, i, *rest: (read.append(i), real(self, i, *rest))[1])
     load_images([embedded_uri(file, "image", row) for row in (11, 1, 10, 0, 8)], storage)
     assert sorted(read) == [0, 2]
 

@@ -179,11 +179,31 @@ def test_an_interrupted_set_is_finished_by_the_next_run(tmp_path, originals, roo
         assert (tmp_path / "cut" / row["image"]).read_bytes() == (tmp_path / "whole" / row["image"]).read_bytes()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"seed": 0}', '{"unreadable": {}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"seed": 0}', '{"unreadable": {}}', "[" * 100_000])
 def test_a_damaged_marker_vouches_for_nothing(tmp_path, originals, text):
     planted = plant(originals, AUGMENTATIONS, str(tmp_path / "set"), STORAGE)
     (tmp_path / "set" / "planted.json").write_text(text)
     assert plant(originals, AUGMENTATIONS, str(tmp_path / "set"), STORAGE) == planted
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\n", b"sample_id\n\x00", b'"' + b"x" * 200_000, b"../../x.png,flip"])
+def test_a_table_that_was_changed_is_planted_anew(tmp_path, originals, data):
+    planted = plant(originals, AUGMENTATIONS, str(tmp_path / "set"), STORAGE)
+    path = tmp_path / "set" / "manifest.csv"
+    whole = path.read_bytes()
+    for changed in (data, whole + data, whole.replace(b"flip/", b"flop/")):
+        if changed != whole:
+            path.write_bytes(changed)
+            assert plant(originals, AUGMENTATIONS, str(tmp_path / "set"), STORAGE) == planted
+            assert path.read_bytes() == whole
+
+
+def test_ids_of_any_characters_survive_the_table(tmp_path, originals):
+    named = [(name, uri) for name, (_, uri) in zip(("a\rb", "\x1b[2J", 'q",\n'), originals, strict=False)]
+    planted = plant(named, AUGMENTATIONS, str(tmp_path / "set"), STORAGE)
+    table = Table(planted.manifest).read("synthetic", STORAGE)
+    assert table["sample_id"].to_pylist() == [row["sample_id"] for row in planted.rows]
+    assert plant(named, AUGMENTATIONS, str(tmp_path / "set"), STORAGE) == planted
 
 
 def test_file_names_are_safe_and_distinct():

@@ -96,7 +96,7 @@ def test_a_check_that_breaks_names_the_kind_of_error_alone() -> None:
     def refuses():
         raise ConfigError("two\nlines")
 
-    assert perform(Look("odd", refuses)).detail == "two lines"
+    assert perform(Look("odd", refuses)).detail == r"two\nlines"
 
 
 def test_a_check_that_hangs_ends() -> None:

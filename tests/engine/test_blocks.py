@@ -25,7 +25,7 @@ def fill(root: str, storage: Storage, n: int) -> tuple[FeatureStore, list[str], 
     for start in range(0, n, 16):
         part = slice(start, start + 16)
         columns = {"features": features[part], "logits": features[part, :2] + 1}
-        store.commit(SPEC, keys[part], columns, [], f"c{start}")
+        store.commit(SPEC, keys[part], columns, [])
     order = np.random.default_rng(1).permutation(n)
     return store, [keys[i] for i in order], features[order]
 

@@ -83,6 +83,33 @@ def test_an_image_that_kills_every_worker_stands_alone_among_the_rejects(ray_clu
     assert len(encoded.done["toy"].rows) == 19
     assert encoded.done["toy"].rejects["key-0011"]["code"] == "crash"
     assert progress.done == 20
+    # Memory or a neighbour may have been the cause: once more, alone, and then never again.
+    assert encoded.done["toy"].rejects["key-0011"]["transient"]
+    again, progress = run(folder, tmp_path / "store", Toy())
+    reject = again.done["toy"].rejects["key-0011"]
+    assert (reject["code"], reject["transient"], progress.done) == ("crash", False, 1)
+    assert "nothing ran beside it" in reject["detail"]
+    assert run(folder, tmp_path / "store", Toy())[1].done == 0
+
+
+def test_an_image_that_was_only_unlucky_is_encoded_by_the_next_run(ray_cluster, write_images, tmp_path) -> None:
+    folder = write_images("real", 12)
+    spec, store = Toy().resolve(), FeatureStore(str(tmp_path / "store"), Storage())
+    unlucky = {"image_key": "key-0005", "stage": "decode", "code": "crash", "detail": "died", "transient": True}
+    store.commit(spec, [], {"features": np.empty((0, 4), np.float32)}, [unlucky])
+    encoded, progress = run(folder, tmp_path / "store", Toy())
+    assert len(encoded.done["toy"].rows) == progress.done == 12
+    assert not encoded.done["toy"].rejects
+
+
+def test_suspects_of_an_earlier_run_come_last_and_alone() -> None:
+    encoder = Toy()
+    images = {f"{i:03d}": f"/{i}" for i in range(10)}
+    crashed = {key: {"code": "crash", "transient": True} for key in ("002", "007")}
+    final = {"004": {"code": "crash", "transient": False}}
+    done = {"toy": Done(rejects=crashed | final)}
+    chunks = [c["image_key"].to_pylist() for c in plan_chunks(images, {"toy": (encoder, encoder.resolve())}, done, 4)]
+    assert chunks == [["000", "001", "003", "005"], ["006", "008", "009"], ["002"], ["007"]]
 
 
 def test_an_encoder_that_returns_nan_makes_a_reject(ray_cluster, write_images, tmp_path) -> None:

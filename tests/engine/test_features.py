@@ -32,8 +32,8 @@ def store(tmp_path) -> FeatureStore:
 
 
 def test_features_come_back_in_the_order_asked_for(store: FeatureStore) -> None:
-    store.commit(SPEC, ["a", "b"], blocks(2), [], "c1")
-    store.commit(SPEC, ["c"], blocks(1, start=100), [reject("d")], "c2")
+    store.commit(SPEC, ["a", "b"], blocks(2), [])
+    store.commit(SPEC, ["c"], blocks(1, start=100), [reject("d")])
     done = store.done(SPEC)
     np.testing.assert_array_equal(
         store.read(SPEC, "features", ["c", "a", "b"], done), [[100, 101, 102], [0, 1, 2], [3, 4, 5]]
@@ -43,17 +43,17 @@ def test_features_come_back_in_the_order_asked_for(store: FeatureStore) -> None:
 
 
 def test_rejects_without_their_part_were_never_committed(store: FeatureStore) -> None:
-    store.commit(SPEC, ["a"], blocks(1), [reject("b")], "c1")
-    store.storage.delete(join(store.folder(SPEC), "part-c1.parquet"))
+    store.commit(SPEC, ["a"], blocks(1), [reject("b")])
+    store.storage.delete(join(store.folder(SPEC), f"part-{chunk_name(['a', 'b'])}.parquet"))
     done = store.done(SPEC)
     assert not done.rows
     assert not done.rejects
 
 
 def test_a_transient_reject_is_pending_again_and_a_later_success_replaces_it(store: FeatureStore) -> None:
-    store.commit(SPEC, [], {name: block[:0] for name, block in blocks(1).items()}, [reject("a", True)], "c1")
+    store.commit(SPEC, [], {name: block[:0] for name, block in blocks(1).items()}, [reject("a", True)])
     assert pending(["a"], store.done(SPEC)) == ["a"]
-    store.commit(SPEC, ["a"], blocks(1), [], "c2")
+    store.commit(SPEC, ["a"], blocks(1), [])
     done = store.done(SPEC)
     assert pending(["a"], done) == []
     assert not done.rejects
@@ -70,7 +70,7 @@ def test_a_transient_reject_is_pending_again_and_a_later_success_replaces_it(sto
     ],
 )
 def test_another_spec_never_sees_these_features(store: FeatureStore, change: dict) -> None:
-    store.commit(SPEC, ["a"], blocks(1), [], "c1")
+    store.commit(SPEC, ["a"], blocks(1), [])
     assert pending(["a"], store.done(dataclasses.replace(SPEC, **change))) == ["a"]
 
 
@@ -83,6 +83,6 @@ def test_a_chunk_is_named_after_its_images_not_their_order() -> None:
 
 
 def test_a_broken_part_says_what_to_do(store: FeatureStore) -> None:
-    store.storage.write(join(store.folder(SPEC), "part-c1.parquet"), b"PAR1 but not really")
-    with pytest.raises(StorageError, match=r"part-c1\.parquet.*Delete this part"):
+    store.storage.write(join(store.folder(SPEC), f"part-{chunk_name(['a'])}.parquet"), b"PAR1 but not really")
+    with pytest.raises(StorageError, match=r"part-[0-9a-f]{16}\.parquet.*Delete this part"):
         store.done(SPEC)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from fixtures.deadly import DeadlyStorage
 
@@ -197,3 +198,26 @@ def test_the_key_is_over_all_that_reaches_a_value(tmp_path) -> None:
 def test_a_search_that_makes_no_sense_is_refused(tmp_path, change, words) -> None:
     with pytest.raises(ValueError, match=words):
         make(str(tmp_path), **change)
+
+
+FORGED = {
+    "text": {"row": pa.array(["0"] * 300)},
+    "float32": {"squared": pa.array(np.zeros(300, np.float32))},
+    "no value": {"squared": pa.array([None] * 300, pa.float64())},
+    "NaN": {"squared": pa.array([float("nan")] * 300)},
+    "negative": {"squared": pa.array([-1.0] * 300)},
+    "a reference that is not there": {"reference": pa.array([10**6] * 300)},
+    "one row again and again": {"row": pa.array([0] * 300)},
+}
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED.keys())
+def test_a_stripe_that_no_search_wrote_is_refused(tmp_path, monkeypatch, change):
+    monkeypatch.setattr(stage, "SMALL_FLOP", 1e12)
+    storage, asked = Storage(), make(str(tmp_path))
+    run(str(tmp_path), storage, a=asked)
+    (uri,) = stripes(str(tmp_path), storage)
+    table = storage.read_parquet(uri)
+    storage.write_parquet(uri, pa.table({name: change.get(name, table[name]) for name in table.column_names}))
+    with pytest.raises(StorageError, match=r"stripe-00000\.parquet .*Delete it"):
+        run(str(tmp_path), storage, a=asked)

@@ -58,7 +58,9 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 
 def test_the_config_alone_travels_and_the_id_is_that_of_the_run(api: JobsApi) -> None:
-    code, out, _ = run("--address", api.address, "--set", "storage.secret=hush", "--limit", "3")
+    with Path("study.yaml").open("a") as file:
+        file.write("storage: {secret: hush}\n")
+    code, out, _ = run("--address", api.address, "--limit", "3")
     assert code == 0
     (name,) = api.jobs
     assert name.startswith("study-")
@@ -312,8 +314,9 @@ def test_a_runtime_env_and_a_folder_are_sent_when_asked_for(api: JobsApi, tmp_pa
 def test_the_command_for_the_status_asks_the_same_storage(api: JobsApi) -> None:
     settings = ["endpoint_url=http://minio:9000", "region=eu-west-1", "profile=the lab"]
     arguments = [part for each in settings for part in ("--set", f"storage.{each}")]
-    secrets = ["--set", "storage.key=AKIA1234", "--set", "storage.secret=hush", "--set", "storage.token=psst"]
-    out = run("--address", api.address, *arguments, *secrets)[1]
+    with Path("study.yaml").open("a") as file:
+        file.write("storage: {key: AKIA1234, secret: hush, token: psst}\n")
+    out = run("--address", api.address, *arguments)[1]
     (line,) = [line for line in out.splitlines() if "chexray status" in line]
     command = shlex.split(line)
     assert command[1:] == ["chexray", "status", "s3://bucket/out", *arguments]

@@ -173,7 +173,7 @@ def test_markup_and_control_characters_of_the_data_stay_text():
         row(value=None, synthetic_set=evil, real_set=evil, encoder=evil, subset=s, reason=evil) for s in ("all", evil)
     ]
     for text in (text_of(rows, colour=True), text_of([row(metric=evil, synthetic_set=s) for s in (evil, "b")])):
-        assert "[bold red]x[/]]0;owned" in text
+        assert r"x[/]\x1b]0;owned\x07\u202e" in text
         assert "\x1b]0" not in text
         assert "\x07" not in text
         assert "\u202e" not in text

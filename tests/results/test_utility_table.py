@@ -243,7 +243,7 @@ def test_data_cannot_steer_the_terminal():
     rows += [row("auroc", None, subset=f"finding:{evil}", reason=evil), row(evil, 0.5)]
     rows += [row("auroc_macro", 0.5, subset=evil), row("brier_macro", 0.1, reason=evil)]
     text = text_of(rows, colour=True)
-    assert "[bold red]x[/]]0;owned" in flat(text)
+    assert r"x[/]\x1b]0;owned\x07\u202e" in flat(text)
     for bad in ("\x1b]0", "\x07", "\u202e"):
         assert bad not in text
         assert not any(bad in line for line in summary_lines(rows))

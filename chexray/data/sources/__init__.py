@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, absolute, basename
+from chexray.text import shown
 
 
 @runtime_checkable
@@ -35,20 +36,24 @@ def infer(path: str, storage: Storage) -> str:
         if is_glob(where):
             if find_files(where, storage):
                 return "parquet_images"
-            raise ManifestError(f"{path}: no Parquet file matches. Check the pattern, or name one file or folder.")
+            raise ManifestError(
+                f"{shown(path)}: no Parquet file matches. Check the pattern, or name one file or folder."
+            )
         if storage.is_dir(where):
             names = [basename(entry.uri).lower() for entry in storage.list(where)]
             has_parquet, has_files = (any(n.endswith(s) for n in names) for s in (".parquet", IMAGE_SUFFIXES))
             return "parquet_images" if has_parquet and not has_files else "folder"
         if not storage.exists(where):
-            raise ManifestError(f"{path}: there is no such file or folder. Correct the path, or create the file.")
+            raise ManifestError(
+                f"{shown(path)}: there is no such file or folder. Correct the path, or create the file."
+            )
         kind = suffix(where)
         if kind == ".parquet" and has_images(where, storage):
             return "parquet_images"
     except StorageError as error:
-        raise ManifestError(f"{path}: cannot be read as a set ({error})") from error
+        raise ManifestError(f"{shown(path)}: cannot be read as a set ({error})") from error
     if kind in TABLE_SUFFIXES:
         return "table"
     is_image = where.lower().endswith(IMAGE_SUFFIXES)
     hint = "Name the folder that holds it" if is_image else "Set `source` to say what it is"
-    raise ManifestError(f"{path}: expected a folder of images or a table ({', '.join(TABLE_SUFFIXES)}). {hint}.")
+    raise ManifestError(f"{shown(path)}: expected a folder of images or a table ({', '.join(TABLE_SUFFIXES)}). {hint}.")

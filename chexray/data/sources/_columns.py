@@ -11,9 +11,12 @@ import pyarrow as pa
 from chexray.data import labels as label_reader
 from chexray.data.labels import fold
 from chexray.data.manifest import METADATA_KEY, RESERVED
-from chexray.data.values import as_text, is_identifier, nearest
+from chexray.data.sources._names import NO_HEADER, is_row, no_such_column
+from chexray.data.sources._types import is_nested, kind_of
+from chexray.data.values import as_text, is_identifier, is_utf8, nearest
 from chexray.errors import ConfigError, ManifestError
 from chexray.findings import FINDINGS
+from chexray.text import listed, quoted, shown
 
 _FILES = ("image", "image_path", "uri", "filename", "file_name", "image_filename", "file", "image_index")
 
@@ -60,7 +63,7 @@ def check_columns(columns: object) -> None:
     fits = isinstance(columns, Mapping) and all(isinstance(name, str | None) for name in columns.values())
     if columns is not None and not fits:
         raise ConfigError(
-            f"columns: expected a mapping of role to column, found {columns!r}. "
+            f"columns: expected a mapping of role to column, found {quoted(columns)}. "
             f"Roles: {', '.join(KNOWN['real'])}; null for a role that no column plays."
         )
 
@@ -79,11 +82,11 @@ def detect(names: Sequence[str], origin: str, columns: Mapping[str, str | None] 
     chosen: dict[str, str | None] = {}
     for role, name in (columns or {}).items():
         if role not in known:
-            raise ConfigError(f"{origin}.columns: unknown role {role!r}. {nearest(role, list(known))}")
+            raise ConfigError(f"{origin}.columns: unknown role {quoted(role)}. {nearest(str(role), list(known))}")
         if name is not None and name not in names:
             raise ManifestError(
-                f"{where}: has no column {name!r}, named in {origin}.columns.{role}. {nearest(str(name), list(names))} "
-                f"Columns: {', '.join(names)}."
+                f"{where}: has no column {quoted(name)}, named in {origin}.columns.{role}. "
+                f"{no_such_column(name, names)}"
             )
         chosen[role] = name
     folded: dict[str, str] = {}
@@ -102,10 +105,28 @@ def detect(names: Sequence[str], origin: str, columns: Mapping[str, str | None] 
 
 def no_image_column(names: Iterable[str], origin: str, where: str) -> ManifestError:
     """The error for a table in which no column names an image."""
+    names = list(names)
     return ManifestError(
         f"{where}: no column names an image: looked for {', '.join(KNOWN[origin]['image'][:6])} and the like, found "
-        f"{', '.join(names)}. Name it in {origin}.columns.image."
+        f"{NO_HEADER if is_row(names) else listed(names)}. Name it in {origin}.columns.image."
     )
+
+
+def nameable(folder: str) -> str:
+    """The path, if uris of images in it can be kept. Raises ManifestError for one that is not UTF-8."""
+    if not is_utf8(folder):
+        raise ManifestError(f"{shown(folder)}: the name is not UTF-8, so no table can hold its images. Rename it.")
+    return folder
+
+
+def role_as_text(column: pa.ChunkedArray, name: str, role: str, where: str, origin: str) -> pa.ChunkedArray:
+    """The column of ids or paths as text. Raises ManifestError for lists and structs, which may be whole images."""
+    if is_nested(column.type):
+        raise ManifestError(
+            f"{where}: column {quoted(name)} is {kind_of(column.type)}, expected text. Name another in "
+            f"{origin}.columns.{role}."
+        )
+    return as_text(column)
 
 
 def standardise(
@@ -116,11 +137,12 @@ def standardise(
     uri: pa.Array | pa.ChunkedArray,
     where: str,
     notes: Sequence[str] = (),
+    reasons: Mapping[str, str] | None = None,
 ) -> pa.Table:
     """The table every source returns: reserved columns first, then all columns of `table` under their own names.
 
     A column that has a reserved name but plays another part becomes `<name>_original`. Roles and notes travel in the
-    schema's metadata.
+    schema's metadata; so do `reasons`, {sample_id: why its uri is null}.
     """
     out: dict[str, pa.Array | pa.ChunkedArray] = {"sample_id": sample_id, "uri": uri}
     if roles.subject_id:
@@ -142,15 +164,19 @@ def standardise(
         "labels": roles.labels,
         **{f"labels.{finding}": name for finding, name in roles.findings.items()},
     }
+    names = set(table.column_names)
     for name in table.column_names:
         if name not in RESERVED:
             out[name] = table[name]
         elif played.get(name) != name or name == "uri":
             free = f"{name}_original"
-            while free in out or free in table.column_names:
+            while free in out or free in names:
                 free += "_"
             out[free] = table[name]
-    handed = {"path": where, "notes": notes, "roles": {role: name for role, name in played.items() if name}}
+    used = {role: name for role, name in played.items() if name}
+    handed: dict[str, object] = {"path": where, "notes": notes, "roles": used}
+    if reasons:
+        handed["reasons"] = dict(reasons)
     return pa.table(out).replace_schema_metadata({METADATA_KEY: json.dumps(handed).encode()})
 
 

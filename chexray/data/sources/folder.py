@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from chexray.data.sources import _columns
+from chexray.data.sources._names import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from chexray.data.sources._tables import TABLE_SUFFIXES, read_table, suffix
 from chexray.data.sources.table import resolve
-from chexray.data.values import as_text
+from chexray.data.values import identified, is_utf8
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, absolute, basename
+from chexray.text import printable, quoted, shown
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".bmp", ".tif", ".tiff", ".webp")
+MAX_PATTERNS = 1_000
 
 
 @dataclass(frozen=True)
@@ -38,41 +40,46 @@ class Folder:
 
     def read(self, origin: str, storage: Storage) -> pa.Table:
         """The files as a source's table. Files that the metadata names and the folder lacks are rows too."""
-        root = absolute(self.path)
+        root, where = _columns.nameable(absolute(self.path)), shown(self.path)
         try:
             if not storage.is_dir(root):
-                raise ManifestError(f"{self.path}: is not a folder. Correct {origin}.path, or name a table's source.")
+                raise ManifestError(f"{where}: is not a folder. Correct {origin}.path, or name a table's source.")
             listed = [entry.uri for entry in storage.list(root)]
         except StorageError as error:
-            raise ManifestError(f"{self.path}: the folder cannot be listed ({error})") from error
+            raise ManifestError(f"{where}: the folder cannot be listed ({error})") from error
         start = len(root.rstrip("/")) + 1
         below = [uri[start:] for uri in listed]
         metadata = [name for name in below if "/" not in name and _is_metadata(name)]
         patterns = expand_braces(self.pattern.lower())
+        if len(patterns) >= MAX_PATTERNS:
+            raise ManifestError(f"{where}: {quoted(self.pattern)} stands for too many patterns. Set {origin}.pattern.")
         # Files of a hidden folder or name are an operating system's (._a.png, .DS_Store), not images.
         visible = [name for name in below if not re.search(r"(^|/)\.", name) and name not in metadata]
         files = [name for name in visible if self._wanted(name, patterns)]
         if not files:
             found = f"found {len(visible)} other files" if visible else "the folder is empty"
             raise ManifestError(
-                f"{self.path}: no file matches {self.pattern!r}: {found}. Set {origin}.pattern or {origin}.path."
+                f"{where}: no file matches {quoted(self.pattern)}: {found}. Set {origin}.pattern or {origin}.path."
             )
         notes = []
         if len(files) < len(visible):
-            notes.append(f"{len(visible) - len(files)} files of the folder are not in the set (pattern {self.pattern})")
+            notes.append(
+                f"{len(visible) - len(files)} files of the folder are not in the set (pattern {shown(self.pattern)})"
+            )
         if len(metadata) > 1:
-            raise ManifestError(f"{self.path}: holds both {metadata[0]} and {metadata[1]}. Keep one of them.")
+            raise ManifestError(f"{where}: holds both {shown(metadata[0])} and {shown(metadata[1])}. Keep one of them.")
         names = {uri[start:]: uri for uri in listed}
         uris = [names[name] for name in files]
         if not metadata:
-            ids = pa.array(files, pa.string())
+            ids, addresses, reasons = _addresses(uris, start)
             return _columns.standardise(
                 pa.table({"file_name": ids}),
                 _columns.Roles(image="file_name"),
                 sample_id=ids,
-                uri=pa.array(uris, pa.string()),
+                uri=addresses,
                 where=self.path,
                 notes=notes,
+                reasons=reasons,
             )
         return self._joined(names[metadata[0]], root, uris, start, notes, origin, storage)
 
@@ -93,14 +100,18 @@ class Folder:
         column = "file_name" if by_default else roles.image
         if column is None:
             raise _columns.no_image_column(table.column_names, origin, path)
-        named = resolve(_columns.blank_to_null(as_text(table[column])).to_pylist(), root, path, origin)
+        texts = _columns.role_as_text(table[column], column, "image", path, origin)
+        named = resolve(_columns.blank_to_null(texts).to_pylist(), root, path, origin)
         row_of: dict[str, int] = {}
         for row, uri in enumerate(named):
             if uri is None:
-                raise ManifestError(f"{path}: data row {row + 1} has no {column}. Fill it, or remove the row.")
+                raise ManifestError(
+                    f"{path}: data row {row + 1} has no {shown(column, 60)}. Fill it, or remove the row."
+                )
             if row_of.setdefault(uri, row) != row:
                 raise ManifestError(
-                    f"{path}: data rows {row_of[uri] + 1} and {row + 1} both describe {uri[start:]!r}. Remove one."
+                    f"{path}: data rows {row_of[uri] + 1} and {row + 1} both describe {identified(uri[start:])}. "
+                    "Remove one."
                 )
         lacking = sum(uri not in row_of for uri in uris)
         if lacking:
@@ -109,20 +120,38 @@ class Folder:
         everything = [*uris, *(uri for uri in row_of if uri not in listed)]
         index = np.array([row_of.get(uri, -1) for uri in everything])
         joined = table.take(pa.array(np.maximum(index, 0), mask=index < 0))
-        ids = pa.array([uri[start:] for uri in everything], pa.string())
+        ids, addresses, reasons = _addresses(everything, start)
         roles = _columns.Roles(None, column, roles.subject_id, roles.prompt, roles.labels, roles.findings)
         return _columns.standardise(
-            joined, roles, sample_id=ids, uri=pa.array(everything, pa.string()), where=path, notes=notes
+            joined, roles, sample_id=ids, uri=addresses, where=path, notes=notes, reasons=reasons
         )
 
 
+def _addresses(uris: list[str], start: int) -> tuple[pa.Array, pa.Array, dict[str, str]]:
+    """Ids (the path below the folder), uris, and {id: reason} for files whose name is not UTF-8.
+
+    No table can hold such a name: its id shows the strange bytes as escapes and its uri is null, so that it is counted.
+    """
+    odd = {uri for uri in uris if not is_utf8(uri)}
+    ids = [printable(uri[start:]) if uri in odd else uri[start:] for uri in uris]
+    reasons = {
+        name: "the file's name is not UTF-8: rename it" for name, uri in zip(ids, uris, strict=True) if uri in odd
+    }
+    addresses = [None if uri in odd else uri for uri in uris]
+    return pa.array(ids, pa.string()), pa.array(addresses, pa.string()), reasons
+
+
 def expand_braces(pattern: str) -> list[str]:
-    """`*.{png,jpg}` to [`*.png`, `*.jpg`]."""
+    """`*.{png,jpg}` to [`*.png`, `*.jpg`]; at most MAX_PATTERNS, since every pair of braces multiplies them."""
     match = re.search(r"\{([^{}]*)\}", pattern)
     if not match:
         return [pattern]
     front, back = pattern[: match.start()], pattern[match.end() :]
-    return [full for choice in match[1].split(",") for full in expand_braces(front + choice + back)]
+    found: list[str] = []
+    for choice in match[1].split(","):
+        if len(found) < MAX_PATTERNS:
+            found += expand_braces(front + choice + back)
+    return found[:MAX_PATTERNS]
 
 
 def _is_metadata(name: str) -> bool:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from chexray.data.images import embedded_uri
 from chexray.data.sources import _columns
-from chexray.data.sources._tables import plain
-from chexray.data.values import as_text, nearest
+from chexray.data.sources._names import no_such_column, refuse_repeats
+from chexray.data.sources._types import checked, is_nested, kind_of, plain
+from chexray.data.values import as_text
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, absolute, basename
+from chexray.text import listed, quoted, shown
 
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "png", "jpeg", "jpg")
 
@@ -41,24 +43,19 @@ class ParquetImages:
             files = find_files(where, storage)
             if not files:
                 raise ManifestError(f"{self.path}: no Parquet file is there. Correct {origin}.path.")
-            parts = [self._part(file, origin, storage) for file in files]
+            parts = [self._part(_columns.nameable(file), origin, storage) for file in files]
         except StorageError as error:
             raise ManifestError(f"{self.path}: cannot be read ({error})") from error
-        try:
-            table = pa.concat_tables(parts, promote_options="permissive")
-        except pa.ArrowException as error:
-            raise ManifestError(
-                f"{self.path}: its {len(files)} files differ in columns ({str(error)[:120]}). Give all one schema."
-            ) from None
+        table = _joined(parts, self.path)
         if not len(table):
             raise ManifestError(f"{self.path}: the Parquet files have no rows. Expected one row an image.")
         uri, place, inner = (table[name].combine_chunks() for name in (_URI, _PLACE, _INNER))
-        table = table.drop_columns([_URI, _PLACE, _INNER])
+        table = checked(table.drop_columns([_URI, _PLACE, _INNER]), self.path)
         # The image column itself is not a path, and must not be looked for.
         roles = _columns.detect(table.column_names, origin, {"image": None, **(self.columns or {})}, self.path)
         ids = roles.sample_id or next((name for name in table.column_names if _names_a_file(name)), None)
         if ids is not None:
-            sample_id = as_text(table[ids])
+            sample_id = _columns.role_as_text(table[ids], ids, "sample_id", self.path, origin)
         else:
             unique = inner.null_count == 0 and len(inner.unique()) == len(inner)
             sample_id = inner if unique else place
@@ -67,29 +64,29 @@ class ParquetImages:
 
     def _part(self, file: str, origin: str, storage: Storage) -> pa.Table:
         """The columns of one file beside its images, with each image's address."""
-        with storage.open(file) as stream:
-            parquet = _open(file, stream)
-            schema = parquet.schema_arrow
+        with storage.open_parquet(file) as parquet:
+            schema = parquet.schema
+            refuse_repeats(schema.names, shown(file))
             image = self.image_column or image_column(schema)
             if image is None or image not in schema.names:
                 raise ManifestError(_no_images(file, image, schema, origin))
             if not _is_bytes(schema.field(image).type):
                 raise ManifestError(
-                    f"{file}: column {image!r} is {str(schema.field(image).type)[:60]}, expected binary or "
+                    f"{file}: column {quoted(image)} is {kind_of(schema.field(image).type)}, expected binary or "
                     "{bytes, path}. Name another in " + f"{origin}.image_column."
                 )
             wanted = [name for name in schema.names if name != image]
             is_struct = pa.types.is_struct(schema.field(image).type)
             has_path = is_struct and schema.field(image).type.get_field_index("path") >= 0
-            try:
-                table = parquet.read(columns=[*wanted, f"{image}.path"] if has_path else wanted)
-            except (pa.ArrowException, OSError) as error:
-                raise ManifestError(f"{file}: cannot be read ({str(error)[:120]}). Write it again.") from None
-            n = parquet.metadata.num_rows
+            table = parquet.read_bounded([*wanted, f"{image}.path"] if has_path else wanted)
+            n = parquet.n_rows
         inner = pa.nulls(n, pa.string())
         if has_path:
-            paths = pa.array([cell and cell["path"] for cell in table[image].to_pylist()], pa.string())
-            inner = _columns.blank_to_null(paths)
+            paths = checked(
+                pa.table({"path": pc.call_function("struct_field", [table[image]], pc.StructFieldOptions("path"))}),
+                shown(file),
+            )["path"]
+            inner = inner if is_nested(paths.type) else _columns.blank_to_null(as_text(paths))
             table = table.drop_columns([image])
         columns = {name: plain(table[name]) for name in table.column_names}
         columns[_URI] = pa.array([embedded_uri(file, image, row) for row in range(n)], pa.string())
@@ -100,6 +97,22 @@ class ParquetImages:
 
 # Names no table has: columns that travel with each part until all are joined.
 _URI, _PLACE, _INNER = "\0uri", "\0place", "\0inner"
+
+
+def _joined(parts: list[pa.Table], where: str) -> pa.Table:
+    """The rows of all files. Raises ManifestError, without Arrow's words, when their columns do not fit together."""
+    try:
+        return pa.concat_tables(parts, promote_options="permissive")
+    except pa.ArrowException:
+        pass
+    kinds: dict[str, pa.DataType] = {}
+    unlike = ""
+    for field in (field for part in parts for field in part.schema):
+        if not unlike and kinds.setdefault(field.name, field.type) != field.type:
+            unlike = (
+                f": {quoted(field.name)} is {kind_of(kinds[field.name])} in one and {kind_of(field.type)} in another"
+            )
+    raise ManifestError(f"{where}: its {len(parts)} files differ in columns{unlike}. Give all one schema.")
 
 
 def is_glob(path: str) -> bool:
@@ -129,15 +142,8 @@ def image_column(schema: pa.Schema) -> str | None:
 
 def has_images(path: str, storage: Storage) -> bool:
     """Whether a Parquet file holds encoded images; reads its footer only."""
-    with storage.open(path) as stream:
-        return image_column(_open(path, stream).schema_arrow) is not None
-
-
-def _open(file: str, stream: object) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(stream)
-    except (pa.ArrowException, OSError) as error:
-        raise ManifestError(f"{file}: is not a readable Parquet file ({str(error)[:120]}). Write it again.") from None
+    with storage.open_parquet(path) as parquet:
+        return image_column(parquet.schema) is not None
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -152,11 +158,10 @@ def _names_a_file(name: str) -> bool:
 
 
 def _no_images(file: str, image: str | None, schema: pa.Schema, origin: str) -> str:
-    found = f"Columns: {', '.join(schema.names)}."
     if image is not None:
-        near = nearest(image, schema.names)
-        return f"{file}: has no column {image!r}, named in {origin}.image_column. {near} {found}"
+        found = no_such_column(image, schema.names)
+        return f"{file}: has no column {quoted(image)}, named in {origin}.image_column. {found}"
     return (
-        f"{file}: no column, or more than one, holds image bytes. {found} "
+        f"{file}: no column, or more than one, holds image bytes. Columns: {listed(schema.names)}. "
         f"Name it in {origin}.image_column, or set {origin}.source: table when images are separate files."
     )

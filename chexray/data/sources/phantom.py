@@ -18,6 +18,7 @@ from chexray.errors import ConfigError, StorageError
 from chexray.findings import FINDINGS
 from chexray.phantom import DRAWING_VERSION, GENERATORS, draw, training_problem
 from chexray.storage import Storage, absolute, join
+from chexray.text import quoted
 
 MANIFEST, MARKER = "manifest.csv", "phantom.json"
 COLUMNS: tuple[str, ...] = ("id", "path", "annotated_prompt", "chexpert_labels", "patientID", "view", "age", "sex")
@@ -52,13 +53,13 @@ class Phantom:
 
     def __post_init__(self) -> None:
         if self.generator not in GENERATORS:
-            raise ConfigError(f"phantom: generator {self.generator!r} is not one of {', '.join(GENERATORS)}.")
+            raise ConfigError(f"phantom: generator {quoted(self.generator)} is not one of {', '.join(GENERATORS)}.")
         for name, least in (("n", 1), ("seed", 0), ("size", 32), ("training_n", 1), ("training_seed", 0)):
             value = getattr(self, name)
             if value is None and name.startswith("training"):
                 continue
             if not isinstance(value, int) or value < least:
-                raise ConfigError(f"phantom: {name} is {value!r}, expected a whole number of at least {least}.")
+                raise ConfigError(f"phantom: {name} is {quoted(value)}, expected a whole number of at least {least}.")
         if problem := training_problem(self.generator, self.seed, self.training_seed, self.training_n):
             raise ConfigError(f"phantom: {problem}.")
 
@@ -97,7 +98,7 @@ class Phantom:
             return False
         try:
             return json.loads(storage.read(marker)) == self._parameters
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
 
     def _draw(self, folder: str, storage: Storage) -> None:

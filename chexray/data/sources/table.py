@@ -10,9 +10,11 @@ import pyarrow as pa
 
 from chexray.data.sources import _columns
 from chexray.data.sources._tables import read_table
-from chexray.data.values import as_text
+from chexray.data.sources._types import holds_bytes
+from chexray.data.values import identified, is_utf8, may_exist
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, absolute, basename, inside, is_remote, join, parent
+from chexray.text import quoted, shown
 
 N_PROBES = 16
 """Rows, spread over the table, whose images are looked for when image_root is not given."""
@@ -43,26 +45,32 @@ class Table:
         roles = _columns.detect(table.column_names, origin, self.columns, path)
         if roles.image is None:
             raise _columns.no_image_column(table.column_names, origin, path)
-        if pa.types.is_binary(table[roles.image].type) or pa.types.is_struct(table[roles.image].type):
+        if holds_bytes(table[roles.image].type) or pa.types.is_struct(table[roles.image].type):
             raise ManifestError(
-                f"{path}: column {roles.image!r} holds image bytes, not paths. Set {origin}.source: parquet_images."
+                f"{path}: column {quoted(roles.image)} holds image bytes, not paths. Set {origin}.source: "
+                "parquet_images."
             )
-        images = _columns.blank_to_null(as_text(table[roles.image]))
+        texts = _columns.role_as_text(table[roles.image], roles.image, "image", path, origin)
+        images = _columns.blank_to_null(texts)
         root, note = self._root(path, images, origin, storage)
         uri = resolve(images.to_pylist(), root, path, origin)
-        sample_id = images if roles.sample_id is None else as_text(table[roles.sample_id])
+        sample_id = images
+        if roles.sample_id is not None:
+            sample_id = _columns.role_as_text(table[roles.sample_id], roles.sample_id, "sample_id", path, origin)
         return _columns.standardise(
             table, roles, sample_id=sample_id, uri=pa.array(uri, pa.string()), where=path, notes=[note] if note else []
         )
 
     def _root(self, path: str, images: pa.ChunkedArray, origin: str, storage: Storage) -> tuple[str, str]:
         """The image root, and a note when it had to be guessed."""
-        folder = parent(path)
         if self.image_root is not None:
-            root = absolute(self.image_root)
+            root = _columns.nameable(absolute(self.image_root))
             if not storage.is_dir(root):
-                raise ManifestError(f"{origin}.image_root: {self.image_root} is not a folder. Name an existing one.")
+                raise ManifestError(
+                    f"{origin}.image_root: {shown(self.image_root)} is not a folder. Name an existing one."
+                )
             return root, ""
+        folder = _columns.nameable(parent(path))
         known = images.drop_null()
         if not len(known):
             raise ManifestError(f"{path}: no row names an image. Name the right column in {origin}.columns.image.")
@@ -75,16 +83,17 @@ class Table:
             winners = [root for root, count in hits.items() if best and count == best]
             if len(winners) > 1:
                 raise ManifestError(
-                    f"{path}: its images are found in both {winners[0]} and {winners[1]}. "
+                    f"{path}: its images are found in both {shown(winners[0])} and {shown(winners[1])}. "
                     f"Say which folder is meant in {origin}.image_root."
                 )
             if winners:
-                note = "" if winners[0] == folder else f"image_root taken to be {winners[0]}"
+                note = "" if winners[0] == folder else f"image_root taken to be {shown(winners[0])}"
                 return winners[0], note
             tried += tier
-        resolve(probes[:1], folder, path, origin)  # says so when the path leaves the folder
+        first = images.to_pylist().index(probes[0])
+        resolve([None] * first + probes[:1], folder, path, origin)  # says so when the path leaves the folder
         raise ManifestError(
-            f"{path}: images such as {probes[0]!r} are not below {_listed(tried)}. "
+            f"{path}: images such as {identified(probes[0])} are not below {_listed(tried)}. "
             f"Set {origin}.image_root to the folder that their paths start from."
         )
 
@@ -97,6 +106,7 @@ class Table:
         try:
             with os.scandir(folder) as entries:
                 names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            names = [name for name in names if is_utf8(name)]
         except OSError:  # a folder whose files may be read but not listed
             names = []
         first_word = stem.replace("-", "_").split("_")[0]
@@ -108,14 +118,16 @@ class Table:
 def resolve(images: list[str | None], root: str, path: str, origin: str) -> list[str | None]:
     """Absolute URIs of a table's image paths. Raises ManifestError naming the first row that leaves `root`."""
     uris: list[str | None] = []
-    for row, image in enumerate(images, start=1):
+    for image in images:
         try:
             uris.append(None if image is None else inside(root, image))
-        except StorageError:
-            raise ManifestError(
-                f"{path}: data row {row} names {image!r}, which leaves the image root {root}. "
-                f"Correct the path, or set {origin}.image_root to a folder that holds all images."
-            ) from None
+        except StorageError:  # it quotes the cell, also as the context of another error
+            break
+    if len(uris) < len(images):
+        raise ManifestError(
+            f"{path}: data row {len(uris) + 1} names {identified(images[len(uris)])}, which leaves the image root "
+            f"{shown(root)}. Correct the path, or set {origin}.image_root to a folder that holds all images."
+        )
     return uris
 
 
@@ -127,9 +139,9 @@ def _count(root: str, probes: list[str], storage: Storage) -> int:
             uris.append(inside(root, image))
         except StorageError:
             continue
-    return sum(stat is not None for stat in storage.stat(uris))
+    return sum(stat is not None for stat in storage.stat([uri for uri in uris if may_exist(uri)]))
 
 
-def _listed(folders: list[str], shown: int = 6) -> str:
-    more = f" and {len(folders) - shown} other folders" if len(folders) > shown else ""
-    return ", ".join(folders[:shown]) + more
+def _listed(folders: list[str], at_most: int = 6) -> str:
+    more = f" and {len(folders) - at_most} other folders" if len(folders) > at_most else ""
+    return ", ".join(shown(folder) for folder in folders[:at_most]) + more

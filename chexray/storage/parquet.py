@@ -1,0 +1,283 @@
+"""The one door through which Parquet is opened and made: no value is touched before its types are known to be inert.
+
+An Arrow extension type is a name in a file's schema that a library of the reading process may have registered, and
+its code then turns stored bytes into objects: `ray.data.arrow_pickled_object` unpickles them. So the names are read
+from the footer before Arrow sees the file, and all but those of INERT refuse it; inert columns are read as their
+storage. What a file says about its size is looked at before it is expanded.
+"""
+
+from __future__ import annotations
+
+import binascii
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chexray.errors import StorageError
+from chexray.storage.uris import Damaged, StorageFailure
+from chexray.text import listed, quoted, shown
+
+INERT = frozenset(
+    [
+        *(f"arrow.{name}" for name in ("bool8", "fixed_shape_tensor", "json", "opaque", "uuid")),
+        *("arrow.variable_shape_tensor", "arrow.timestamp_with_offset", "arrow.parquet.variant"),
+        *(f"datasets.features.features.Array{n}DExtensionType" for n in (2, 3, 4, 5)),
+    ]
+)
+"""Extension types that are read, as their storage: Arrow's canonical ones and the arrays of Hugging Face datasets."""
+
+MAX_BYTES = 8 << 30
+"""Expanded bytes one file or row group may announce. A million prompts of reports are 2 GB; 20,000 radiographs 8 GB."""
+MAX_TABLE_BYTES = 4 << 30
+"""Expanded bytes of the columns of one table: dictionaries expand beyond what a footer announces."""
+MAX_COLUMNS, MAX_ROWS = 50_000, 200_000_000
+_BATCH_ROWS = 256
+_MAGIC, _TAIL = b"PAR1", 8
+_KEY, _HIDDEN_KEY = b"ARROW:extension:name", b"XRROW:extension:name"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{64,}")
+
+
+class ParquetFile:
+    """An open Parquet file whose schema was checked. `schema` has storage types only.
+
+    checksums: verify each page; for files of our own, whose damage is `Damaged` until every try has met it.
+    Raises StorageFailure, with code "corrupt" for damage and "refused" for extension types and sizes, never a text of
+    Arrow's own: that may quote the values of a row.
+    """
+
+    def __init__(self, source: BinaryIO, where: str, *, checksums: bool = False):
+        self.where, self.checksums = where, checksums
+        with self._said():
+            _refuse_extensions(_names_in_footer(source), where)
+            source.seek(0)
+            self._file = pq.ParquetFile(source, page_checksum_verification=checksums)
+            arrow = self._file.schema_arrow
+            _refuse_extensions(_names_in_schema(arrow), where)
+            self.schema = pa.schema([(field.name, _storage(field.type)) for field in arrow])
+            metadata = self._file.metadata
+            self.n_rows: int = metadata.num_rows
+            self.group_rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            self._refuse_sizes()
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of some columns, or of all. Nested ones may be named by their path, "image.path"."""
+        with self._said():
+            return as_storage(self._file.read(columns=None if columns is None else list(columns)))
+
+    def read_bounded(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The same for a stranger's table, dictionaries decoded: refused once it has expanded to MAX_TABLE_BYTES."""
+        names = None if columns is None else list(columns)
+        parts, n_bytes = [], 0
+        with self._said():
+            for batch in self._file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+                parts.append(_decoded_dictionaries(as_storage(pa.Table.from_batches([batch]))))
+                n_bytes += parts[-1].nbytes
+                if n_bytes > MAX_TABLE_BYTES:
+                    raise self._refused(f"expands to more than {MAX_TABLE_BYTES >> 30} GiB", "Split it")
+            if not parts:
+                return _decoded_dictionaries(as_storage(self._file.read(columns=names)))
+            return pa.concat_tables(parts).combine_chunks()
+
+    def batches(self, group: int, column: str, rows: int = 32) -> Iterator[pa.Array]:
+        """One column of a row group in slices of `rows`, so that no more of it is expanded at a time."""
+        with self._said():
+            for batch in self._file.iter_batches(batch_size=rows, row_groups=[group], columns=[column]):
+                yield as_storage(pa.Table.from_batches([batch])).column(column).combine_chunks()
+
+    def need(self, columns: Sequence[str]) -> None:
+        """Raises StorageFailure when a column is missing: Arrow leaves unknown names out without a word."""
+        missing = [name for name in columns if name not in self.schema.names]
+        if missing:
+            raise StorageFailure(
+                f"{self.where} has no column {quoted(missing[0])}. Its columns: {listed(self.schema.names)}.",
+                code="not_found",
+            )
+
+    def need_types(self, expected: Mapping[str, pa.DataType]) -> None:
+        """Raises StorageFailure, code "refused", when a column is missing or of another type or width."""
+        self.need(list(expected))
+        for name, kind in expected.items():
+            if self.schema.names.count(name) > 1:
+                raise self._refused(f"has two columns called {quoted(name)}", "Delete it")
+            found = self.schema.field(name).type
+            if not _alike(found, kind):
+                raise self._refused(
+                    f"has {shown(found, 60)} in column {quoted(name)}, where {shown(kind, 60)} belongs", "Delete it"
+                )
+
+    def _refuse_sizes(self) -> None:
+        metadata = self._file.metadata
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        announced = sum(max(0, group.total_byte_size) for group in groups)
+        if self.n_rows < 0 or self.n_rows != sum(self.group_rows) or min(self.group_rows, default=0) < 0:
+            raise StorageFailure(
+                f"{self.where} is damaged: its row groups contradict its number of rows.", code="corrupt"
+            )
+        if self.n_rows > MAX_ROWS or len(self.schema) > MAX_COLUMNS:
+            raise self._refused(f"announces {self.n_rows:,} rows in {len(self.schema):,} columns", "Split it")
+        if max((group.total_byte_size for group in groups), default=0) > MAX_BYTES:
+            raise self._refused(f"announces {announced >> 30:,} GiB in one row group", "Write smaller row groups")
+
+    def _refused(self, what: str, advice: str) -> StorageFailure:
+        return StorageFailure(f"{self.where} is refused: it {what}. {advice}.", code="refused")
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Whatever Arrow raises, in words of our own; failures of the storage below it pass through."""
+        try:
+            yield
+        except (StorageError, Damaged, KeyboardInterrupt):
+            raise
+        except MemoryError:
+            raise self._refused("expands to more than the memory here", "Split it") from None
+        except OSError as error:
+            if error.errno is not None:  # the disk's own; Arrow's have no number
+                raise
+            if "page integrity" in str(error):
+                raise Damaged("a page does not match its checksum") from None
+            raise self._unreadable() from None
+        except Exception:  # Arrow raises a dozen kinds on hostile bytes, some with values of the file in them
+            raise self._unreadable() from None
+
+    def _unreadable(self) -> Exception:
+        if self.checksums:  # ours, so spoiled since: on its way over a network, perhaps, and then the next try is whole
+            return Damaged("it is not a readable Parquet file")
+        text = f"{self.where} is not a readable Parquet file: damaged, or another kind of file."
+        return StorageFailure(text, code="corrupt")
+
+
+def to_bytes(table: pa.Table, *, plain: bool = False) -> bytes:
+    """A table as one Parquet file (zstd) with a checksum in each page.
+
+    plain: neither compressed nor encoded, for columns of floats that do not shrink and are read many times.
+    """
+    sink = pa.BufferOutputStream()
+    options: dict[str, Any] = {"use_dictionary": False, "write_statistics": False} if plain else {}
+    # Checksums cost 10 % of the CPU time of writing and reading, and 0.001 % of the size (100 MB of features).
+    pq.write_table(table, sink, compression="none" if plain else "zstd", write_page_checksum=True, **options)
+    return sink.getvalue().to_pybytes()
+
+
+def as_storage(table: pa.Table) -> pa.Table:
+    """The table with inert extension types replaced by what they store, and without the schema's metadata."""
+    if not any(_has_extension(field.type) for field in table.schema):
+        return table.replace_schema_metadata(None)
+    columns = {}
+    for place, field in enumerate(table.schema):
+        column = table.column(place)
+        columns[field.name] = column.cast(_storage(field.type)) if _has_extension(field.type) else column
+    return pa.table(columns)
+
+
+def _decoded_dictionaries(table: pa.Table) -> pa.Table:
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, table.column(place).cast(field.type.value_type))
+    return table
+
+
+def extension_names(data: bytes) -> list[str]:
+    """The extension types that a Parquet file names, in its footer alone: Arrow is not asked to open it."""
+    return _names_in_footer(io.BytesIO(data))
+
+
+def _refuse_extensions(names: list[str], where: str) -> None:
+    foreign = [name for name in names if name not in INERT]
+    if foreign:
+        raise StorageFailure(
+            f"{where} is refused: it has a column of the Arrow extension type {quoted(foreign[0])}, which may run code "
+            "when it is read. Write that column with a plain type (bytes, text or numbers).",
+            code="refused",
+        )
+
+
+def _names_in_footer(source: BinaryIO) -> list[str]:
+    """Names of extension types in every Arrow schema of the footer, whatever place and order its writer gave it."""
+    size = source.seek(0, io.SEEK_END)
+    source.seek(max(0, size - _TAIL))
+    tail = source.read(_TAIL)
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != _MAGIC or length > size - _TAIL:
+        raise pa.ArrowInvalid("no Parquet footer")
+    source.seek(size - _TAIL - length)
+    footer = source.read(length)
+    names: list[str] = []
+    for run in _BASE64.finditer(footer):
+        # The text before the schema may look like base64 too, so that it starts at any of four places.
+        for start in range(4):
+            decoded = _decoded(run[0][start:])
+            if _KEY in decoded:
+                names += _names_in_message(decoded[decoded.find(b"\xff\xff\xff\xff") :])
+    return names
+
+
+def _decoded(run: bytes) -> bytes:
+    """What a run of base64 characters holds, up to the last whole byte."""
+    rest = len(run) % 4
+    return binascii.a2b_base64(run[: len(run) - (rest == 1)] + b"==="[: (4 - rest) % 4 if rest > 1 else 0])
+
+
+def _names_in_message(message: bytes) -> list[str]:
+    """The names in an encapsulated Arrow schema, whose key is spelled otherwise first, so that Arrow acts on none."""
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(message.replace(_KEY, _HIDDEN_KEY)))
+    except Exception:
+        return ["unknown"]  # it names one, and cannot be understood
+    return _names_in_schema(schema)
+
+
+def _names_in_schema(schema: pa.Schema) -> list[str]:
+    names: list[str] = []
+    waiting = list(schema)
+    while waiting:
+        field = waiting.pop()
+        metadata = field.metadata or {}
+        names += [shown(metadata[key].decode(errors="replace")) for key in (_KEY, _HIDDEN_KEY) if key in metadata]
+        kind = field.type
+        while isinstance(kind, pa.BaseExtensionType) or pa.types.is_dictionary(kind):
+            if isinstance(kind, pa.BaseExtensionType):
+                names.append(kind.extension_name)
+                kind = kind.storage_type
+            else:
+                kind = kind.value_type
+        waiting += [kind.field(i) for i in range(kind.num_fields)]
+    return names
+
+
+def _alike(found: pa.DataType, kind: pa.DataType) -> bool:
+    """Equal but for the names and nullability of what a list holds, which a file need not keep."""
+    if pa.types.is_fixed_size_list(kind):
+        same_width = pa.types.is_fixed_size_list(found) and found.list_size == kind.list_size
+        return same_width and _alike(found.value_type, kind.value_type)
+    return found == kind
+
+
+def _has_extension(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return True
+    if pa.types.is_dictionary(kind):
+        return _has_extension(kind.value_type)
+    return any(_has_extension(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _storage(kind: pa.DataType) -> pa.DataType:
+    """The type with every extension type in it replaced by its storage."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _storage(kind.storage_type)
+    if not _has_extension(kind):
+        return kind
+    if pa.types.is_dictionary(kind):
+        return _storage(kind.value_type)
+    inner = [kind.field(i).with_type(_storage(kind.field(i).type)) for i in range(kind.num_fields)]
+    if pa.types.is_struct(kind):
+        return pa.struct(inner)
+    if pa.types.is_map(kind):
+        return pa.map_(_storage(kind.key_type), _storage(kind.item_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(inner[0], kind.list_size)
+    return pa.large_list(inner[0]) if pa.types.is_large_list(kind) else pa.list_(inner[0])
