@@ -23,7 +23,8 @@ import pyarrow as pa
 
 from chexray import __version__
 from chexray.config import RunConfig
-from chexray.errors import ChexrayError, RunFailed, StorageError
+from chexray.data.manifest import REJECT_SCHEMA
+from chexray.errors import ChexrayError, RunFailed
 from chexray.log import heard_by, say
 from chexray.plan import Plan, make_plan
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY
@@ -101,16 +102,20 @@ def _done_already(plan: Plan, directory: RunDirectory) -> Run | None:
     if (status.get("state"), status.get("exit_code")) != ("done", 0) or story.get("chexray_version") != __version__:
         return None
     try:
-        rejects = plan.storage.read_parquet(join(directory.uri, "rejects.parquet"))
+        types = dict(zip(REJECT_SCHEMA.names, REJECT_SCHEMA.types, strict=True))
+        rejects = plan.storage.read_parquet(join(directory.uri, "rejects.parquet"), types=types)
         frame = results.read_results(directory.uri, plan.storage)
-    except StorageError as error:
-        if error.transient:
+    except ChexrayError as error:
+        if getattr(error, "transient", False):
             raise
-        return None  # somebody tidied up: only another run brings it back
+        return None  # somebody tidied up, or changed it: only another run brings it back
+    notes = story.get("notes")
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        return None
     if any(rejects["transient"].to_pylist()):
         return None  # these images may be readable now
     say(f"{plan.run_id} is done since {status.get('updated_at')}: nothing is computed again")
-    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), list(story.get("notes", [])), 0)
+    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, 0)
 
 
 def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:

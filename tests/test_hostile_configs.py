@@ -5,9 +5,7 @@ The attacks were found by hand; the mutations after them are drawn with a seed.
 
 from __future__ import annotations
 
-import copy
 import random
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,26 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from fixtures.mutations import mangled, mutated, one_line_of, put, refused
 from PIL import Image
 
 from chexray.config import load_config, parse_config, read_yaml, with_reid_weights
 from chexray.config.yaml_text import MAX_DEPTH, parse_yaml
-from chexray.errors import ChexrayError
 from chexray.plan import make_plan
 
 BASE = {"real": "real.csv", "synthetic": "synthetic.csv", "encoders": "pixels"}
 N_MUTATIONS = 500
-
-
-def refused(action: Callable[[], Any]) -> str:
-    """The one line of a ChexrayError; a defect passes through."""
-    with pytest.raises(ChexrayError) as found:
-        action()
-    line = str(found.value)
-    assert len(line.splitlines()) == 1
-    assert len(line) <= 1500
-    assert line.isprintable()
-    return line
 
 
 def aliases(depth: int) -> str:
@@ -238,89 +225,9 @@ def test_options_of_another_type_are_refused(sets: Path, key: str, value: Any, w
     assert words in refused(lambda: make_plan(parse_config(data)))
 
 
-ODD: list[Any] = [
-    None, True, False, 0, -1, 5, 2**63 - 1, -(2**63), 2**70, 0.5, -0.0, 1e308, float("inf"), float("nan"), "", " ",
-    "a,b",
-    "../x", "/dev/null", "~x", "*", "{a,b}", "[", "s3://", "file://x", "ftp://x", "http://[", "\0", "\x1b[2J",
-    "\u202e",
-    "\ud800", "é" * 300, "x" * 5000, "2024-99-99", "1:2:3", "1e999", "nan", "all", "findings", "finding:", "sex:",
-    ":", "auto",
-    "random:1", "random:", "random:x", [], [[]], {}, [None], {"": None}, {"a": {"b": 1}}, {"path": 5},
-    {"column": "age"},
-    {"column": "age", "bins": []}, {"column": "age", "bins": [1, 1]}, {"column": "sex", "bins": [0.1]}, {"bins": [1]},
-    ["fid", "fid"], [{"name": 3}], {"name": "x", "suites": []}, "privacy", "utility", "phantom", "folder", "table",
-    "parquet_images", "chexgenbench", "inception_score", "cmmd", "vendi", "fid_infinity", "perceptual_hash",
-]  # fmt: skip
-SNIPPETS = [
-    b"&a ", b"*a", b"<<: ", b"!!int ", b"!!python/name:os.system ", b"{", b"}", b"[", b"]", b"? ", b": ", b"- ",
-    b"\t", b"\0",
-    b"---\n", b"...\n", b"%YAML 9.9\n", b"'", b'"', b"|\n", b">-\n", b"# ", b"\xff", b"\xef\xbb\xbf", b"\r",
-    b"9" * 4400, b"0x",
-    b"2024-99-99", b".inf", b"1:2:3", b"\xc2\x85", b"\xe2\x80\xa8", b"[" * 50, b"=", b"~", b"@", b"`",
-]  # fmt: skip
-
-
-def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    return [*([path] if path else []), *(found for key, item in inner for found in places(item, (*path, key)))]
-
-
-def at(data: Any, path: Any) -> Any:
-    for part in path:
-        data = data[part]
-    return data
-
-
-def put(data: Any, path: Any, value: Any) -> None:
-    *parents, last = path
-    for part in parents:
-        data = data[int(part) if isinstance(data, list) else part]
-    data[int(last) if isinstance(data, list) else last] = value
-
-
-def mutated(data: dict[str, Any], rng: random.Random) -> dict[str, Any]:
-    data = copy.deepcopy(data)
-    for _ in range(rng.choice((1, 1, 2, 3))):
-        path = rng.choice(places(data))
-        kind = rng.randrange(5)
-        if kind < 3:
-            alike = [odd for odd in ODD if type(odd) is type(at(data, path))]
-            put(data, path, copy.deepcopy(rng.choice(alike if alike and rng.random() < 0.7 else ODD)))
-        elif kind == 3:
-            odd = copy.deepcopy(rng.choice(ODD))
-            put(data, path, rng.choice(({str(odd): odd}, [odd, copy.deepcopy(odd)])))
-        else:
-            put(data, (*path[:-1], rng.choice(("zz", "name", "path", "source", "suites", "columns", "weights")))
-                if isinstance(path[-1], str) else path, copy.deepcopy(rng.choice(ODD)))  # fmt: skip
-    return data
-
-
-def mangled(text: bytes, rng: random.Random) -> bytes:
-    data = bytearray(text)
-    for _ in range(rng.choice((1, 2, 4))):
-        at = rng.randrange(len(data))
-        kind = rng.randrange(4)
-        if kind == 0:
-            data[at] = rng.randrange(256)
-        elif kind == 1:
-            del data[at : at + rng.randrange(1, 40)]
-        else:
-            data[at:at] = rng.choice(SNIPPETS)
-    return bytes(data)
-
-
 def planned(config: dict[str, Any] | Path) -> None:
     parsed = load_config(config) if isinstance(config, Path) else parse_config(config)
     make_plan(parsed).describe()
-
-
-def one_line_of(action: Callable[[], Any]) -> str:
-    """The line an action ended in, "" where it did not fail; a defect passes through."""
-    try:
-        action()
-    except ChexrayError as error:
-        return str(error) or "?"
-    return ""
 
 
 def test_mutated_configs_end_in_a_plan_or_in_one_line(

@@ -6,7 +6,6 @@ The folders are made by hand, without Ray, as a run writes them; the mutations a
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import os
@@ -24,30 +23,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from fixtures.mutations import ESCAPE, one_line_of, refused
+from fixtures.run_folders import STORAGE, copied, make_run, mutate, with_config
 from PIL import Image
-from results import privacy_rows, utility_rows
 from rich.console import Console
-from test_hostile_configs import ODD, at, mangled, places, put, refused
 
-from chexray.config import StorageConfig, parse_config
-from chexray.errors import ChexrayError
 from chexray.filtering import filter_run
 from chexray.jobs.status import read_statuses
-from chexray.plan import inherit_labels, make_storage, read_manifests
-from chexray.protocols import protocol
-from chexray.results import rows
 from chexray.results.compare import compare, render_compare
 from chexray.results.rows import read_results
 from chexray.rundir import RunDirectory
 
 N_MUTATIONS = 100
-FILES = [
-    "config.yaml", "config.yaml", "run.json", "status.json", "results.parquet", "results.json", "verdicts.parquet",
-    "rejects.parquet",
-]  # fmt: skip
-STORAGE = make_storage(StorageConfig())
 NOW = datetime(2026, 1, 3, tzinfo=UTC)
-ESCAPE = "\x1b]0;owned\x07\x1b[2J\u202e"
 
 
 @pytest.fixture(scope="module")
@@ -63,63 +51,6 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("out") / "study-0123456789", sets)
-
-
-def make_run(folder: Path, sets: Path, **changes: Any) -> Path:
-    """The folder of a finished run whose filter flagged one image and lost another."""
-    folder.mkdir(parents=True)
-    data = {
-        "name": "study", "suite": ["privacy"], "encoders": [{"name": "pixels"}], "output": str(folder.parent),
-        "real": {"path": f"{sets}/real"}, "synthetic": [{"name": "made", "path": f"{sets}/made"}], **changes,
-    }  # fmt: skip
-    config = parse_config(data)
-    (folder / "config.yaml").write_text(config.to_yaml())
-    real, synthetic = read_manifests(config, STORAGE)
-    found = [*real.values(), *inherit_labels(synthetic, real, protocol("standard"))]
-    about = [{"name": each.name, "origin": each.origin, "fingerprint": each.fingerprint} for each in found]
-    (folder / "run.json").write_text(json.dumps({"sets": about, "notes": [], "chexray_version": "0.1.0"}))
-    status = {"run_id": folder.name, "state": "done", "exit_code": 0, "updated_at": "2026-01-02T03:04:05Z", "done": 12}
-    (folder / "status.json").write_text(json.dumps(status))
-    made = found[-1]
-    ids = made.table["sample_id"].to_pylist()
-    verdicts = [
-        {"synthetic_set": made.name, "sample_id": each, "flagged": i == 1, "reasons": ["pixels: near"] * (i == 1)}
-        for i, each in enumerate(ids[:-1])
-    ]
-    schema = pa.schema(
-        [
-            ("synthetic_set", pa.string()),
-            ("sample_id", pa.string()),
-            ("flagged", pa.bool_()),
-            ("reasons", pa.list_(pa.string())),
-        ]
-    )
-    pq.write_table(pa.Table.from_pylist(verdicts, schema), folder / "verdicts.parquet")
-    lost = {"set": made.name, "sample_id": ids[-1], "uri": "x", "image_key": "k", "stage": "decode", "code": "corrupt"}
-    pq.write_table(
-        pa.table({k: [v] for k, v in {**lost, "detail": "cut", "transient": False}.items()}), folder / "rejects.parquet"
-    )
-    shared = {"real_set": "real@0123456789abcdef", "synthetic_set": f"{made.name}@{made.fingerprint}"}
-    others = [each | shared for each in (*privacy_rows.everything(), *utility_rows.everything())]
-    deciding = privacy_rows.row("memorised_share", 0.1, 0.0, 0.2) | shared
-    kid = deciding | {"suite": "fidelity", "metric": "kid", "params": {"k": 5, "bias_dominated": True, "n_prompts": 4}}
-    counted = deciding | {"metric": "reid_max", "params": {"n_seeds_max": 3, "n_prompts": 4, "threshold": 0.5}}
-    rows.write(str(folder), [*others[::9], deciding, kid, counted], STORAGE)
-    return folder
-
-
-def copied(run: Path, to: Path, **files: str | bytes) -> Path:
-    shutil.copytree(run, to)
-    for name, content in files.items():
-        path = to / name.replace("_", ".")
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return to
-
-
-def with_config(run: Path, to: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
-    data = yaml.safe_load((run / "config.yaml").read_text())
-    change(data)
-    return copied(run, to, config_yaml=yaml.safe_dump(data))
 
 
 def test_the_folder_that_is_attacked_can_be_filtered_and_read(run: Path, tmp_path: Path) -> None:
@@ -401,64 +332,9 @@ def acts_on(file: str, torn: Path, run: Path) -> list[Callable[[], Any]]:
     return [*actions, lambda: shown(run, torn)] if file.startswith("results") else actions
 
 
-def one_line_of(action: Callable[[], Any]) -> str:
-    """The line an action ended in, "" where it did not fail; a defect passes through."""
-    try:
-        action()
-    except ChexrayError as error:
-        line = str(error)
-    else:
-        return ""
-    assert line.isprintable()
-    assert len(line) <= 1500
-    return line
-
-
 def snapshot(folder: Path) -> dict[str, int]:
     return {
         str(path): path.stat().st_mtime_ns
         for path in folder.rglob("*")
         if path.is_file() and "filtered" not in str(path)
     }
-
-
-def mutate(folder: Path, rng: random.Random) -> str:
-    """Changes one file of the folder and returns its name."""
-    path = folder / rng.choice(FILES)
-    if path.name == "results.json":
-        (folder / "results.parquet").unlink()
-    if rng.random() < 0.4:
-        path.write_bytes(mangled(path.read_bytes(), rng))
-    elif path.suffix == ".parquet":
-        pq.write_table(torn_table(pq.read_table(path), rng), path)
-    else:
-        data = yaml.safe_load(path.read_text()) if path.suffix == ".yaml" else json.loads(path.read_text())
-        where = rng.choice(places(data))
-        odd = copy.deepcopy(rng.choice([each for each in ODD if type(each) is type(at(data, where))] or ODD))
-        put(data, where, odd if rng.random() < 0.7 else copy.deepcopy(rng.choice(ODD)))
-        path.write_text(yaml.safe_dump(data) if path.suffix == ".yaml" else json.dumps(data))
-    return path.name
-
-
-def torn_table(table: pa.Table, rng: random.Random) -> pa.Table:
-    place = rng.randrange(table.num_columns)
-    name, n = table.column_names[place], len(table)
-    columns: list[Any] = [
-        pa.nulls(n, table.column(place).type),
-        pa.nulls(n),
-        pa.array([2**62] * n),
-        pa.array([float("nan")] * n),
-        pa.array([ESCAPE * 200] * n),
-        pa.array([b"\xff\xfe"] * n, pa.binary()).view(pa.string()),
-        pa.array([[None]] * n, pa.list_(pa.string())),
-        pa.array([{"a": [1]}] * n),
-        pa.array([datetime(2026, 1, 1)] * n),
-    ]
-    kind = rng.randrange(len(columns) + 3)
-    if kind < len(columns):
-        return table.set_column(place, name, columns[kind])
-    if kind == len(columns):
-        return table.drop_columns([name])
-    if kind == len(columns) + 1:
-        return table.append_column(name, table.column(place))
-    return pa.concat_tables([table] * rng.choice((2, 50))) if rng.random() < 0.5 else table.slice(0, rng.randrange(n))

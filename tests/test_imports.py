@@ -50,6 +50,7 @@ ALLOWED = {
     "evaluation": {
         "__init__",
         "config",
+        "data",
         "plan",
         "provenance",
         "suites",

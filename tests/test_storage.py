@@ -313,3 +313,13 @@ def test_the_result_is_below_the_root_or_an_error(pieces):
             continue
         assert os.path.normpath(uri) == uri
         assert uri == "/data/root" or uri.startswith("/data/root/")
+
+
+def test_pipes_and_devices_are_refused_at_once(storage, tmp_path):
+    os.mkfifo(tmp_path / "f.csv")
+    for uri in (str(tmp_path / "f.csv"), "/dev/zero"):
+        with pytest.raises(StorageError, match="is a device or a pipe"):
+            storage.read(uri)
+    with pytest.raises(StorageError, match="is a folder"):
+        storage.read(str(tmp_path))
+    assert storage.stat(["/" + "x" * 300, str(tmp_path / "f.csv")]) == [None, None]

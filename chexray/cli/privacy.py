@@ -68,7 +68,9 @@ def filter_sets(
             f"  dropped  {done.dropped_path}",
             f"  config   {done.config_path}  (chexray run CONFIG {done.flags})",
         ]
-    print_lines(console(), [*lines, f"how sensitive that is: chexray privacy audit {run.rstrip('/')}/config.yaml"])
+    print_lines(
+        console(), [*lines, f"how sensitive that is: chexray privacy audit {run.rstrip('/')}/config.yaml --output DIR"]
+    )
 
 
 def audit(

@@ -13,7 +13,7 @@ import pyarrow as pa
 from chexray.data import labels as label_reader
 from chexray.data.manifest import FRAGMENT, METADATA_KEY, RESERVED, Manifest
 from chexray.data.sources import _columns
-from chexray.data.values import as_text
+from chexray.data.values import as_text, identified
 from chexray.errors import ManifestError, StorageError
 from chexray.findings import FINDINGS
 from chexray.storage import Storage, absolute, basename, inside, join, parent
@@ -113,12 +113,12 @@ def _check(manifest: Manifest, drop: Reasons) -> None:
     unknown = [sample_id for sample_id in drop if sample_id not in known]
     if unknown:
         raise ManifestError(
-            f"{manifest.name}: {len(unknown)} of {len(drop)} flagged ids are not in the set, first {unknown[0]!r}. "
-            "Filter the set that the verdicts were made for."
+            f"{manifest.name}: {len(unknown)} of {len(drop)} flagged ids are not in the set, first "
+            f"{identified(unknown[0])}. Filter the set that the verdicts were made for."
         )
     for sample_id, reasons in drop.items():
         if not _reasons(reasons):
-            raise ManifestError(f"{manifest.name}: {sample_id!r} is to be dropped without a reason.")
+            raise ManifestError(f"{manifest.name}: {identified(sample_id)} is to be dropped without a reason.")
 
 
 def _reasons(reasons: str | Sequence[str]) -> list[str]:
@@ -216,4 +216,6 @@ def _below(root: str, uri: str, manifest: Manifest) -> str:
             return name
     except StorageError:
         pass
-    raise ManifestError(f"{manifest.name}: a table cannot name the image {uri!r} below {root}. Rename the file.")
+    raise ManifestError(
+        f"{manifest.name}: a table cannot name the image {identified(uri)} below {root}. Rename the file."
+    )

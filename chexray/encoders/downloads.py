@@ -52,6 +52,10 @@ def copy_bounded(source: Any, target: Any, largest: int) -> None:
 
 
 def fetch(url: str, target: Path, storage: Any, expected: str, largest: int = LARGEST_FILE) -> Path:
+    """`target`, a current copy of the file at `url`. expected: a sha256 with which a copy is used without asking.
+
+    Raises WeightsError above `largest` bytes, and what storage or fsspec raise.
+    """
     note = target.with_name(target.name + ".json")
     sha256 = hash_file(target) if target.is_file() else ""
     if expected and sha256 == expected:

@@ -164,6 +164,7 @@ def _quiet_data(verbose: bool) -> None:
     import logging
     import warnings
 
+    import ray._private.worker
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -172,6 +173,9 @@ def _quiet_data(verbose: bool) -> None:
     context.memory_usage_poll_interval_s = None
     context.print_on_execution_start = verbose
     if not verbose:
+        # Ray prints what raylets report, such as each worker killed for lack of memory, whatever log_to_driver says.
+        if hasattr(ray._private.worker, "print_to_stdstream"):
+            ray._private.worker.print_to_stdstream = lambda *_, **__: None
         # The bounded retries of engine/encode.py have no other spelling in Ray 2.60.
         warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
         warnings.filterwarnings("ignore", module="ray")

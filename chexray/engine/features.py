@@ -118,7 +118,9 @@ class FeatureStore:
                     if done.rows.setdefault(key, (join(folder, name), row)) != (join(folder, name), row):
                         again.append((key, (join(folder, name), row)))
                 for reject in rejects:
-                    done.rejects[str(reject["image_key"])] = reject
+                    before = done.rejects.get(str(reject["image_key"]))
+                    if before is None or before["transient"]:  # a final reject is the last word, in whichever chunk
+                        done.rejects[str(reject["image_key"])] = reject
         for key in done.rows.keys() & done.rejects.keys():
             del done.rejects[key]
         self._compare(spec, done, again)

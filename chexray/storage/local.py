@@ -17,6 +17,8 @@ from chexray.storage.uris import FileStat, StorageFailure, join, local_path
 STAT_THREADS = 16
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 """Names of files being written; a killed writer leaves one behind, and listings skip it."""
+NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+"""Nothing can be there: a row that names it is a reject, and no other row is lost with it."""
 FILE_MODE = 0o640
 """Of every file chexray writes, less what the umask takes away."""
 TRANSIENT = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR}
@@ -27,7 +29,18 @@ class LocalFiles:
     """The local file system. Stateless."""
 
     def open(self, uri: str) -> BinaryIO:
-        return open(local_path(uri), "rb")
+        # A pipe or a device that a table names would be waited for, or read, for ever.
+        descriptor = os.open(local_path(uri), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if mode.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not mode.S_ISREG(status.st_mode):
+                raise StorageFailure(f"{uri} is a device or a pipe, not a file. Name a file.")
+            return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def read(self, uri: str, start: int = 0, length: int | None = None) -> bytes:
         with self.open(uri) as file:
@@ -92,8 +105,10 @@ class LocalFiles:
         def one(uri: str) -> FileStat | None:
             try:
                 status = os.stat(local_path(uri))
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+            except OSError as error:
+                if error.errno in NO_FILE:
+                    return None
+                raise
             return _file_stat(uri, status) if mode.S_ISREG(status.st_mode) else None
 
         slices = [uris[start : start + 256] for start in range(0, len(uris), 256)]

@@ -35,6 +35,8 @@ MAX_BYTES = 8 << 30
 """Expanded bytes one file or row group may announce. A million prompts of reports are 2 GB; 20,000 radiographs 8 GB."""
 MAX_TABLE_BYTES = 4 << 30
 """Expanded bytes of the columns of one table: dictionaries expand beyond what a footer announces."""
+SLICE_BYTES = 64 << 20
+"""Expanded bytes of embedded images that are held at once beyond those asked for."""
 MAX_COLUMNS, MAX_ROWS = 50_000, 200_000_000
 _BATCH_ROWS = 256
 _MAGIC, _TAIL = b"PAR1", 8
@@ -83,8 +85,10 @@ class ParquetFile:
                 return _decoded_dictionaries(as_storage(self._file.read(columns=names)))
             return pa.concat_tables(parts).combine_chunks()
 
-    def batches(self, group: int, column: str, rows: int = 32) -> Iterator[pa.Array]:
-        """One column of a row group in slices of `rows`, so that no more of it is expanded at a time."""
+    def batches(self, group: int, column: str) -> Iterator[pa.Array]:
+        """One column of a row group in slices of at most 32 rows and, as far as the footer tells, SLICE_BYTES."""
+        bytes_a_row = self._file.metadata.row_group(group).total_byte_size / max(1, self.group_rows[group])
+        rows = max(1, min(32, int(SLICE_BYTES / max(1.0, bytes_a_row))))
         with self._said():
             for batch in self._file.iter_batches(batch_size=rows, row_groups=[group], columns=[column]):
                 yield as_storage(pa.Table.from_batches([batch])).column(column).combine_chunks()

@@ -10,6 +10,7 @@ import numpy as np
 
 from chexray.errors import ConfigError, ManifestError
 from chexray.findings import FINDINGS
+from chexray.text import quoted
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def check_disjoint(training: Named, test: Named) -> None:
     same = "its file" if first in _in_both(training, shared_keys, set()) else "its patient"
     raise ManifestError(
         f"{training.name} (training) and {test.name} (test) share {len(shared_keys)} images and "
-        f"{len(shared_subjects)} patients, which touches {n_test} of {len(test.ids)} test images: {first!r} is in "
-        f"training and {same} is in the test set as well. Take these patients out of one of the two tables; if equal "
-        "subject ids mean different people, make them distinct."
+        f"{len(shared_subjects)} patients, which touches {n_test} of {len(test.ids)} test images: {quoted(first)} is "
+        f"in training and {same} is in the test set as well. Take these patients out of one of the two tables; if "
+        "equal subject ids mean different people, make them distinct."
     )
 
 

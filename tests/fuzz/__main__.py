@@ -1,7 +1,7 @@
 """`make fuzz`: hostile files against every door of chexray. `python tests/fuzz [--seed N] [--n N] [--kind K] ...`
 
 Images, tables, configs, weights, parts of a feature store and run folders, made hostile or damaged, are given to the
-function that reads them, in a process that is watched; a hundredth goes through the command line as well. Each has to
+function that reads them, in a process that is watched; a fiftieth goes through the command line as well. Each has to
 end in a result, a Reject or one line. Exit code 1 when one does not.
 """
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=10_000, help="inputs over all kinds (default 10,000)")
     parser.add_argument("--kind", action="append", choices=kinds(), help="may be repeated; all by default")
     parser.add_argument("--minutes", type=float, help="stop after so long, each kind after its part")
-    parser.add_argument("--cli", type=float, default=0.01, help="share that also goes through the command line")
+    parser.add_argument("--cli", type=float, default=0.02, help="share that also goes through the command line")
     parser.add_argument("--only", type=int, help="one input by its number, to repeat a failure")
     parser.add_argument("--through-cli", action="store_true", help="with --only: by the command line")
     parser.add_argument("--keep", type=Path, default=Path("out/fuzz"), help="where inputs that fail are kept")

@@ -52,6 +52,8 @@ def groups(met: Iterable[Met]) -> dict[tuple[str, str, str], list[Met]]:
 def _same(fault: str, what: str, how: str) -> str:
     if fault == "traceback" and " at " in what:
         return what.partition(": ")[0]
+    if fault in ("hang", "memory"):
+        return how.rpartition(": ")[2]
     words = re.sub(r"[0-9]+", "#", re.sub(r"/[^ ]*", "/...", what))[:50]
     return words if fault in ("noise", "message") else f"{how}: {words}"
 

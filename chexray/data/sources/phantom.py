@@ -30,6 +30,9 @@ ROLES: dict[str, str | None] = {
     "labels": "chexpert_labels",
 }
 
+MOST = {"n": 1_000_000, "size": 4096, "training_n": 1_000_000}
+"""A config of a stranger may ask for more than a disk holds."""
+
 
 @dataclass(frozen=True)
 class Phantom:
@@ -58,8 +61,11 @@ class Phantom:
             value = getattr(self, name)
             if value is None and name.startswith("training"):
                 continue
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(f"phantom: {name} is {quoted(value)}, expected a whole number of at least {least}.")
+            if not isinstance(value, int) or not least <= value <= MOST.get(name, value):
+                most = f" and at most {MOST[name]:,}" if name in MOST else ""
+                raise ConfigError(
+                    f"phantom: {name} is {quoted(value)}, expected a whole number of at least {least}{most}."
+                )
         if problem := training_problem(self.generator, self.seed, self.training_seed, self.training_n):
             raise ConfigError(f"phantom: {problem}.")
 
