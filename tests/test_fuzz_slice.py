@@ -10,7 +10,7 @@ import pytest
 if not Path("/proc/self/clear_refs").exists():
     pytest.skip("the harness measures its workers through /proc", allow_module_level=True)
 
-N = {"configs": 50, "images": 60, "parts": 50, "runs": 20, "tables": 25, "weights": 8}
+N = {"configs": 40, "images": 50, "parts": 40, "runs": 15, "tables": 20, "weights": 6}
 """Ten seconds of one core; four of them import torch, Ray and transformers."""
 
 

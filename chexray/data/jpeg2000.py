@@ -43,7 +43,7 @@ def read_codestream(data: bytes) -> Codestream | None:
     start = _start(data)
     try:
         return _read(data, start) if start is not None else None
-    except (struct.error, IndexError, ZeroDivisionError):
+    except (struct.error, IndexError, ZeroDivisionError, ValueError):
         return None
 
 
@@ -72,7 +72,9 @@ def _read(data: bytes, start: int) -> Codestream:
     right, bottom, left, top, tile_width, tile_height = struct.unpack_from(">6I", data, start + 8)
     count = struct.unpack_from(">H", data, start + 40)[0]
     sizes = [struct.unpack_from(">3B", data, start + 42 + 3 * i) for i in range(count)]
-    width, height = max(0, right - left), max(0, bottom - top)
+    if left or top:  # decoders allocate from the origin on, whatever of it the image shows
+        raise ValueError("an image that does not begin at the origin")
+    width, height = right, bottom
     tiles = -(-right // tile_width) * -(-bottom // tile_height)
     across, down = min(width, tile_width), min(height, tile_height)
 

@@ -8,6 +8,8 @@ from chexray.text import one_line
 
 DETAIL_CHARS = 500
 """Characters of a reject's detail."""
+MAX_SIDE = 65_535
+"""What JPEG and DICOM can hold. Resizing takes memory by side as well as by area: 4,000,000 x 1 pixels took 4 GB."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,6 @@ def check_size(width: int, height: int, max_pixels: int) -> Reject | None:
     """The Reject of an image without pixels or with too many, before any is decoded; None when its size is fine."""
     if width < 1 or height < 1:
         return Reject("no_pixels", f"{width} x {height} pixels")
-    if width * height > max_pixels:
-        return Reject("too_large", f"{width} x {height} pixels, more than {max_pixels}")
+    if width * height > max_pixels or max(width, height) > MAX_SIDE:
+        return Reject("too_large", f"{width} x {height} pixels, more than {max_pixels} or {MAX_SIDE} a side")
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +17,7 @@ from chexray.encoders.options import Option
 from chexray.encoders.random_fill import fill
 from chexray.encoders.weights import MODEL_FILE, ResolvedWeights
 from chexray.errors import ConfigError, WeightsError
+from chexray.log import say
 from chexray.text import quoted, shown
 
 if TYPE_CHECKING:
@@ -85,10 +85,9 @@ class RadDino(NetworkEncoder):
         side = self._config["image_size"]
         native = Preprocessing((("cover", side, "bicubic"), ("crop", side, side)), MEAN, STD)
         if published is not None and published != native:
-            warnings.warn(
-                f"{where} asks for {published.describe()}, RAD-DINO was published with {native.describe()}: "
-                "yours is used.",
-                stacklevel=3,
+            say(
+                f"note: {where} asks for {published.describe()}, RAD-DINO was published with {native.describe()}: "
+                "yours is used."
             )
             native = published
             check_patches("dinov2", native.shape, self._config, where)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from chexray.encoders import random_fill
 from chexray.encoders.downloads import LARGEST_FILE, atomic, cache_root, copy_bounded, fetch, hash_file, public_url
 from chexray.encoders.fields import LARGEST_JSON
+from chexray.encoders.safetensors_header import read_header
 from chexray.errors import ConfigError, StorageError, WeightsError
 from chexray.text import first_line, listed, quoted, shown
 
@@ -121,6 +122,11 @@ def measured_hash(path: Path) -> str:
         raise WeightsError(f"{shown(path)} is empty")
     if state.st_size > LARGEST_FILE:
         raise WeightsError(f"{shown(path)} has {state.st_size:,} bytes; weights above {LARGEST_FILE:,} are not read")
+    if path.suffix == ".safetensors":
+        try:
+            read_header(path)  # tells a damaged or sparse file at once
+        except ValueError as error:
+            raise WeightsError(f"{shown(path)} is not a readable safetensors file ({error})") from None
     return hash_file(path)
 
 

@@ -154,8 +154,10 @@ class FeatureStore:
             if spec.output_dtype == "uint8":
                 apart = (first != second).any(axis=1)
             else:
-                length = np.maximum(np.linalg.norm(first, axis=1), np.finfo(np.float32).tiny)
-                apart = np.linalg.norm(first - second, axis=1) > TOLERANCE.get(spec.precision, 1e-3) * length
+                # In float64, whose range no square of a float32 leaves.
+                first, second = first.astype(np.float64), second.astype(np.float64)
+                limit = TOLERANCE.get(spec.precision, 1e-3) * np.linalg.norm(first, axis=1)
+                apart = ~(np.linalg.norm(first - second, axis=1) <= limit)
             if apart.any():
                 place = int(np.argmax(apart))
                 raise StorageError(

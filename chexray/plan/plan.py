@@ -16,7 +16,7 @@ from chexray.plan.roles import PrivacyRoles
 from chexray.plan.utility import UtilityPlan
 from chexray.protocols import Protocol
 from chexray.storage import Storage, absolute, join
-from chexray.text import shown
+from chexray.text import printable, shown
 
 FIDELITY, PRIVACY, UTILITY = "fidelity", "privacy", "utility"
 
@@ -178,7 +178,7 @@ class Plan:
             lines.append(f"results    {cells:,} cells -> {self.run_uri}")
         else:
             lines.append(f"results    {self.run_uri}")
-        return lines
+        return [printable(line) for line in lines]
 
     def _role(self, manifest: Manifest) -> str:
         learned = (self.training, self.utility.training if self.utility else None)

@@ -32,13 +32,15 @@ INERT = frozenset(
 """Extension types that are read, as their storage: Arrow's canonical ones and the arrays of Hugging Face datasets."""
 
 MAX_BYTES = 8 << 30
-"""Expanded bytes one file or row group may announce. A million prompts of reports are 2 GB; 20,000 radiographs 8 GB."""
-MAX_TABLE_BYTES = 4 << 30
+"""Expanded bytes that one row group may announce: 20,000 radiographs of 400 kB."""
+MAX_TABLE_BYTES = 1 << 30
 """Expanded bytes of the columns of one table: dictionaries expand beyond what a footer announces."""
+TABLE_SLICE_BYTES = 256 << 20
+"""Expanded bytes of a table that are looked at before more are."""
 SLICE_BYTES = 64 << 20
 """Expanded bytes of embedded images that are held at once beyond those asked for."""
 MAX_COLUMNS, MAX_ROWS = 50_000, 200_000_000
-_BATCH_ROWS = 256
+_BATCH_ROWS = 4096
 _MAGIC, _TAIL = b"PAR1", 8
 _KEY, _HIDDEN_KEY = b"ARROW:extension:name", b"XRROW:extension:name"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{64,}")
@@ -57,6 +59,7 @@ class ParquetFile:
         with self._said():
             _refuse_extensions(_names_in_footer(source), where)
             source.seek(0)
+            self._source = source
             self._file = pq.ParquetFile(source, page_checksum_verification=checksums)
             arrow = self._file.schema_arrow
             _refuse_extensions(_names_in_schema(arrow), where)
@@ -69,14 +72,17 @@ class ParquetFile:
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of some columns, or of all. Nested ones may be named by their path, "image.path"."""
         with self._said():
-            return as_storage(self._file.read(columns=None if columns is None else list(columns)))
+            table = as_storage(self._file.read(columns=None if columns is None else list(columns)))
+            table.validate(full=True)  # text that is no UTF-8 would fail later, at the first value taken
+            return table
 
     def read_bounded(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The same for a stranger's table, dictionaries decoded: refused once it has expanded to MAX_TABLE_BYTES."""
         names = None if columns is None else list(columns)
         parts, n_bytes = [], 0
         with self._said():
-            for batch in self._file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+            rows = min((self._rows_at_once(i, TABLE_SLICE_BYTES) for i in range(len(self.group_rows))), default=1)
+            for batch in self._file.iter_batches(batch_size=min(_BATCH_ROWS, rows), columns=names):
                 parts.append(_decoded_dictionaries(as_storage(pa.Table.from_batches([batch]))))
                 n_bytes += parts[-1].nbytes
                 if n_bytes > MAX_TABLE_BYTES:
@@ -86,12 +92,42 @@ class ParquetFile:
             return pa.concat_tables(parts).combine_chunks()
 
     def batches(self, group: int, column: str) -> Iterator[pa.Array]:
-        """One column of a row group in slices of at most 32 rows and, as far as the footer tells, SLICE_BYTES."""
-        bytes_a_row = self._file.metadata.row_group(group).total_byte_size / max(1, self.group_rows[group])
-        rows = max(1, min(32, int(SLICE_BYTES / max(1.0, bytes_a_row))))
+        """One column of a row group in slices of at most 32 rows that expand to SLICE_BYTES or to one row."""
         with self._said():
+            rows = min(32, self._rows_at_once(group, SLICE_BYTES))
             for batch in self._file.iter_batches(batch_size=rows, row_groups=[group], columns=[column]):
                 yield as_storage(pa.Table.from_batches([batch])).column(column).combine_chunks()
+
+    def _rows_at_once(self, group: int, n_bytes: int) -> int:
+        """Rows of a group that expand to about `n_bytes` at most: those of a dictionary may each be all of it, and a
+        list may repeat one value without end."""
+        metadata, n_rows = self._file.metadata.row_group(group), max(1, self.group_rows[group])
+        a_row = 1.0
+        for place in range(metadata.num_columns):
+            column = metadata.column(place)
+            plain, values = column.total_uncompressed_size / n_rows, 8.0 * column.num_values / n_rows
+            a_row += max(plain, values, self._dictionary_bytes(column))
+        return max(1, min(n_rows, int(n_bytes / a_row)))
+
+    def _dictionary_bytes(self, column: Any) -> int:
+        """The expanded size of the dictionary of a column, as the header of its page says; 0 without one."""
+        if not column.has_dictionary_page or column.dictionary_page_offset is None:
+            return 0
+        self._source.seek(column.dictionary_page_offset)
+        header = self._source.read(16)
+        # Thrift's compact protocol: field 1, the type of the page, and field 2, its size, are zigzag numbers.
+        numbers, place = [], 0
+        for _ in range(2):
+            if header[place : place + 1] != b"\x15":
+                return column.total_uncompressed_size
+            number, shift, place = 0, 0, place + 1
+            while place < len(header):
+                number |= (header[place] & 0x7F) << shift
+                shift, place = shift + 7, place + 1
+                if header[place - 1] < 0x80:
+                    break
+            numbers.append(number >> 1)
+        return numbers[1]
 
     def need(self, columns: Sequence[str]) -> None:
         """Raises StorageFailure when a column is missing: Arrow leaves unknown names out without a word."""
@@ -216,7 +252,10 @@ def _names_in_footer(source: BinaryIO) -> list[str]:
         for start in range(4):
             decoded = _decoded(run[0][start:])
             if _KEY in decoded:
-                names += _names_in_message(decoded[decoded.find(b"\xff\xff\xff\xff") :])
+                begin = decoded.find(b"\xff\xff\xff\xff")
+                # Before the schema stands its length, of which at most four digits look like base64. A marker further
+                # on belongs to a schema inside this one, whose own form, before Arrow 0.15, has none.
+                names += _names_in_message(decoded[begin:]) if begin in (0, 3) else ["unknown"]
     return names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 import threading
 
@@ -104,8 +105,19 @@ def test_a_codestream_says_what_it_holds():
     sink = io.BytesIO()
     Image.fromarray(np.dstack([hostile.GREY] * 3)).save(sink, "JPEG2000", tile_size=(16, 16), num_resolutions=3)
     assert (read_codestream(sink.getvalue()).components, read_codestream(sink.getvalue()).excess) == (3, "")
+    # Decoders allocate from the origin on, whatever part of it the image shows.
+    far = bytearray(stream)
+    far[8:24] = struct.pack(">4I", 50_064, 50_048, 50_000, 50_000)
+    assert read_codestream(bytes(far)) is None
     assert read_codestream(b"\xff\x4f\xff\x51") is None
     assert read_codestream(stream[:30]) is None
+
+
+def test_a_line_of_millions_of_pixels_is_too_large():
+    """Resizing takes memory by side as well as by area."""
+    found = decode(hostile.saved(Image.new("L", (4_000_000, 1)), "PNG"))
+    assert isinstance(found, Reject)
+    assert found.code == "too_large"
 
 
 def test_a_budget_shares_its_bytes_and_grants_a_larger_lease_alone():

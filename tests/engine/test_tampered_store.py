@@ -169,3 +169,21 @@ def test_a_part_that_would_run_code_is_refused_before_a_value_is_touched(store: 
         with pytest.raises(StorageError, match=r"extension type 'ray\.data\.arrow_pickled_object'"):
             read(store)
     assert not marker.exists()
+
+
+def test_values_too_large_to_square_do_not_agree_with_everything(tmp_path):
+    store = FeatureStore(str(tmp_path), Storage())
+    ones = np.ones((len(KEYS), WIDTH), np.float32)
+    store.commit(SPEC, KEYS, {"features": ones}, [])
+    for key in KEYS:  # some of them sort before, some after
+        store.commit(SPEC, [key], {"features": np.full((1, WIDTH), 1e20, np.float32)}, [])
+        with pytest.raises(StorageError, match="hold different features of one image"):
+            store.done(SPEC)
+        Path(part_of(store, [key])).unlink()
+
+
+def test_keys_that_are_no_text_are_refused(store: FeatureStore):
+    keys = pa.Array.from_buffers(pa.string(), 3, pa.array([b"\xff"] * 3).buffers())
+    put(part_of(store, KEYS[:3]), image_key=keys, features=lists(np.ones((3, WIDTH))))
+    with pytest.raises(StorageError, match=r"part-\w+\.parquet .*Delete"):
+        read(store)

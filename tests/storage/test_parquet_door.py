@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import io
 import json
 import subprocess
@@ -280,3 +281,46 @@ def test_parquet_and_arrow_files_are_opened_in_one_place_and_nothing_is_unpickle
                 assert safe.get("weights_only") == "True" or safe.get("allow_pickle") == "False", (path, node.lineno)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in ("eval", "exec", "compile", "__import__"), (path, node.lineno)
+
+
+def with_schema(value: bytes) -> bytes:
+    """A Parquet file whose ARROW:schema is `value`, in place of one of the same length."""
+    for pad in range(4000):
+        schema = pa.schema([("a", pa.large_binary())], metadata={"pad": "p" * pad})
+        own = base64.b64encode(schema.serialize().to_pybytes())
+        if len(own) >= len(value):
+            break
+    data = saved(pa.table([pa.array([b"x"], pa.large_binary())], schema=schema))
+    assert own in data
+    return data.replace(own, value + b"A" * (len(own) - len(value)))
+
+
+def test_a_schema_of_the_old_form_with_a_harmless_one_inside_is_refused_by_its_footer():
+    decoy = pa.schema([("a", pa.large_binary())]).serialize().to_pybytes()
+    outer = pa.schema([pickled_field("a", {**METADATA, b"zz": decoy})]).serialize().to_pybytes()
+    for message in (outer, outer[4:]):  # Arrow before 0.15 wrote no marker in front
+        data = with_schema(base64.b64encode(message).rstrip(b"="))
+        assert extension_names(data), message[:8]
+
+
+VALUES = {
+    "text": pa.DictionaryArray.from_arrays(pa.array([0] * 256, pa.int32()), pa.array(["x" * 11_000_000])),
+    "bytes": pa.DictionaryArray.from_arrays(pa.array([0] * 64, pa.int32()), pa.array([b"x" * 70_000_000])),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_one_large_value_many_times_is_expanded_a_few_rows_at_once(name: str, tmp_path):
+    column = VALUES[name]
+    sink = io.BytesIO()
+    table = pa.table({"n": np.arange(len(column)), "image": column})
+    pq.write_table(table, sink, compression="zstd", dictionary_pagesize_limit=1 << 30, store_schema=False)
+    assert len(sink.getvalue()) < 10_000
+    before = pa.total_allocated_bytes()
+    file = ParquetFile(sink, "set.parquet")
+    slices = file.batches(0, "image")
+    assert len(next(slices)) * len(column.dictionary[0].as_py()) <= 128 << 20
+    assert pa.total_allocated_bytes() - before < 1 << 30
+    slices.close()
+    with pytest.raises(ChexrayError, match="expands to more than 1 GiB"):
+        file.read_bounded()
