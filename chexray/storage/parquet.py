@@ -1,16 +1,11 @@
 """The one door through which Parquet is opened and made: no value is touched before its types are known to be inert.
 
-An Arrow extension type is a name in a file's schema that a library of the reading process may have registered, and
-its code then turns stored bytes into objects: `ray.data.arrow_pickled_object` unpickles them. So the names are read
-from the footer before Arrow sees the file, and all but those of INERT refuse it; inert columns are read as their
-storage. What a file says about its size is looked at before it is expanded.
+Extension types, which may run code, are refused by `extension_types`; what a file says about its size is looked at
+before it is expanded.
 """
 
 from __future__ import annotations
 
-import binascii
-import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -19,17 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chexray.errors import StorageError
+from chexray.storage.extension_types import (
+    as_storage,
+    names_in_footer,
+    names_in_schema,
+    refuse_extensions,
+    storage_type,
+)
 from chexray.storage.uris import Damaged, StorageFailure
 from chexray.text import listed, quoted, shown
-
-INERT = frozenset(
-    [
-        *(f"arrow.{name}" for name in ("bool8", "fixed_shape_tensor", "json", "opaque", "uuid")),
-        *("arrow.variable_shape_tensor", "arrow.timestamp_with_offset", "arrow.parquet.variant"),
-        *(f"datasets.features.features.Array{n}DExtensionType" for n in (2, 3, 4, 5)),
-    ]
-)
-"""Extension types that are read, as their storage: Arrow's canonical ones and the arrays of Hugging Face datasets."""
 
 MAX_BYTES = 8 << 30
 """Expanded bytes that one row group may announce: 20,000 radiographs of 400 kB."""
@@ -41,9 +34,6 @@ SLICE_BYTES = 64 << 20
 """Expanded bytes of embedded images that are held at once beyond those asked for."""
 MAX_COLUMNS, MAX_ROWS = 50_000, 200_000_000
 _BATCH_ROWS = 4096
-_MAGIC, _TAIL = b"PAR1", 8
-_KEY, _HIDDEN_KEY = b"ARROW:extension:name", b"XRROW:extension:name"
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]{64,}")
 
 
 class ParquetFile:
@@ -57,13 +47,13 @@ class ParquetFile:
     def __init__(self, source: BinaryIO, where: str, *, checksums: bool = False):
         self.where, self.checksums = where, checksums
         with self._said():
-            _refuse_extensions(_names_in_footer(source), where)
+            refuse_extensions(names_in_footer(source), where)
             source.seek(0)
             self._source = source
             self._file = pq.ParquetFile(source, page_checksum_verification=checksums)
             arrow = self._file.schema_arrow
-            _refuse_extensions(_names_in_schema(arrow), where)
-            self.schema = pa.schema([(field.name, _storage(field.type)) for field in arrow])
+            refuse_extensions(names_in_schema(arrow), where)
+            self.schema = pa.schema([(field.name, storage_type(field.type)) for field in arrow])
             metadata = self._file.metadata
             self.n_rows: int = metadata.num_rows
             self.group_rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
@@ -203,93 +193,11 @@ def to_bytes(table: pa.Table, *, plain: bool = False) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def as_storage(table: pa.Table) -> pa.Table:
-    """The table with inert extension types replaced by what they store, and without the schema's metadata."""
-    if not any(_has_extension(field.type) for field in table.schema):
-        return table.replace_schema_metadata(None)
-    columns = {}
-    for place, field in enumerate(table.schema):
-        column = table.column(place)
-        columns[field.name] = column.cast(_storage(field.type)) if _has_extension(field.type) else column
-    return pa.table(columns)
-
-
 def _decoded_dictionaries(table: pa.Table) -> pa.Table:
     for place, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(place, field.name, table.column(place).cast(field.type.value_type))
     return table
-
-
-def extension_names(data: bytes) -> list[str]:
-    """The extension types that a Parquet file names, in its footer alone: Arrow is not asked to open it."""
-    return _names_in_footer(io.BytesIO(data))
-
-
-def _refuse_extensions(names: list[str], where: str) -> None:
-    foreign = [name for name in names if name not in INERT]
-    if foreign:
-        raise StorageFailure(
-            f"{where} is refused: it has a column of the Arrow extension type {quoted(foreign[0])}, which may run code "
-            "when it is read. Write that column with a plain type (bytes, text or numbers).",
-            code="refused",
-        )
-
-
-def _names_in_footer(source: BinaryIO) -> list[str]:
-    """Names of extension types in every Arrow schema of the footer, whatever place and order its writer gave it."""
-    size = source.seek(0, io.SEEK_END)
-    source.seek(max(0, size - _TAIL))
-    tail = source.read(_TAIL)
-    length = int.from_bytes(tail[:4], "little")
-    if tail[4:] != _MAGIC or length > size - _TAIL:
-        raise pa.ArrowInvalid("no Parquet footer")
-    source.seek(size - _TAIL - length)
-    footer = source.read(length)
-    names: list[str] = []
-    for run in _BASE64.finditer(footer):
-        # The text before the schema may look like base64 too, so that it starts at any of four places.
-        for start in range(4):
-            decoded = _decoded(run[0][start:])
-            if _KEY in decoded:
-                begin = decoded.find(b"\xff\xff\xff\xff")
-                # Before the schema stands its length, of which at most four digits look like base64. A marker further
-                # on belongs to a schema inside this one, whose own form, before Arrow 0.15, has none.
-                names += _names_in_message(decoded[begin:]) if begin in (0, 3) else ["unknown"]
-    return names
-
-
-def _decoded(run: bytes) -> bytes:
-    """What a run of base64 characters holds, up to the last whole byte."""
-    rest = len(run) % 4
-    return binascii.a2b_base64(run[: len(run) - (rest == 1)] + b"==="[: (4 - rest) % 4 if rest > 1 else 0])
-
-
-def _names_in_message(message: bytes) -> list[str]:
-    """The names in an encapsulated Arrow schema, whose key is spelled otherwise first, so that Arrow acts on none."""
-    try:
-        schema = pa.ipc.read_schema(pa.py_buffer(message.replace(_KEY, _HIDDEN_KEY)))
-    except Exception:
-        return ["unknown"]  # it names one, and cannot be understood
-    return _names_in_schema(schema)
-
-
-def _names_in_schema(schema: pa.Schema) -> list[str]:
-    names: list[str] = []
-    waiting = list(schema)
-    while waiting:
-        field = waiting.pop()
-        metadata = field.metadata or {}
-        names += [shown(metadata[key].decode(errors="replace")) for key in (_KEY, _HIDDEN_KEY) if key in metadata]
-        kind = field.type
-        while isinstance(kind, pa.BaseExtensionType) or pa.types.is_dictionary(kind):
-            if isinstance(kind, pa.BaseExtensionType):
-                names.append(kind.extension_name)
-                kind = kind.storage_type
-            else:
-                kind = kind.value_type
-        waiting += [kind.field(i) for i in range(kind.num_fields)]
-    return names
 
 
 def _alike(found: pa.DataType, kind: pa.DataType) -> bool:
@@ -298,29 +206,3 @@ def _alike(found: pa.DataType, kind: pa.DataType) -> bool:
         same_width = pa.types.is_fixed_size_list(found) and found.list_size == kind.list_size
         return same_width and _alike(found.value_type, kind.value_type)
     return found == kind
-
-
-def _has_extension(kind: pa.DataType) -> bool:
-    if isinstance(kind, pa.BaseExtensionType):
-        return True
-    if pa.types.is_dictionary(kind):
-        return _has_extension(kind.value_type)
-    return any(_has_extension(kind.field(i).type) for i in range(kind.num_fields))
-
-
-def _storage(kind: pa.DataType) -> pa.DataType:
-    """The type with every extension type in it replaced by its storage."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return _storage(kind.storage_type)
-    if not _has_extension(kind):
-        return kind
-    if pa.types.is_dictionary(kind):
-        return _storage(kind.value_type)
-    inner = [kind.field(i).with_type(_storage(kind.field(i).type)) for i in range(kind.num_fields)]
-    if pa.types.is_struct(kind):
-        return pa.struct(inner)
-    if pa.types.is_map(kind):
-        return pa.map_(_storage(kind.key_type), _storage(kind.item_type))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(inner[0], kind.list_size)
-    return pa.large_list(inner[0]) if pa.types.is_large_list(kind) else pa.list_(inner[0])

@@ -39,6 +39,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(submitting, "POLL_S", 0.0)
+    # The local Ray that other tests of this process may have started has a token, which Ray's client would send here.
+    monkeypatch.setattr("ray.dashboard.modules.dashboard_sdk.get_auth_headers_if_auth_enabled", lambda headers: {})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(CONFIG)
 
