@@ -277,7 +277,7 @@ def _write(run: _Run, manifest: Manifest, drop: dict[str, list[str]], stem: str,
     """stem: the files' place without their suffix."""
     done = write_filtered(manifest, drop, f"{stem}.parquet", storage)
     n_dropped = done.n_dropped + _add_rejects(manifest, drop, done, storage)
-    kinds = Counter(kind for why in drop.values() for kind in {text.partition(": ")[0] for text in why})
+    kinds = Counter(kind for why in drop.values() for kind in {shown(text.partition(": ")[0], 60) for text in why})
     kinds["rejected"] += len(manifest.rejects)
     options = {"name": f"{manifest.name}-filtered", **done.options}
     config_path = f"{stem}.yaml"

@@ -27,9 +27,12 @@ from chexray.text import first_line
 CHUNK_SCHEMA = pa.schema([("image_key", pa.string()), ("uri", pa.string()), ("encoders", pa.string())])
 """One row an image; `encoders` holds the labels still pending for this chunk, joined by commas (equal in all rows)."""
 
+HELD_BYTES = 128_000_000
+"""Pixels of a batch that are held, decoded, until all are there: 16 images of 8 million. Preparing them then, one after
+the other in one thread, costs least; the temporary arrays of 16 threads cost a third of decoding again (measured)."""
+
 _PREPARER = ThreadPoolExecutor(1)
-"""Prepares one image at a time, as encoders expect, while its pixels count among those of the process. One thread: the
-temporary arrays of 16, each with memory of its own, cost a third of decoding and preparing again (measured)."""
+"""Prepares the larger ones, one at a time, as encoders expect."""
 
 ALL_UNAVAILABLE = 8
 """A batch of at least so many images that all fail for a passing reason is an outage, not bad images: the run stops."""
@@ -71,14 +74,18 @@ class _Batches:
                     return Reject("unpreparable", f"{label}: {first_line(error)}")
             return None
 
-        answers = load_and(
-            lambda row, image: _PREPARER.submit(fill, row, image).result(),
-            uris,
-            self.job.storage,
-            threads=self.job.io_threads,
-            max_pixels=self.job.max_pixels,
-        )
-        rejects = {row: answer for row, answer in enumerate(answers) if answer is not None}
+        def use(row: int, image: np.ndarray) -> np.ndarray | Reject | None:
+            """Large images are prepared at once, while their pixels count among those of the process."""
+            small = image.nbytes * len(uris) <= HELD_BYTES
+            return image if small else _PREPARER.submit(fill, row, image).result()
+
+        answers = load_and(use, uris, self.job.storage, threads=self.job.io_threads, max_pixels=self.job.max_pixels)
+        rejects = {}
+        for row, answer in enumerate(answers):
+            answers[row] = None  # each image is let go once it is prepared
+            answer = fill(row, answer) if isinstance(answer, np.ndarray) else answer
+            if answer is not None:
+                rejects[row] = answer
         for row in rejects:
             for block in batch.values():
                 block[row] = 0

@@ -47,8 +47,11 @@ def judged(attempt: Attempt, noise: Path, watched: list[Path]) -> dict[str, Any]
     with noise.open("rb") as file:
         file.seek(n_noise)
         heard += file.read(20_000).decode("utf-8", "replace")
-    if heard:
-        faults.append(["noise", _head(heard)])
+    # A note of chexray's own is for the user, and is judged as a line; nothing else may be printed.
+    notes = [line for line in heard.splitlines() if line.startswith("note: ")]
+    faults += [["message", what] for line in notes for what in line_faults(line)][:1]
+    if rest := "\n".join(line for line in heard.splitlines() if not line.startswith("note: ")):
+        faults.append(["noise", _head(rest)])
     if any(mark in text for text in (message, heard, *lines) for mark in CANARY_MARKS):
         faults.append(["canary", _head(next(text for text in (message, heard, *lines) if _marked(text)))])
     faults += _traces(before, watched)
