@@ -35,7 +35,8 @@ def run(tmp_path_factory):
     """A local Ray in a process of its own, whose environment speaks of another cluster without authentication."""
     home = tmp_path_factory.mktemp("home")
     environment = {**os.environ, "HOME": str(home), "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.getcwd()}
-    environment.pop("RAY_ADDRESS", None)
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):  # of the Ray of the other tests
+        environment.pop(name, None)
     process = subprocess.Popen(
         [sys.executable, "-c", RUN], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
