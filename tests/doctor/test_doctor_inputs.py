@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from chexray import parse_config
 from chexray.doctor import inputs, weights
@@ -76,8 +79,6 @@ def test_missing_weights_are_found(tmp_path) -> None:
 
 
 def test_weights_are_named_with_their_hash_and_size(tmp_path) -> None:
-    from safetensors.numpy import save_file
-
     from chexray.encoders.random_fill import fill
     from chexray.encoders.siamese_reid import expected_shapes
     from chexray.encoders.weights import hash_file
@@ -128,13 +129,16 @@ def test_the_hub_cache_is_found_with_revision_hash_and_size(hub, tmp_path) -> No
     commit = "0123456789abcdef0123456789abcdef01234567"
     folder = hub / "models--microsoft--rad-dino" / "snapshots" / commit
     folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(b"12345")
+    weights_file = folder / "model.safetensors"
+    save_file({"w": np.arange(4, dtype=np.float32)}, weights_file)
     refs = hub / "models--microsoft--rad-dino" / "refs"
     refs.mkdir()
     (refs / "main").write_text(commit)
     line = first(weights.looks(case(tmp_path, "x", encoders=["rad_dino"])))
+    digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
     assert line.startswith("ok ")
-    assert "microsoft/rad-dino at 01234567: 5 B, sha256 5994471abb01, in the hub cache" in line
+    size = weights_file.stat().st_size
+    assert f"microsoft/rad-dino at 01234567: {size} B, sha256 {digest[:12]}, in the hub cache" in line
 
 
 def test_a_hub_that_does_not_answer_is_found(hub, tmp_path, monkeypatch) -> None:
