@@ -1,10 +1,10 @@
-# make demo | test | lint | bench | fuzz | sbom | clean. Each makes .venv on first use; PYTHON picks the interpreter.
+# make demo | test | lint | bench | calibrate | fuzz | sbom | clean. Each makes .venv on first use; PYTHON picks the interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := images/constraints.txt
 
-.PHONY: demo test lint bench fuzz sbom clean
+.PHONY: demo test lint bench calibrate fuzz sbom clean
 
 demo: $(VENV)/.installed
 	$(BIN)/chexray run configs/quickstart.yaml
@@ -19,6 +19,10 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python tests/bench
+
+# Simulations behind the rates that docstrings state; hours, or minutes with CALIBRATE="--quick floors".
+calibrate: $(VENV)/.installed-test
+	$(BIN)/python tests/calibration $(CALIBRATE)
 
 # Minutes to half an hour; FUZZ="--n 500 --kind tables" narrows it.
 fuzz: $(VENV)/.installed-test
