@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from chexray.data import memory
+from chexray.data import memory, png, tiff
 from chexray.data.bands import bands
-from chexray.data.headers import PNG_SIGNATURE, check_header
+from chexray.data.depth import Depth, Facts, full_range, levels
+from chexray.data.headers import check_header
 from chexray.data.memory import Lease
 from chexray.data.rejects import Reject, check_size
 from chexray.data.silence import quiet
+from chexray.data.tiff import Layout
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,27 +36,39 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 _plugins = threading.Lock()
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray | Reject:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, bits: int | None = None) -> np.ndarray | Reject:
     """The image in `data`, (height, width) uint8, or a Reject. Thread-safe and silent; never raises for bad data.
 
     PNG and JPEG in any mode, single-frame GIF, BMP, TIFF and WebP, and DICOM (see `chexray.data.dicom`).
     Colour becomes ITU-R 601 luma, transparency is laid on black, EXIF orientation and colour profiles are ignored.
-    More than 8 bits are shifted by the smallest power of two that holds the image's maximum: scanners store 10 or 12
-    bits in 16-bit files, where a shift by 8 leaves them black, and a stretch would make each image its own scale.
-    Float pixels are taken in [0, 1] when none exceeds 1, otherwise as whole grey levels. Colour of 16 bits a channel
-    keeps its upper 8.
+    More than 8 bits, grey or colour, become 8 by one linear scale from 0 to 2^bits - 1 (see `chexray.data.depth`).
+    bits: this scale, whatever the file declares. Without it, what the file declares (DICOM BitsStored below 16, PNG
+    sBIT, TIFF Min/MaxSampleValue), or else the smallest of 8, 10, 12, 14 and 16 bits that holds the image: right for
+    one image that stands alone, while images of a set share one depth (`chexray.data.looks`).
     """
-    return decode_and(lambda pixels: pixels, data, max_pixels=max_pixels)
+    depth = None if bits is None else Depth(bits, given=True)
+    return decode_and(lambda pixels: pixels, data, max_pixels=max_pixels, depth=depth)
 
 
-def decode_and(use: Callable[[np.ndarray], T], data: bytes, *, max_pixels: int = MAX_PIXELS) -> T | Reject:
+def decode_and(
+    use: Callable[[np.ndarray], T],
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    depth: Depth | None = None,
+    facts: Facts | None = None,
+) -> T | Reject:
     """What `use` makes of the decoded image, or the Reject. The image's memory counts until `use` returns, so that
-    whoever keeps something smaller holds no more than `memory.PIXEL_BYTES` of pixels, in any number of threads."""
+    whoever keeps something smaller holds no more than `memory.PIXEL_BYTES` of pixels, in any number of threads.
+
+    depth: of the image's set; None for an image that stands alone. facts: is told what the file is.
+    """
     if not data:
         return Reject("empty", "0 bytes")
     quiet()
+    facts = Facts() if facts is None else facts
     with memory.pixels.lease() as lease:
-        found = _decoded(data, max_pixels, lease)
+        found = _decoded(data, max_pixels, lease, depth, facts)
         answer = found if isinstance(found, Reject) else use(found)
         if lease.held >= memory.TRIM_BYTES:
             del found
@@ -62,10 +76,10 @@ def decode_and(use: Callable[[np.ndarray], T], data: bytes, *, max_pixels: int =
         return answer
 
 
-def _decoded(data: bytes, max_pixels: int, lease: Lease) -> np.ndarray | Reject:
+def _decoded(data: bytes, max_pixels: int, lease: Lease, depth: Depth | None, facts: Facts) -> np.ndarray | Reject:
     """The image or the Reject, whatever the decoders raise or return."""
     try:
-        found = _by_format(data, max_pixels, lease)
+        found = _by_format(data, max_pixels, lease, depth, facts)
     except MemoryError:
         return Reject("out_of_memory", f"no memory to decode an image of {len(data)} bytes", transient=True)
     except Exception as error:  # decoders raise anything at all on hostile bytes
@@ -74,24 +88,35 @@ def _decoded(data: bytes, max_pixels: int, lease: Lease) -> np.ndarray | Reject:
         return found
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype != np.uint8 or not found.size:
         return Reject("corrupt", "the decoder gave something other than one greyscale image")
+    facts.height, facts.width = found.shape
     return check_size(found.shape[1], found.shape[0], max_pixels) or found
 
 
-def _by_format(data: bytes, max_pixels: int, lease: Lease) -> np.ndarray | Reject:
+def _by_format(data: bytes, max_pixels: int, lease: Lease, depth: Depth | None, facts: Facts) -> np.ndarray | Reject:
     from chexray.data import dicom
 
     if dicom.has_magic(data):
-        return dicom.decode_dicom(data, max_pixels, lease)
+        return dicom.decode_dicom(data, max_pixels, lease, depth, facts)
     if reject := check_header(data, max_pixels):
         return reject
-    found = _open(data)
+    layout = tiff.read_layout(data)
+    if isinstance(layout, Reject):
+        return layout
+    found = _open(layout.file if layout else data)
     if isinstance(found, Reject):
-        return dicom.decode_dicom(data, max_pixels, lease) if dicom.looks_bare(data) else found
+        return dicom.decode_dicom(data, max_pixels, lease, depth, facts) if dicom.looks_bare(data) else found
     with found:
-        if reject := check_size(*found.size, max_pixels):
+        width, height = (layout.width, layout.height) if layout else found.size
+        if reject := check_size(width, height, max_pixels):
             return reject
-        lease.take(_cost(found, data))
-        return _grey(found, data)
+        facts.container, facts.mode = str(found.format), _mode(found)
+        lease.take(width * height * 3 * layout.pixel_bytes if layout and layout.pixel_bytes > 5 else _cost(found, data))
+        return _grey(found, data, layout, depth, facts)
+
+
+def _mode(image: Image.Image) -> str:
+    names = {"L": "grey, 8 bits", "P": "palette", "RGB": "RGB, 8 bits", "1": "black and white"}
+    return names.get(image.mode, f"{image.mode}, 8 bits")
 
 
 def _cost(image: Image.Image, data: bytes) -> int:
@@ -146,27 +171,32 @@ def _reject_broken(name: str, data: bytes, error: Exception) -> Reject:
     return Reject("corrupt", f"the {name} cannot be decoded ({type(error).__name__})")
 
 
-def _grey(image: Image.Image, data: bytes) -> np.ndarray | Reject:
+def _grey(
+    image: Image.Image, data: bytes, layout: Layout | None, depth: Depth | None, facts: Facts
+) -> np.ndarray | Reject:
     """Decodes the pixels of an opened image."""
     if getattr(image, "is_animated", False):
         return Reject("animated", f"a {image.format} of several frames")
     name = str(image.format)
+    deep = name == "PNG" and png.is_deep(data)
     try:
+        low = png.low_bytes(image, data) if deep and image.mode[0] != "I" else None
         image = _load(image)
     except (OSError, SyntaxError, ValueError, EOFError, LookupError) as error:
         return _reject_broken(name, data, error)
     if name == "JPEG" and data.rfind(b"\xff\xd9") < data.find(b"\xff\xda"):
         return Reject("truncated", f"the JPEG ends after {len(data)} bytes without its end mark")
+    if layout is not None:
+        return tiff.grey_of(image, layout, depth, facts)
+    if deep:
+        return png.grey_of(image, low, data, depth, facts)
     if image.mode.startswith("I") or image.mode == "F":
-        return _deep(image)
+        return _deep(image, depth, facts)
     transparent = image.has_transparency_data
     width, height = image.size
     grey = np.empty((height, width), np.uint8)
     for rows, band in _bands(image):
         grey[rows] = np.asarray(_flat(band, transparent))
-    deep_colour = data.startswith(PNG_SIGNATURE) and data[24] == 16 and data[25] != 0
-    if deep_colour and grey.max() < 16:
-        return Reject("unsupported", "a 16-bit colour PNG whose values fill 12 bits or fewer. Save it as greyscale.")
     return grey
 
 
@@ -204,31 +234,26 @@ def _flat(image: Image.Image, transparent: bool) -> Image.Image:
     return image if image.mode == "L" else image.convert("L")
 
 
-def _deep(image: Image.Image) -> np.ndarray | Reject:
-    """(h, w) uint8 of an image of more than 8 bits, by the rule `decode` documents."""
+def _deep(image: Image.Image, depth: Depth | None, facts: Facts) -> np.ndarray | Reject:
+    """(h, w) uint8 of an image of more than 8 bits that Pillow decodes as it is: TIFF of 12 packed bits, and what is
+    compressed in ways that `tiff` leaves alone."""
+    facts.mode = f"grey, {image.mode}"
     lowest, highest = [], []
     for _, band in _bands(image):
         pixels = np.asarray(band)
         if not np.isfinite(pixels).all():
             return Reject("corrupt", "pixels that are NaN or infinite")
-        lowest.append(pixels.min())
-        highest.append(pixels.max())
-    if min(lowest) < 0:
-        return Reject("unsupported", "negative pixels, whose grey scale is unknown")
-    top = max(highest)
-    if top >= 2**32:
-        return Reject("unsupported", "float pixels of 2^32 and more")
+        lowest.append(float(pixels.min()))
+        highest.append(float(pixels.max()))
+    packed = getattr(image, "tag_v2", {}).get(258, (16,))[0]
+    bits = tiff.whole_depth(
+        min(lowest), max(highest), facts, depth, packed if 8 < packed < 16 else 0, of_floats=image.mode == "F"
+    )
+    if isinstance(bits, Reject):
+        return bits
     width, height = image.size
     grey = np.empty((height, width), np.uint8)
     for rows, band in _bands(image):
-        grey[rows] = _shifted(np.asarray(band), top)
+        pixels = np.asarray(band)
+        grey[rows] = levels(pixels.astype(pixels.dtype.newbyteorder("=")), *full_range(bits))
     return grey
-
-
-def _shifted(pixels: np.ndarray, top: float) -> np.ndarray:
-    if pixels.dtype.kind == "f":
-        if top <= 1:
-            return np.rint(pixels * 255).astype(np.uint8)
-        pixels = pixels.astype(np.int64)
-    bits = max(8, int(top).bit_length())
-    return (pixels >> (bits - 8)).astype(np.uint8)

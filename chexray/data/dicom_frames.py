@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from chexray.data.dicom_syntax import JPEG, JPEG_2000, JPEG_LS, NATIVE, RLE, syntax_of
 from chexray.data.headers import MAX_SCANS, jpeg_frame
 from chexray.data.jpeg2000 import read_codestream
 from chexray.data.rejects import Reject
@@ -16,11 +17,6 @@ from chexray.data.rejects import Reject
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))
-_JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81))
-_JPEG_2000 = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 92, 93, 201, 202, 203))
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-_RLE = "1.2.840.10008.1.2.5"
 MAX_ITEMS = 65_536
 """Items of sequences and fragments of pixel data; pydicom makes each an object of 1 kB."""
 MAX_VALUE = 1 << 16
@@ -59,17 +55,17 @@ def _long_table(item: Dataset) -> bool:
 
 def check_frame(dataset: Dataset) -> Reject | None:
     """The Reject of pixel data that hold another size, more frames or fewer pixels than the header says."""
-    syntax = str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ""))
-    known = syntax in _JPEG or syntax in _JPEG_LS or syntax in _JPEG_2000 or syntax == _RLE
+    syntax = syntax_of(dataset)
+    known = syntax in JPEG or syntax in JPEG_LS or syntax in JPEG_2000 or syntax == RLE
     if known:
-        frame = _only_frame(dataset)
+        frame = only_frame(dataset)
         if isinstance(frame, Reject):
             return frame
-        return _check_rle(frame, dataset) if syntax == _RLE else _check_stream(frame, syntax, dataset)
-    return _check_native(dataset) if syntax in _NATIVE else None
+        return _check_rle(frame, dataset) if syntax == RLE else _check_stream(frame, syntax, dataset)
+    return _check_native(dataset) if syntax in NATIVE else None
 
 
-def _only_frame(dataset: Dataset) -> bytes | Reject:
+def only_frame(dataset: Dataset) -> bytes | Reject:
     """The bytes of the single frame, its fragments joined."""
     from pydicom.encaps import generate_frames
 
@@ -90,7 +86,7 @@ def _only_frame(dataset: Dataset) -> bytes | Reject:
 
 def _check_stream(frame: bytes, syntax: str, dataset: Dataset) -> Reject | None:
     """JPEG, JPEG-LS and JPEG 2000: the stream's own size, components and bits."""
-    if syntax in _JPEG_2000:
+    if syntax in JPEG_2000:
         name, stream = "JPEG 2000", read_codestream(frame)
         found = stream and (stream.width, stream.height, stream.components, stream.bits)
         if stream and stream.excess:
@@ -98,7 +94,7 @@ def _check_stream(frame: bytes, syntax: str, dataset: Dataset) -> Reject | None:
         if stream and not stream.even:
             return Reject("corrupt", "DICOM with a JPEG 2000 stream whose components differ in size")
     else:
-        name, found = "JPEG" if syntax in _JPEG else "JPEG-LS", None
+        name, found = "JPEG" if syntax in JPEG else "JPEG-LS", None
         found = jpeg_frame(frame) if frame.startswith(b"\xff\xd8") else None
         if frame.count(b"\xff\xda") > MAX_SCANS:
             return Reject("corrupt", f"DICOM with a JPEG of more than {MAX_SCANS} scans")

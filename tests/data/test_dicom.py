@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from chexray.data.dicom import to_grey, window
+from chexray.data.dicom_levels import to_grey, window
 from chexray.data.images import Reject, decode
 
 pydicom = pytest.importorskip("pydicom")
@@ -143,7 +143,7 @@ def test_lookup_tables_of_8_bits_and_with_an_offset():
 
 def test_the_table_over_stored_values_changes_nothing():
     dataset = dataset_of(RAMP12, WindowCenter=1234.5, WindowWidth=777, kind="MONOCHROME1")
-    np.testing.assert_array_equal(decode(saved(dataset)), to_grey(RAMP12, dataset))
+    np.testing.assert_array_equal(decode(saved(dataset)), to_grey(RAMP12, dataset, (0, 4095)))
     deep = RAMP12.astype(np.uint32) << 12
     np.testing.assert_array_equal(decode(dicom(deep, bits=24)), np.rint(deep / (2**24 - 1) * 255))
 
@@ -174,9 +174,8 @@ def test_what_is_refused():
     assert code(dicom(RAMP12, Rows=30000, Columns=30000)) == "too_large"
     assert code(dicom(RAMP12), max_pixels=48 * 64 - 1) == "too_large"
     assert code(dicom(RAMP12, kind="PALETTE COLOR")) == "unsupported"
-    assert code(dicom(np.zeros((4, 4, 3), np.uint16), kind="RGB")) == "unsupported"
+    assert code(dicom(np.zeros((4, 4, 3), np.uint16), kind="YBR_FULL")) == "unsupported"
     assert code(dicom(RAMP12, Rows=49)) == "truncated"
-    assert code(dicom(RAMP12, WindowCenter=10, WindowWidth=0)) == "corrupt"
     assert code(b"\0" * 128 + b"DICM") in ("no_pixels", "truncated")
     deflated = dataset_of(RAMP12, syntax="1.2.840.10008.1.2.1.99")
     assert code(saved(deflated)) == "unsupported"
