@@ -156,7 +156,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
         )
         progress = Progress("encode", "images", len(images), on_change=_status_writer(directory, "encoding"))
         directory.status("encoding", done=0, total=len(images), rejected=0)
-        encoded = encode(images, plan.encoders, store, pool, job, progress, plan.wanted)
+        encoded = encode(images, plan.encoders, store, pool, job, progress, plan.wanted, plan.depths)
         times["encode"] = time.monotonic()
         if plan.utility is None:
             released(config.ray, found)
@@ -164,6 +164,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
         rejects = collect_rejects(plan, encoded.done)
         directory.parquet("rejects.parquet", rejects)
         _check_rejects(plan, rejects)
+        clipped = _clipped(plan, encoded.done)
 
         def new_progress(stage: str, unit: str, total: int) -> Progress:
             state = "training" if stage == "train" else "reducing"
@@ -184,7 +185,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
 
     _write(directory, outcome)
     exit_code = 1 if outcome.failures else 0
-    notes = [*plan.notes, *outcome.notes]
+    notes = [*plan.notes, *clipped, *outcome.notes]
     times["done"] = time.monotonic()
     done = {"n_encoded_now": encoded.n_encoded, "encode_cpu_s": round(encoded.cpu_s, 3), "notes": notes}
     directory.json("run.json", provenance(plan, rejects, times, resources, pool) | done)
@@ -243,6 +244,28 @@ def _check_rejects(plan: Plan, rejects: pa.Table) -> None:
             f"First: {first['uri']}: {first['code']}: {first['detail']}. {hint}"
             f"All are listed in {plan.run_uri}/rejects.parquet; mend them, or raise the limit."
         )
+
+
+def _clipped(plan: Plan, done: dict[str, Any]) -> list[str]:
+    """Notes on images that are brighter than the depth of their set. Raises RunFailed where that depth was found in a
+    sample and is too small for more than `max_reject_fraction` of the set."""
+    from chexray.suites.common import clipped_of
+
+    notes, counts = [], clipped_of(plan, done)
+    for manifest in plan.sets:
+        count, depth = counts.get(manifest.name, 0), manifest.depth
+        if not count:
+            continue
+        bits = f"the {abs(depth.bits)} bits of its set" if depth and depth.bits else "the bits that their files declare"
+        told = f"{manifest.name}: {count} of {len(manifest)} images hold values beyond {bits}, which were cut off"
+        limit = plan.config.encode.max_reject_fraction
+        if depth and depth.bits and not depth.given and count > limit * len(manifest):
+            raise RunFailed(
+                f"{told}, over encode.max_reject_fraction={limit:g}. The sample in which the depth was found held no "
+                "such image. Give the set `bits`, such as 16."
+            )
+        notes.append(f"{told}. If that is not padding or a marker, give the set `bits`")
+    return notes
 
 
 def _status_writer(directory: RunDirectory, state: str) -> Any:

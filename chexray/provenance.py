@@ -48,6 +48,8 @@ def _describe_set(manifest: Any, rejects: pa.Table) -> dict[str, Any]:
         "n_evaluated": len(manifest) + len(manifest.rejects) - n_rejected,
         "n_rejected": n_rejected,
         "excluded": manifest.excluded,
+        "depth": None if manifest.depth is None else asdict(manifest.depth),
+        "sample": None if manifest.looks is None else asdict(manifest.looks),
     }
 
 

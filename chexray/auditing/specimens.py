@@ -63,7 +63,7 @@ def make_specimens(plan: Plan, n_images: int) -> Specimens:
     seed, storage = plan.config.seed, plan.storage
     copies = plant(
         _images(training), AUGMENTATIONS, join(folder, _place(training), f"copies-{n_images}"), storage,
-        n=n_images, seed=seed,
+        n=n_images, seed=seed, depth=training.depth,
     )  # fmt: skip
     twins = _twins(plan, source, join(folder, _place(source), f"twins-{n_images}"), n_images)
     for manifest, planted in ((training, [copies]), (source, twins)):
@@ -187,7 +187,7 @@ def _twins(plan: Plan, source: Manifest, folder: str, n_images: int) -> list[Pla
     return [
         plant(
             images[turn :: len(names)], {name: AUGMENTATIONS[name]}, join(folder, name), plan.storage,
-            n=shares[turn], seed=plan.config.seed, in_training=False,
+            n=shares[turn], seed=plan.config.seed, in_training=False, depth=source.depth,
         )
         for turn, name in enumerate(names)
         if shares[turn] and images[turn :: len(names)]

@@ -40,9 +40,21 @@ class SetConfig(BaseModel):
     """A registered source; inferred from the path when empty."""
     on_duplicate: Literal["error", "first"] = "error"
     """What to do with a second row of the same id: refuse the set, or keep the first row and count the others."""
+    bits: int | None = None
+    """What black and white are in its images of more than 8 bits: 12 for 0 to 4095, -12 for -2048 to 2047, 1 for floats
+    from 0 to 1. By default what the files declare, else the smallest of 8, 10, 12, 14 and 16 that holds a sample."""
     suites: Annotated[list[Suite] | None, BeforeValidator(words)] = None
     """Synthetic sets: the suites that read it, by default all. Fidelity wants images of test prompts, privacy several
     seeds of training prompts, utility one image a training prompt."""
+
+    @field_validator("bits")
+    @classmethod
+    def _is_a_depth(cls, value: int | None) -> int | None:
+        if value is not None and value != 1 and not 8 <= abs(value) <= 32:
+            raise ValueError(
+                f"{value} is no depth: expected 8 to 32, -8 to -32 for signed values, or 1 for floats to 1"
+            )
+        return value
 
     @property
     def options(self) -> dict[str, Any]:

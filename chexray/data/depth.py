@@ -16,7 +16,6 @@ from chexray.data.rejects import Reject
 
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 """Depths that are looked for where none is declared: 8 to 16 as detectors have them, and what 32-bit files hold."""
-LARGEST = 32
 
 
 @dataclass(frozen=True)
@@ -45,24 +44,21 @@ class Depth:
 class Facts:
     """What decoding one image found out about its file, filled in on the way.
 
-    container: PNG, JPEG, DICOM and so on. mode: such as "grey, 16 bits". declared: whether the file says by itself what
-    black and white are, as all of 8 bits do. needs: the smallest depth that holds an image which does not say. clipped:
-    whether values beyond the depth were cut off. contradicts: whether a DICOM file names both ends as white.
+    container: PNG, JPEG, DICOM and so on. mode: such as "grey, 16 bits". deep: whether its depth decides its grey
+    levels, which a window of DICOM and 8 bits leave none to decide. declared: whether the file says by itself what it
+    is. needs: the smallest depth that holds an image which does not say. clipped: whether values beyond the depth were
+    cut off. contradicts: whether a DICOM file names both ends as white.
     """
 
     container: str = ""
     mode: str = ""
     width: int = 0
     height: int = 0
+    deep: bool = False
     declared: bool = True
     needs: int = 0
     clipped: bool = False
     contradicts: bool = False
-
-
-def is_depth(bits: int) -> bool:
-    """Whether a user may give it: 1 for floats in [0, 1], 8 to 32, or minus 8 to 32 for two's complement."""
-    return bits == 1 or 8 <= abs(bits) <= LARGEST
 
 
 def full_range(bits: int) -> tuple[float, float]:
@@ -98,7 +94,7 @@ def chosen(
 
     depth: of its set, None for an image that stands alone. declared: by the file, or 0.
     """
-    facts.declared = declared != 0
+    facts.deep, facts.declared = True, declared != 0
     if not declared:
         facts.needs = holding(lowest, highest, of_floats=of_floats)
         if not facts.needs:

@@ -19,6 +19,7 @@ import numpy as np
 
 from chexray.data import memory
 from chexray.data.decoding import MAX_PIXELS, Reject, decode, decode_and
+from chexray.data.depth import Depth, Facts
 from chexray.errors import StorageError
 from chexray.storage import Storage, is_remote
 from chexray.storage.uris import local_path
@@ -52,13 +53,18 @@ def split_embedded(uri: str) -> tuple[str, str, int] | None:
 
 
 def load_images(
-    uris: Sequence[str], storage: Storage, *, threads: int = 16, max_pixels: int = MAX_PIXELS
+    uris: Sequence[str],
+    storage: Storage,
+    *,
+    threads: int = 16,
+    max_pixels: int = MAX_PIXELS,
+    depth: Depth | None = None,
 ) -> list[np.ndarray | Reject]:
     """Each image as (height, width) uint8, or why it is not one. Never raises for a bad image or a failed fetch.
 
-    All images come back at their own size, so ask for a few, or use `load_and`.
+    All images come back at their own size, so ask for a few, or use `load_and`. depth: of the set they are from.
     """
-    return load_and(_whole, uris, storage, threads=threads, max_pixels=max_pixels)
+    return load_and(_whole, uris, storage, threads=threads, max_pixels=max_pixels, depths=[depth] * len(uris))
 
 
 def load_and(
@@ -68,12 +74,15 @@ def load_and(
     *,
     threads: int = 16,
     max_pixels: int = MAX_PIXELS,
+    depths: Sequence[Depth | None] | None = None,
+    facts: Sequence[Facts] | None = None,
 ) -> list[T | Reject]:
     """What `use(position, pixels)` makes of each image, (height, width) uint8, or why it is not one, in order.
 
     `use` is called in `threads` threads. Never raises for a bad image or a failed fetch, but for what `use` raises.
     Encoded bytes and pixels are bounded by `chexray.data.memory`, so whatever `use` returns should be small. Each
     Parquet row group that holds wanted rows is read once a call, whatever the order of `uris`.
+    depths: one an image, of its set; None for images that stand alone. facts: one an image, which is filled in.
     """
     embedded: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for position, uri in enumerate(uris):
@@ -87,7 +96,13 @@ def load_and(
             return data
         if len(data) > limit:
             return _too_long(len(data), limit)
-        return decode_and(lambda image: use(position, image), data, max_pixels=max_pixels)
+        return decode_and(
+            lambda image: use(position, image),
+            data,
+            max_pixels=max_pixels,
+            depth=None if depths is None else depths[position],
+            facts=None if facts is None else facts[position],
+        )
 
     def from_file(position: int) -> T | Reject:
         size = _local_size(uris[position])

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,10 @@ from chexray.data.values import codes, identified, may_exist
 from chexray.errors import ManifestError
 from chexray.storage import Storage
 from chexray.text import quoted, shown
+
+if TYPE_CHECKING:
+    from chexray.data.depth import Depth
+    from chexray.data.looks import Looks
 
 COLUMNS = {
     "sample_id": pa.string(),
@@ -64,7 +68,8 @@ class Manifest:
 
     origin: "real" or "synthetic". n_rows: rows the source gave = table + rejects + excluded.
     excluded: reason -> rows left out on purpose. notes: lines to show the user.
-    roles: reserved column -> the source's own column it was read from.
+    roles: reserved column -> the source's own column it was read from. depth: what black and white are in its images of
+    more than 8 bits. looks: what a sample of it looks like; both are None until `chexray.data.looks.look_at` looked.
     """
 
     name: str
@@ -75,6 +80,8 @@ class Manifest:
     excluded: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     roles: dict[str, str] = field(default_factory=dict)
+    depth: Depth | None = None
+    looks: Looks | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -125,7 +132,7 @@ def build(
         excluded["duplicate_sample_id"] = n_rows - len(table)
     if limit is not None and limit < len(table):
         excluded["limit"] = len(table) - limit
-        table = table.take(_lowest_hashes(table["sample_id"].to_pylist(), limit))
+        table = table.take(lowest_hashes(table["sample_id"].to_pylist(), limit))
     table, rejects = _look_up(name, where, origin, table, storage, given.get("reasons", {}))
     n_shared = len(table) - len(table["image_key"].unique())
     if n_shared:
@@ -136,6 +143,11 @@ def build(
 def image_key(uri: str, size: int, version: str) -> str:
     """32 hex digits that identify one image in one state; features are stored under it."""
     return hashlib.blake2b(f"{uri}|{size}|{version}".encode(), digest_size=16).hexdigest()
+
+
+def deep_key(key: str, depth: str) -> str:
+    """The key of the same image decoded by a depth."""
+    return hashlib.blake2b(f"{key}|{depth}".encode(), digest_size=16).hexdigest()
 
 
 def _with_columns(table: pa.Table) -> pa.Table:
@@ -179,7 +191,7 @@ def _unique(where: str, origin: str, table: pa.Table, on_duplicate: str) -> pa.T
     return table.filter(pa.array(~repeated))
 
 
-def _lowest_hashes(ids: list[str], limit: int) -> np.ndarray:
+def lowest_hashes(ids: list[str], limit: int) -> np.ndarray:
     """Positions, ascending, of the `limit` ids with the lowest hash."""
     hashes = np.array([hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids])
     return np.sort(np.argsort(hashes, kind="stable")[:limit])

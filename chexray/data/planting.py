@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from chexray.data.depth import Depth
 from chexray.data.images import load_images
 from chexray.data.manifest import FRAGMENT
 from chexray.data.values import identified
@@ -57,6 +58,7 @@ def plant(
     n: int | None = None,
     seed: int = 0,
     in_training: bool = True,
+    depth: Depth | None = None,
 ) -> Planted:
     """Writes each augmentation of `n` of the images as PNG below `folder`, and manifest.csv beside them.
 
@@ -66,8 +68,9 @@ def plant(
     in_training: whether the images are the training set's. `copy_of` then names the original; it is empty for twins of
     images that no generator saw, which are copies of nothing. `source_id` names the original either way, and stays text
     when the table is read. Images that cannot be read are counted in `unreadable`, never raised.
-    A complete set of the same arguments and files is returned, not written anew; an interrupted one is finished.
-    Raises ManifestError for repeated ids or names that cannot be a folder's, StorageError when it cannot be written.
+    depth: of the set that the images are from. A complete set of the same arguments and files is returned, not written
+    anew; an interrupted one is finished. Raises ManifestError for repeated ids or names that cannot be a folder's,
+    StorageError when it cannot be written.
     """
     _check([sample_id for sample_id, _ in images], augmentations)
     chosen = _lowest(images, len(images) if n is None else n, seed)
@@ -79,6 +82,8 @@ def plant(
         "augmentations": list(augmentations),
         "images": _digest(chosen, storage),
     }
+    if depth is not None and depth.bits:
+        parameters["depth"] = str(depth)
     if (found := _complete(folder, parameters, chosen, storage)) is not None:
         return found
     # The marker of another set goes first, lest it vouch for both.
@@ -90,7 +95,9 @@ def plant(
         for start in range(0, len(chosen), CHUNK):
             part = chosen[start : start + CHUNK]
             tasks = []
-            for (sample_id, _), image in zip(part, load_images([uri for _, uri in part], storage), strict=True):
+            for (sample_id, _), image in zip(
+                part, load_images([uri for _, uri in part], storage, depth=depth), strict=True
+            ):
                 if not isinstance(image, np.ndarray):
                     unreadable[sample_id] = f"{image.code}: {image.detail}"
                     may_pass |= image.transient

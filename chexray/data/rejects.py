@@ -8,6 +8,8 @@ from chexray.text import one_line
 
 DETAIL_CHARS = 500
 """Characters of a reject's detail."""
+CLIPPED = "clipped"
+"""Code of what is no reject: the image was encoded, and values beyond its set's depth were cut off."""
 MAX_SIDE = 65_535
 """What JPEG and DICOM can hold. Resizing takes memory by side as well as by area: 4,000,000 x 1 pixels took 4 GB."""
 

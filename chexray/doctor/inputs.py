@@ -32,6 +32,7 @@ def _stem(path: str) -> str:
 def images(case: Case, role: str, item: SetConfig, name: str) -> Check:
     """A few images of a set. role: the key of the config that names it. Raises ManifestError for its table."""
     from chexray.data import manifest as manifests
+    from chexray.data.depth import Depth
     from chexray.data.images import Reject, load_images
 
     path = str(item.options.get("path") or "")
@@ -49,7 +50,8 @@ def images(case: Case, role: str, item: SetConfig, name: str) -> Check:
         case.n_images += n
     found = f"{manifest.n_rows:,} images in {path or folder}"
     uris = manifest.table["uri"].to_pylist()
-    results = load_images(uris, case.storage, max_pixels=case.run.encode.max_pixels)
+    depth = Depth(item.bits, given=True) if item.bits is not None else None
+    results = load_images(uris, case.storage, max_pixels=case.run.encode.max_pixels, depth=depth)
     bad = [(uri, result) for uri, result in zip(uris, results, strict=True) if isinstance(result, Reject)]
     first = next((result for result in results if not isinstance(result, Reject)), None)
     if not bad and first is not None:

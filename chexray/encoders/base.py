@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 """Raised whenever `chexray.data.images.decode` returns other pixels for the same bytes: stored features then expire."""
 
 

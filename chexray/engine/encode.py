@@ -27,6 +27,7 @@ from ray.exceptions import (
 )
 
 from chexray import errors
+from chexray.data.depth import Depth
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.features import Done, FeatureStore, chunk_name, pending
 from chexray.engine.pools import Pool
@@ -61,11 +62,13 @@ def plan_chunks(
     done: dict[str, Done],
     chunk_size: int,
     wanted: Mapping[str, Collection[str]] | None = None,
+    depths: Mapping[str, Depth] | None = None,
 ) -> list[pa.Table]:
     """Pending images cut into chunks of equal pending encoders.
 
     images: {image_key: uri} in manifest order. wanted: the keys each encoder must encode, all of them by default, so
-    that an image two suites read is decoded once, and one that only privacy reads meets no Inception.
+    that an image two suites read is decoded once, and one that only privacy reads meets no Inception. depths:
+    {image_key: the depth of its set}.
 
     Committed chunks are whole slices of this order, so what is left after
     a crash is sliced as it was before it, and every batch holds the images it would have held. The suspects of an
@@ -83,8 +86,8 @@ def plan_chunks(
         calm = [key for key in keys if key not in suspects]
         for start in range(0, len(calm), chunk_size):
             part = calm[start : start + chunk_size]
-            chunks.append(_chunk(part, [images[key] for key in part], ",".join(need)))
-        alone += [_chunk([key], [images[key]], ",".join(need)) for key in keys if key in suspects]
+            chunks.append(_chunk(part, images, ",".join(need), depths or {}))
+        alone += [_chunk([key], images, ",".join(need), depths or {}) for key in keys if key in suspects]
     return chunks + alone
 
 
@@ -98,8 +101,10 @@ def _wanted(images: dict[str, str], wanted: Mapping[str, Collection[str]] | None
     return [key for key in images if wanted is None or key in wanted[label]]
 
 
-def _chunk(keys: Sequence[str], uris: Sequence[str], need: str) -> pa.Table:
-    return pa.table({"image_key": keys, "uri": uris, "encoders": [need] * len(keys)}, schema=CHUNK_SCHEMA)
+def _chunk(keys: Sequence[str], images: Mapping[str, str], need: str, depths: Mapping[str, Depth]) -> pa.Table:
+    columns = {"image_key": keys, "uri": [images[key] for key in keys], "encoders": [need] * len(keys)}
+    texts = [str(depths[key]) if key in depths else None for key in keys]
+    return pa.table({**columns, "depth": pa.array(texts, pa.string())}, schema=CHUNK_SCHEMA)
 
 
 def encode(
@@ -110,13 +115,14 @@ def encode(
     job: Job,
     progress: Progress,
     wanted: Mapping[str, Collection[str]] | None = None,
+    depths: Mapping[str, Depth] | None = None,
 ) -> Encoded:
     """Encodes what is pending, commits it, and returns what is committed. Raises RunFailed if an image is in neither
-    parts nor rejects at the end. wanted: as in `plan_chunks`."""
+    parts nor rejects at the end. wanted, depths: as in `plan_chunks`."""
     for _, spec in encoders.values():
         store.describe(spec)
     done = {label: store.done(spec) for label, (_, spec) in encoders.items()}
-    chunks = plan_chunks(images, encoders, done, pool.chunk_size, wanted)
+    chunks = plan_chunks(images, encoders, done, pool.chunk_size, wanted, depths)
     n_encoded, cpu_s = 0, 0.0
     if chunks:
         progress.total = sum(chunk.num_rows for chunk in chunks)

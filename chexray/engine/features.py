@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from chexray.data.rejects import CLIPPED
 from chexray.encoders.base import EncoderSpec
 from chexray.errors import StorageError
 from chexray.storage import Storage, StorageFailure, join, parent
@@ -57,10 +58,14 @@ def chunk_name(keys: Sequence[str]) -> str:
 
 @dataclass
 class Done:
-    """What a store holds for one encoder: image_key -> (part, row), and the final rejects by image_key."""
+    """What a store holds for one encoder: image_key -> (part, row), and the final rejects by image_key.
+
+    clipped: images that are encoded, but for values beyond the depth of their set.
+    """
 
     rows: dict[str, tuple[str, int]] = field(default_factory=dict)
     rejects: dict[str, dict[str, object]] = field(default_factory=dict)
+    clipped: set[str] = field(default_factory=set)
 
     def covers(self, key: str) -> bool:
         return key in self.rows or (key in self.rejects and not self.rejects[key]["transient"])
@@ -86,9 +91,10 @@ class FeatureStore:
         self, spec: EncoderSpec, keys: Sequence[str], features: dict[str, np.ndarray], rejects: list[dict]
     ) -> None:
         """Stores one chunk, named after its images. keys: the n that are encoded; rejects: a row of STORED_REJECTS for
-        each of the others; features: {output: (n, width) of the spec's output_dtype}."""
+        each of the others, and for each of the n that was clipped; features: {output: (n, width) of the spec's
+        output_dtype}."""
         folder = self.folder(spec)
-        chunk = chunk_name([*keys, *(str(reject["image_key"]) for reject in rejects)])
+        chunk = chunk_name(list({*keys, *(str(reject["image_key"]) for reject in rejects)}))
         columns = {"image_key": pa.array(keys, pa.string())}
         for output, width in spec.outputs.items():
             block = np.ascontiguousarray(features[output], dtype=spec.output_dtype)
@@ -122,7 +128,8 @@ class FeatureStore:
                     if before is None or before["transient"]:  # a final reject is the last word, in whichever chunk
                         done.rejects[str(reject["image_key"])] = reject
         for key in done.rows.keys() & done.rejects.keys():
-            del done.rejects[key]
+            if done.rejects.pop(key)["code"] == CLIPPED:
+                done.clipped.add(key)
         self._compare(spec, done, again)
         return done
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
+from chexray.data.depth import Depth
 from chexray.data.images import Reject, load_and
 from chexray.encoders.resize import PILLOW, pil_resize
 from chexray.engine.progress import Progress
@@ -37,7 +38,7 @@ BATCH = 32
 SMALL_IMAGES = 64
 """Images below which the work is done in this process: less than a worker needs to start."""
 
-PIXELS_VERSION = 1
+PIXELS_VERSION = 2
 
 Image = tuple[str, str]
 """image_key and uri."""
@@ -79,13 +80,15 @@ def pixel_distances(
     io_threads: int,
     wrapped: bool,
     progress: Progress,
+    depths: Mapping[str, Depth] | None = None,
 ) -> PixelDistances:
     """The pixel distance of every pair, from what is committed and from what is decoded now.
 
-    Progress counts images to decode. Pairs rejected for a passing reason are tried again by the next call.
-    Raises StorageError when a whole batch is unavailable or a chunk is broken, RunFailed when a pair is missing.
+    depths: {image_key: the depth of its set}. Progress counts images to decode. Pairs rejected for a passing reason are
+    tried again by the next call. Raises StorageError when a whole batch is unavailable or a chunk is broken, RunFailed
+    when a pair is missing.
     """
-    chunks = _chunks(groups)
+    chunks = _chunks(groups, depths or {})
     folder = join(root, "pixel-distances", _key(groups))
     uris = {i: join(folder, f"chunk-{i:05d}.parquet") for i in range(len(chunks))}
     found = _committed(folder, uris, storage)
@@ -103,23 +106,24 @@ def pixel_distances(
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Consecutive groups; `first` is the number of their first pair."""
+    """Consecutive groups; `first` is the number of their first pair. depths: {image_key: depth} of their images."""
 
     first: int
     groups: list[Group]
+    depths: dict[str, Depth]
 
     @property
     def n_images(self) -> int:
         return sum(1 + len(generated) for _, generated in self.groups)
 
-    def images(self) -> Iterator[tuple[str, bool]]:
-        """uri, and whether it is the real image of the generations that follow."""
+    def images(self) -> Iterator[tuple[str, bool, Depth | None]]:
+        """uri, whether it is the real image of the generations that follow, and the depth of its set."""
         for real, generated in self.groups:
-            yield real[1], True
-            yield from ((uri, False) for _, uri in generated)
+            yield real[1], True, self.depths.get(real[0])
+            yield from ((uri, False, self.depths.get(key)) for key, uri in generated)
 
 
-def _chunks(groups: Sequence[Group]) -> list[_Chunk]:
+def _chunks(groups: Sequence[Group], depths: Mapping[str, Depth]) -> list[_Chunk]:
     chunks: list[_Chunk] = []
     n_pairs, n_images = 0, CHUNK_IMAGES
     for group in groups:
@@ -127,9 +131,10 @@ def _chunks(groups: Sequence[Group]) -> list[_Chunk]:
         if size == 1:
             continue
         if n_images + size > CHUNK_IMAGES:
-            chunks.append(_Chunk(n_pairs, []))
+            chunks.append(_Chunk(n_pairs, [], {}))
             n_images = 0
         chunks[-1].groups.append(group)
+        chunks[-1].depths.update({key: depths[key] for key, _ in (group[0], *group[1]) if key in depths})
         n_pairs, n_images = n_pairs + size - 1, n_images + size
     return chunks
 
@@ -212,8 +217,9 @@ def _prepared(
     images = list(chunk.images())
 
     def load(start: int) -> list[np.ndarray | Reject]:
-        uris = [uri for uri, _ in images[start : start + BATCH]]
-        loaded = load_and(_fit, uris, storage, threads=io_threads, max_pixels=max_pixels)
+        uris = [uri for uri, _, _ in images[start : start + BATCH]]
+        depths = [depth for _, _, depth in images[start : start + BATCH]]
+        loaded = load_and(_fit, uris, storage, threads=io_threads, max_pixels=max_pixels, depths=depths)
         if len(uris) >= ALL_UNAVAILABLE and all(isinstance(image, Reject) and image.transient for image in loaded):
             raise StorageError(
                 f"{uris[0]} and the {len(uris) - 1} images after it are unavailable. What is compared so far is kept: "
@@ -228,7 +234,7 @@ def _prepared(
             batch = ahead.result()
             if start + BATCH < len(images):
                 ahead = pool.submit(load, start + BATCH)
-            yield from zip(batch, (is_real for _, is_real in images[start : start + BATCH]), strict=True)
+            yield from zip(batch, (is_real for _, is_real, _ in images[start : start + BATCH]), strict=True)
 
 
 def _fit(_: int, image: np.ndarray) -> np.ndarray | Reject:

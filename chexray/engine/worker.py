@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from chexray.data.depth import Depth, Facts
 from chexray.data.images import Reject, load_and
+from chexray.data.rejects import CLIPPED
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.arrow_types import forget_extension_types
 from chexray.engine.features import FeatureStore, chunk_name
@@ -24,8 +26,11 @@ from chexray.errors import ChexrayError, ResourceError, StorageError
 from chexray.storage import Storage
 from chexray.text import first_line
 
-CHUNK_SCHEMA = pa.schema([("image_key", pa.string()), ("uri", pa.string()), ("encoders", pa.string())])
-"""One row an image; `encoders` holds the labels still pending for this chunk, joined by commas (equal in all rows)."""
+CHUNK_SCHEMA = pa.schema(
+    [("image_key", pa.string()), ("uri", pa.string()), ("encoders", pa.string()), ("depth", pa.string())]
+)
+"""One row an image; `depth` is that of its set as text, or null; `encoders` holds
+the labels still pending for this chunk, joined by commas (equal in all rows)."""
 
 HELD_BYTES = 128_000_000
 """Pixels of a batch that are held, decoded, until all are there: 16 images of 8 million. Preparing them then, one after
@@ -55,12 +60,15 @@ class Job:
 class _Batches:
     """Prepared batches of a chunk, the next one being fetched and decoded while the present one is encoded."""
 
-    def __init__(self, job: Job, uris: Sequence[str], labels: Sequence[str], pool: ThreadPoolExecutor):
+    def __init__(self, job: Job, table: pa.Table, labels: Sequence[str], pool: ThreadPoolExecutor):
         self.job, self.labels, self.pool = job, labels, pool
         size = job.batch_size
-        self.slices = [list(uris[start : start + size]) for start in range(0, len(uris), size)]
+        self.slices = [table.slice(start, size) for start in range(0, len(table), size)]
 
-    def _load(self, uris: list[str]) -> tuple[dict[str, np.ndarray], dict[int, Reject]]:
+    def _load(self, part: pa.Table) -> tuple[dict[str, np.ndarray], dict[int, Reject]]:
+        """The prepared images, and by row why one is none; or, with code CLIPPED, that some of its values were cut."""
+        uris, depths = part["uri"].to_pylist(), [Depth.parse(text) for text in part["depth"].to_pylist()]
+        facts = [Facts() for _ in uris]
         specs = {label: self.job.encoders[label][1] for label in self.labels}
         batch = {label: np.zeros((len(uris), *spec.input_shape), spec.input_dtype) for label, spec in specs.items()}
 
@@ -79,7 +87,15 @@ class _Batches:
             small = image.nbytes * len(uris) <= HELD_BYTES
             return image if small else _PREPARER.submit(fill, row, image).result()
 
-        answers = load_and(use, uris, self.job.storage, threads=self.job.io_threads, max_pixels=self.job.max_pixels)
+        answers = load_and(
+            use,
+            uris,
+            self.job.storage,
+            threads=self.job.io_threads,
+            max_pixels=self.job.max_pixels,
+            depths=depths,
+            facts=facts,
+        )
         rejects = {}
         for row, answer in enumerate(answers):
             answers[row] = None  # each image is let go once it is prepared
@@ -95,6 +111,9 @@ class _Batches:
                 "encoded so far is kept: run the same command again when the storage answers.",
                 transient=True,
             )
+        for row, (fact, depth) in enumerate(zip(facts, depths, strict=True)):
+            if fact.clipped and row not in rejects:
+                rejects[row] = Reject(CLIPPED, f"values beyond {depth.bits if depth else 'its'} bits were cut off")
         return batch, rejects
 
     def __iter__(self):
@@ -148,7 +167,7 @@ def _prepare(job: Job, table: pa.Table) -> pa.Table:
     rejects: dict[int, Reject] = {}
     start = 0
     with ThreadPoolExecutor(1) as pool:
-        for batch, bad in _Batches(job, table["uri"].to_pylist(), labels, pool):
+        for batch, bad in _Batches(job, table, labels, pool):
             rejects.update({start + row: reject for row, reject in bad.items()})
             for label in labels:
                 blocks[label].append(batch[label])
@@ -185,7 +204,7 @@ class Encode:
 
     def _batches(self, table: pa.Table, labels: list[str]):
         if "code" not in table.column_names:
-            yield from _Batches(self.job, table["uri"].to_pylist(), labels, self.pool)
+            yield from _Batches(self.job, table, labels, self.pool)
             return
         for start in range(0, table.num_rows, self.job.batch_size):
             part = table.slice(start, self.job.batch_size).combine_chunks()
@@ -222,6 +241,8 @@ class Encode:
                     vectors[label].setdefault(output, []).append(block)
             start += len(batch[labels[0]])
 
+        clipped = {row: reject for row, reject in rejects.items() if reject.code == CLIPPED}
+        rejects = {row: reject for row, reject in rejects.items() if row not in clipped}
         name = chunk_name(keys)
         failed: set[int] = set(rejects)
         for label in labels:
@@ -234,7 +255,8 @@ class Encode:
                 if int(row) not in rejects
             }
             keep = [row for row in range(len(keys)) if row not in rejects and row not in broken]
-            rows = _reject_rows(keys, rejects) + _reject_rows(keys, broken, "encode")
+            cut = {row: reject for row, reject in clipped.items() if row not in broken}
+            rows = _reject_rows(keys, rejects) + _reject_rows(keys, broken, "encode") + _reject_rows(keys, cut)
             kept = {output: block[keep] for output, block in features.items()}
             self.job.store.commit(spec, [keys[row] for row in keep], kept, rows)
             failed |= set(broken)

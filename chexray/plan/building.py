@@ -9,6 +9,7 @@ from typing import Any
 from chexray.config import EncoderConfig, MetricConfig, RunConfig, SetConfig, StorageConfig, UtilityConfig
 from chexray.data import manifest as manifests
 from chexray.data import pairs as pairing
+from chexray.data.looks import look_at
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
 from chexray.data.sources import infer
@@ -85,7 +86,20 @@ def read_manifests(config: RunConfig, storage: Storage) -> tuple[dict[str, Manif
         _manifest(item, name, "synthetic", config, storage)
         for item, name in zip(read, names[len(chosen) :], strict=True)
     ]
+    _check_depths([*real.values(), *synthetic])
     return real, synthetic
+
+
+def _check_depths(sets: Sequence[Manifest]) -> None:
+    """Raises ConfigError where samples of sets that declare no depth found different ones: the same grey level would
+    be light in one and dark in the other."""
+    found = {item.name: item.depth.bits for item in sets if item.depth and item.depth.bits and not item.depth.given}
+    if len(set(found.values())) > 1:
+        depths = ", ".join(f"{shown(name)} {bits}" for name, bits in found.items())
+        raise ConfigError(
+            f"sets whose files do not declare how many bits they use seem to differ ({depths}, by samples). Give each "
+            f"of them `bits`, such as bits: {max(found.values(), key=abs)}: the same for all sets of one scale."
+        )
 
 
 def _read_sets(config: RunConfig) -> list[SetConfig]:
@@ -205,7 +219,8 @@ def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storag
     if kind == "phantom" and "path" not in options:
         options["path"] = join(absolute(config.output), "phantoms", name)
     source = checked(find("sources", kind), options, f"source {quoted(kind, 60)} of set {quoted(name)}")
-    return manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
+    found = manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
+    return look_at(found, storage, bits=item.bits, max_pixels=config.encode.max_pixels)
 
 
 def _encoders(

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, field
 
 from chexray.config import RunConfig
+from chexray.data.depth import Depth
+from chexray.data.looks import apart
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
 from chexray.data.subsets import Subset
@@ -126,6 +128,16 @@ class Plan:
         return images
 
     @property
+    def depths(self) -> dict[str, Depth]:
+        """{image_key: the depth of its set}"""
+        return {
+            key: manifest.depth
+            for manifest in self.sets
+            if manifest.depth is not None
+            for key in manifest.table["image_key"].to_pylist()
+        }
+
+    @property
     def wanted(self) -> dict[str, set[str]]:
         """{encoder label: image_keys it must encode}: those of the sets its suites read."""
         keys = {
@@ -140,6 +152,7 @@ class Plan:
         for manifest in self.sets:
             notes += [f"{manifest.name}: {note}" for note in manifest.notes]
             notes += [f"{manifest.name}: {n} rows left out ({why})" for why, n in manifest.excluded.items() if n]
+        notes += apart({manifest.name: manifest.looks for manifest in self.sets if manifest.looks is not None})
         notes += [f"{name}: {note}" for name, pairs in self.pairs.items() for note in pairs.notes]
         return list(dict.fromkeys([*notes, *(self.utility.notes if self.utility else ())]))
 
@@ -152,6 +165,8 @@ class Plan:
             if len(manifest.rejects):
                 counts += f", {len(manifest.rejects):,} rejected already"
             lines.append(f"{self._role(manifest):<10} {manifest.name}: {counts}")
+            if manifest.looks is not None:
+                lines.append(f"           {manifest.looks.describe()}")
         for label, (_, spec) in self.encoders.items():
             outputs = ", ".join(f"{name} {width}" for name, width in spec.outputs.items())
             weights = f"{spec.weights} {spec.weights_sha256[:12]}".strip() if spec.weights_sha256 else spec.weights

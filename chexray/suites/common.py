@@ -106,6 +106,8 @@ def score_row(
     subset: str = "all",
 ) -> dict[str, Any]:
     """The same for a score whose rejects are counted already."""
+    depths = {each.name: str(each.depth) for each in (real, synthetic) if each and each.depth and each.depth.bits}
+    params = score.params | ({"note_depth": depths} if depths else {})
     row = {
         "suite": suite,
         "metric": score.metric,
@@ -127,7 +129,7 @@ def score_row(
         "real_set": set_name(real),
         "synthetic_set": set_name(synthetic),
         "protocol": plan.protocol.name,
-        "params": score.params,
+        "params": params,
         "status": score.status,
         "reason": score.reason,
         "run_id": plan.run_id,
@@ -167,6 +169,13 @@ def collect_rejects(plan: Plan, done: dict[str, Done]) -> pa.Table:
             if reason:
                 rows.append({"set": manifest.name, **image, **{name: reason[name] for name in _REASON}})
     return pa.Table.from_pylist(rows, schema=REJECT_SCHEMA)
+
+
+def clipped_of(plan: Plan, done: dict[str, Done]) -> dict[str, int]:
+    """{set: its images with values beyond its depth, which were cut off}, for sets that have any."""
+    clipped = set().union(*(store.clipped for store in done.values()))
+    counts = {item.name: len(clipped.intersection(item.table["image_key"].to_pylist())) for item in plan.sets}
+    return {name: count for name, count in counts.items() if count}
 
 
 _REASON = ("stage", "code", "detail", "transient")

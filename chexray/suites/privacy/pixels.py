@@ -34,6 +34,7 @@ def pixel_values(
         io_threads=encode.io_threads,
         wrapped=wrapped,
         progress=context.progress(stage, "images", 0),
+        depths=context.plan.depths,
     )
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
