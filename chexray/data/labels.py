@@ -50,6 +50,15 @@ INDEX = {fold(name): index for index, name in enumerate(FINDINGS)}
 _EXACT = {name: index for index, name in enumerate(FINDINGS)}
 _USUAL = {1: 1, 0: 0, -1: -1, None: NOT_MENTIONED}
 _NONE, _NAN = re.compile(r"\bNone\b"), re.compile(r"\bnan\b")
+_WRAPPED = frozenset(
+    [f"{kind}{size}" for kind in ("float", "int", "uint") for size in (8, 16, 32, 64, 128)]
+    + ["bool", "bool_", "longdouble", "float", "int", "tensor", "array", "Tensor", "Array"]
+)
+"""What a number stands in when a mapping of NumPy 2 or torch is written with str(): np.float64(1.0), tensor(1.)."""
+_NAMES = {"nan": None, "NaN": None, "True_": True, "False_": False}
+_MAPPINGS = frozenset({"dict", "OrderedDict", "mappingproxy"})
+MAX_DEPTH = 12
+"""Brackets inside one another that are read; OrderedDict([('Edema', np.array([1.0]))]) has five."""
 
 
 def apply(labels: pa.Array | pa.ChunkedArray, policy: str = "u_zeros") -> np.ndarray:
@@ -159,7 +168,7 @@ def _parse(cell: str | None, where: str, row: int) -> Any:
             pass
         try:
             with warnings.catch_warnings(action="ignore"):  # those of the parser quote the cell
-                return ast.literal_eval(_NAN.sub("None", cell.strip()))
+                return _literal(ast.parse(cell.strip(), mode="eval").body)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # TypeError: {[]: 1}
             pass
     # The cell is not shown: a column chosen by mistake may hold report text.
@@ -167,6 +176,55 @@ def _parse(cell: str | None, where: str, row: int) -> Any:
         f"{where}: the labels of data row {row} ({len(cell)} characters) are not a mapping such as "
         "{'Edema': 1.0, 'Fracture': None}. Name the right column in columns: {labels: ...}, or null for no labels."
     )
+
+
+def _literal(node: ast.expr, depth: int = 0) -> Any:
+    """What a mapping as Python writes it stands for: literals, and numbers and mappings inside the names of their
+    types. Nothing is looked up or called: the names are compared with two lists. Raises ValueError for anything else.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError("too deep")
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name | ast.Attribute) and _last_name(node) in _NAMES:
+        return _NAMES[_last_name(node)]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        value = _literal(node.operand, depth + 1)
+        if not isinstance(value, int | float):
+            raise ValueError("a sign before what is no number")
+        return -value if isinstance(node.op, ast.USub) else value
+    if isinstance(node, ast.Dict) and all(key is not None for key in node.keys):
+        keys = [_literal(key, depth + 1) for key in node.keys if key is not None]
+        return dict(zip(keys, [_literal(value, depth + 1) for value in node.values], strict=True))
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_literal(item, depth + 1) for item in node.elts]
+    if isinstance(node, ast.Call):
+        return _unwrapped(node, depth)
+    raise ValueError("no literal")
+
+
+def _unwrapped(node: ast.Call, depth: int) -> Any:
+    """The number in np.float64(1.0), tensor([1.], device='cuda:0') or array(1.0); the mapping in OrderedDict(...)."""
+    name = _last_name(node.func)
+    values = [_literal(value, depth + 1) for value in node.args]
+    if name == "str_" and len(values) == 1 and isinstance(values[0], str):
+        return values[0]
+    if name in _WRAPPED and len(values) == 1:
+        value = values[0]
+        if name == "float" and isinstance(value, str) and value.lower() == "nan":
+            return None
+        while isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if value is None or isinstance(value, int | float):
+            return value
+    if name in _MAPPINGS and len(values) == 1 and not node.keywords:
+        return values[0] if isinstance(values[0], dict) else dict(values[0])
+    raise ValueError("a call that is neither a number nor a mapping")
+
+
+def _last_name(node: ast.expr) -> str:
+    """`float64` of np.float64; "" of what is no plain name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def _codes(cell: Any, where: str, row: int) -> list[int]:
