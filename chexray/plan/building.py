@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -91,15 +92,21 @@ def read_manifests(config: RunConfig, storage: Storage) -> tuple[dict[str, Manif
 
 
 def _check_depths(sets: Sequence[Manifest]) -> None:
-    """Raises ConfigError where samples of sets that declare no depth found different ones: the same grey level would
-    be light in one and dark in the other."""
-    found = {item.name: item.depth.bits for item in sets if item.depth and item.depth.bits and not item.depth.given}
-    if len(set(found.values())) > 1:
-        depths = ", ".join(f"{shown(name)} {bits}" for name, bits in found.items())
-        raise ConfigError(
-            f"sets whose files do not declare how many bits they use seem to differ ({depths}, by samples). Give each "
-            f"of them `bits`, such as bits: {max(found.values(), key=abs)}: the same for all sets of one scale."
-        )
+    """Raises ConfigError where sets of one container that declare no depth seem to have different ones: the same value
+    would be light in one and dark in the other. DICOM of 12 bits beside PNG of 16 is usual, and only noted."""
+    found = [
+        (shown(item.name), item.depth.bits, item.looks.containers)
+        for item in sets
+        if item.looks and item.depth and item.depth.bits and not item.depth.given
+    ]
+    for (one, bits, kinds), (two, others, of_two) in itertools.combinations(found, 2):
+        shared = [kind for kind in kinds if kind in of_two]
+        if bits != others and shared:
+            raise ConfigError(
+                f"{one} and {two} hold {shared[0]} files that do not say how many bits they use, and samples of them "
+                f"need {bits} and {others} bits. Give both sets `bits`, such as {max(bits, others, key=abs)}, the "
+                "same if their values have one scale."
+            )
 
 
 def _read_sets(config: RunConfig) -> list[SetConfig]:

@@ -152,7 +152,12 @@ def test_tiff_that_turns_is_turned():
 def test_a_picture_is_the_same_in_every_container():
     pixels = np.random.default_rng(1).integers(0, 4096, (40, 48)).astype(np.uint16)
     files = [png(pixels), tiff_of(pixels), tiff_of(pixels.astype("f8")), tiff_of(4095 - pixels, photometric=0)]
-    files += [dicom(pixels), dicom(pixels, bits=16), dicom(4095 - pixels, kind="MONOCHROME1"), dicom(pixels << 4, HighBit=15)]
+    files += [
+        dicom(pixels),
+        dicom(pixels, bits=16),
+        dicom(4095 - pixels, kind="MONOCHROME1"),
+        dicom(pixels << 4, HighBit=15),
+    ]
     images = [decode(data, bits=None) for data in files]
     for image in images[1:]:
         assert np.array_equal(image, images[0])
@@ -206,9 +211,13 @@ def test_smallest_depths():
     ]
     assert (holding(-1, 100), holding(-2048, 2047), holding(-1, 2048)) == (-8, -12, -14)
     assert (holding(0, 1, of_floats=True), holding(0, 1), holding(0, 2.0**33)) == (1, 8, 0)
-    assert (holding_all([]), holding_all([12, 8]), holding_all([1, 1]), holding_all([1, 8]), holding_all([-12, 12])) == (
-        *(0, 12, 1, 8, -14),
-    )
+    assert (
+        holding_all([]),
+        holding_all([12, 8]),
+        holding_all([1, 1]),
+        holding_all([1, 8]),
+        holding_all([-12, 12]),
+    ) == (*(0, 12, 1, 8, -14),)
     assert full_range(-12) == (-2048, 2047)
 
 

@@ -115,3 +115,47 @@ def test_codes_survive_slices_chunks_and_back():
     chunked = pa.chunked_array([column.slice(0, 11), column.slice(11)])
     assert (labels.to_codes(chunked) == codes).all()
     assert (labels.to_codes(column.slice(5, 20)) == codes[5:25]).all()
+
+
+@pytest.mark.parametrize("cell", [
+    "{'Edema': np.float64(1.0), 'Fracture': np.float64(nan), 'Pleural Other': np.int64(-1)}",
+    "{'Edema': numpy.float32(1.0), 'Fracture': np.nan, 'Pleural Other': np.float16(-1.0)}",
+    "{'Edema': np.True_, 'Fracture': None, 'Pleural Other': -1}",
+    "{np.str_('Edema'): np.str_('1'), np.str_('Pleural Other'): np.float64(-1.0)}",
+    "OrderedDict([('Edema', 1.0), ('Fracture', nan), ('Pleural Other', -1.0)])",
+    "OrderedDict({'Edema': np.float64(1.0), 'Pleural Other': np.float64(-1.0)})",
+    "{'Edema': tensor(1.), 'Fracture': tensor(nan), 'Pleural Other': tensor(-1, dtype=torch.int8)}",
+    "{'Edema': tensor([1.], device='cuda:0'), 'Pleural Other': tensor([[-1.]])}",
+    "{'Edema': array(1.0), 'Fracture': array(nan), 'Pleural Other': array([-1.], dtype=float32)}",
+])  # fmt: skip
+def test_numbers_and_mappings_inside_the_names_of_their_types(cell):
+    expected = read("{'Edema': 1.0, 'Fracture': nan, 'Pleural Other': -1.0}")
+    assert (read(cell) == expected).all()
+
+
+@pytest.mark.parametrize("cell", [
+    "{'Edema': __import__('os').system('true')}",
+    "{'Edema': open('x')}",
+    "{'Edema': np.float64(__import__)}",
+    "{'Edema': np.float64(1.0, 2.0)}",
+    "{'Edema': [x for x in (1,)]}",
+    "{'Edema': (lambda: 1)()}",
+    "{'Edema': 1 + 0}",
+    "{**{'Edema': 1}}",
+    "OrderedDict([('Edema', 1)]).pop('Edema')",
+    "np.float64(" * 500 + "1" + ")" * 500,
+])  # fmt: skip
+def test_nothing_else_is_evaluated(cell):
+    with pytest.raises(ManifestError, match=r"data row 1"):
+        read(cell)
+
+
+def test_the_two_tables_of_the_cases_hold_the_same_labels(shared):
+    import csv
+
+    found = []
+    for name in ("labels_json_equal.csv", "labels_numpy2.csv"):
+        with open(shared / "cases" / "decode" / name, newline="") as file:
+            found.append(read(*(row["chexpert_labels"] for row in csv.DictReader(file))))
+    assert (found[0] == found[1]).all()
+    assert found[0][0, EDEMA] == 1
