@@ -158,16 +158,17 @@ def test_the_quickstart_plans_without_a_cluster(tmp_path) -> None:
     from chexray.plan import make_plan
 
     overrides = [f"output={tmp_path}", "real.n=6", "training.n=6", "subsets=[all]", "synthetic.2.training_n=6"]
-    overrides += [f"synthetic.{i}.n=6" for i in range(3)]
+    overrides += [f"synthetic.{i}.n=6" for i in range(4)]
     plan = make_plan(load_config(CONFIGS / "quickstart.yaml", overrides))
-    assert len(plan.images) == 5 * 6
+    assert len(plan.images) == 6 * 6
     assert any("phantom-poor: 6 images" in line for line in plan.describe())
     assert [each.name for each in plan.sets_of("fidelity")][:1] == ["phantom-test"]
     assert [each.name for each in plan.sets_of("privacy")][:2] == ["phantom-training", "phantom-test"]
     assert plan.suites_of == {
         "pixels": ("fidelity",), "pixels-32": ("privacy",), "patches": ("privacy",), "perceptual_hash": ("privacy",),
-        "utility_images": ("utility",),
+        "utility_images": ("utility",), "wavelets": ("fidelity",),
     }  # fmt: skip
+    assert [each.name for each in plan.synthetic_of("privacy")] == ["phantom-good", "phantom-poor", "phantom-copier"]
     assert [each.name for each in plan.sets_of("utility")][:2] == ["phantom-training", "phantom-test"]
     assert plan.utility is not None
     assert [each.title for each in plan.utility.planned.trainings][:2] == ["real", "synthetic (phantom-good)"]

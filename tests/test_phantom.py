@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
+from chexray.encoders.wavelets import Wavelets
 from chexray.findings import FINDINGS
 from chexray.phantom import DRAWING_VERSION, GENERATORS, draw, patient_of
 from chexray.phantom.words import OPACITIES
@@ -296,3 +298,25 @@ def test_generators_rank_rightly(features):
     assert kid["again"] < kid["good"] < 0.4 * kid["poor"]
     assert covered["again"] > covered["good"] - 0.05
     assert covered["good"] > covered["poor"] + 0.2
+
+
+def test_the_blurred_generator_is_the_good_one_through_a_gaussian():
+    """The same patients and film, less of everything fine: greys averaged over 32 pixels agree, wavelets do not."""
+    for index in (0, 5):
+        good, blurred = (draw(index, seed=2, generator=name) for name in ("good", "blurred"))
+        expected = np.asarray(Image.fromarray(good.image).filter(ImageFilter.GaussianBlur(2)))
+        assert np.array_equal(blurred.image, expected)
+        assert (blurred.prompt, blurred.labels, blurred.subject_id) == (good.prompt, good.labels, good.subject_id)
+        cells = [image.reshape(8, 32, 8, 32).mean((1, 3)) for image in (good.image, blurred.image)]
+        assert np.abs(cells[0] - cells[1]).max() < 3
+
+
+def test_wavelets_rank_the_blurred_generator_below_the_good_one():
+    def seen(generator: str, seed: int) -> np.ndarray:
+        images = (draw(index, seed=seed, generator=generator, size=128).image for index in range(60))
+        return np.stack([encoder.prepare(image) for image in images]).astype(float)
+
+    encoder = Wavelets(side=128)
+    real, good, blurred = seen("real", 1), seen("good", 2), seen("blurred", 2)
+    assert kernel_distance(real, blurred) > 4 * kernel_distance(real, good)
+    assert frechet(real, blurred) > 2 * frechet(real, good)

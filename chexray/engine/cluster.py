@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from chexray.config import RayConfig
@@ -20,6 +21,7 @@ from chexray.engine.versions import version_mismatch
 from chexray.errors import ResourceError
 from chexray.log import say
 from chexray.storage.scratch import scratch
+from chexray.text import first_line
 
 _QUIET = {
     "RAY_DATA_LOG_LEVEL": "ERROR",
@@ -32,8 +34,12 @@ _LOCAL = {
     # Nobody watches a local Ray: its metrics and task events cost 20 of 137 CPU-ms a second (measured).
     "RAY_enable_metrics_collection": "0",
     "RAY_task_events_report_interval_ms": "0",
+    # Ray gives its workers the lowest priority but for four; beside other work they then get 3 % of a core (measured).
+    # Counted from the priority of this process. A value of the user's own stands, as for the others.
+    "RAY_worker_niceness": "0",
 }
 CONNECT_TIMEOUT_S = 5.0
+START_ATTEMPTS = 2
 OPEN_CLUSTER = (
     "this cluster asks for no token: whoever reaches its ports can run code in it and read its credentials. "
     "Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
@@ -43,7 +49,10 @@ OPEN_CLUSTER = (
 @contextmanager
 def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
     """A connected Ray. A local one asks everyone for a token of its own, and is shut down on exit, its files removed; a
-    joined one, entered with the user's own token, is only left, and it is said when it asks for none."""
+    joined one, entered with the user's own token, is only left, and it is said when it asks for none.
+
+    Raises ResourceError when no Ray can be joined or started.
+    """
     for key, value in _QUIET.items():
         if not (verbose and "LOG" in key):
             os.environ.setdefault(key, value)
@@ -55,7 +64,7 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
     with ExitStack() as stack:
         if owns and not address:
             # Ray makes its folder readable and writable by all; so it gets one inside a folder that nobody enters.
-            folder = os.path.join(stack.enter_context(scratch()), "r")
+            folder = stack.enter_context(scratch())
             stack.enter_context(own_token())
         if owns:
             stack.callback(_shut_down)
@@ -101,10 +110,35 @@ def _join(address: str, common: dict[str, Any], verbose: bool) -> None:
 
 
 def _start(config: RayConfig, common: dict[str, Any], folder: str, verbose: bool) -> None:
-    import ray
+    """Starts Ray below `folder`; after a failure once more, in a clean folder and without what the first try left.
 
+    Ray waits 30 s for its node, which a busy machine may need more than once. Raises ResourceError after two failures.
+    """
     for key, value in _LOCAL.items():
         os.environ.setdefault(key, value)
+    for attempt in range(1, START_ATTEMPTS + 1):
+        place = os.path.join(folder, f"r{attempt}")
+        try:
+            _init(config, common, place, verbose)
+            return
+        except Exception as error:  # Ray raises its own, plain Exception and what the system says
+            _shut_down()
+            end_children_of(place)
+            shutil.rmtree(place, ignore_errors=True)
+            why = first_line(error).rstrip(".")
+            if attempt < START_ATTEMPTS:
+                say(f"note: Ray did not start here ({why}); trying once more")
+                continue
+            raise ResourceError(
+                f"no local Ray starts on this machine: {START_ATTEMPTS} attempts failed, the last with {why!r}. "
+                f"{_how_busy()}Run the command again when the machine has less to do, set RAY_ADDRESS to a running "
+                "Ray, or show Ray's own messages with --verbose."
+            ) from None
+
+
+def _init(config: RayConfig, common: dict[str, Any], folder: str, verbose: bool) -> None:
+    import ray
+
     with _hushed(not verbose), _signals_kept():
         ray.init(
             num_cpus=config.num_cpus,
@@ -113,6 +147,28 @@ def _start(config: RayConfig, common: dict[str, Any], folder: str, verbose: bool
             _temp_dir=folder,
             **common,
         )
+
+
+def end_children_of(folder: str) -> None:
+    """Ends the processes below this one that a failed start left behind: those whose command line names `folder`.
+
+    They hold fixed ports, such as the agent's 52365, which the next start needs.
+    """
+    import psutil  # pyright: ignore[reportMissingModuleSource]  # as Ray brings it
+
+    left = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(folder in word for word in child.cmdline()):
+                child.kill()
+                left.append(child)
+    psutil.wait_procs(left, timeout=CONNECT_TIMEOUT_S)
+
+
+def _how_busy() -> str:
+    """`The load is 19.6 on 2 CPUs. `, or nothing where the machine has enough to spare."""
+    load, cpus = os.getloadavg()[0], os.cpu_count() or 1
+    return f"The load is {load:.3g} on {cpus} CPUs. " if load > cpus else ""
 
 
 @contextmanager

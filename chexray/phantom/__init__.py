@@ -15,7 +15,7 @@ import numpy as np
 
 from chexray.phantom import anatomy, bones, pathology, words
 from chexray.phantom.canvas import enlarge, strokes
-from chexray.phantom.generators import GENERATORS, Exposure, Generator, develop, near_copy
+from chexray.phantom.generators import GENERATORS, Exposure, Generator, develop, near_copy, soften
 
 __all__ = ["DRAWING_VERSION", "GENERATORS", "Generator", "Phantom", "draw", "patient_of", "training_problem"]
 
@@ -122,7 +122,8 @@ def _film(body: anatomy.Body, signs: Signs, style: Generator, size: int, seed: i
     """The developed film, (size, size) uint8; `body` is reshaped by its findings."""
     pathology.reshape(body, list(signs.values()), style.strength)
     exposure = Exposure.sample(_rng(seed, EXPOSURE, index), body.view, style.variety)
-    return develop(_opacity(body, list(signs.values()), style, size), exposure, style, _rng(seed, NOISE, index))
+    film = develop(_opacity(body, list(signs.values()), style, size), exposure, style, _rng(seed, NOISE, index))
+    return soften(film, style)
 
 
 def _prompted(index: int, seed: int, style: Generator, size: int, training_seed: int, study: int) -> Phantom:

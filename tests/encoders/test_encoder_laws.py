@@ -21,6 +21,7 @@ CASES = {
     "rad_dino": {"weights": "random:3", "architecture": SMALL},
     "siamese_reid": {"weights": "random:3"},
     "timm_vision": {"weights": "random:3", "model": "resnet10t"},
+    "wavelets": {"side": 64},
 }
 RANDOM = [name for name, options in CASES.items() if "weights" in options]
 
@@ -47,7 +48,7 @@ def batch_of(encoder, images):
 
 def test_the_registry_knows_them():
     known = {"hf_vision", "inception_v3", "patches", "perceptual_hash", "pixels", "rad_dino", "siamese_reid"}
-    assert set(names("encoders")) >= known | {"timm_vision"}
+    assert set(names("encoders")) >= known | {"timm_vision", "wavelets"}
     assert not {"base", "fid_network", "image_processor", "network", "resize", "weights"} & set(names("encoders"))
 
 

@@ -38,8 +38,9 @@ MOST = {"n": 1_000_000, "size": 4096, "training_n": 1_000_000}
 class Phantom:
     """Phantom radiographs with labels and prompts, drawn from a seed into a folder.
 
-    n: images. generator: "real" for the reference world, or one that imitates it ("good", "poor", "copier"). seed: its
-    patients; sets of different seeds share none, so real and synthetic sets need different ones. size: pixels a side.
+    n: images. generator: "real" for the reference world, or one that imitates it ("good", "poor", "copier", "blurred").
+    seed: its patients; sets of different seeds share none, so real and synthetic sets need different ones. size: pixels
+    a side.
     training_seed, training_n: the "real" set that "copier" learned from and copies now and then; no other takes them.
     Its manifest.csv names in `copy_of` the training image that an image repeats, and has its prompts.
     path: the folder, local or s3://; by default one below ./phantoms named after the other fields.
