@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,8 @@ from chexray.metrics.base import Output, Rows, Score
 from chexray.stats.resampling import normal_interval, split_half
 
 Values = dict[str, float]
+
+Z = 1.96
 
 
 def refusal(
@@ -92,11 +94,32 @@ class Error:
         return cls(reason="all images of a side are of one patient: there is nothing to estimate an error from")
 
 
+@dataclass(frozen=True)
+class Floor:
+    """What a perfect generator would get and how far that may be off, or None and why it is not known."""
+
+    value: float | None = None
+    std_error: float | None = None
+    method: str = ""
+    reason: str = ""
+
+    @classmethod
+    def of(cls, value: float, std_error: float, method: str) -> Floor:
+        """None of it where a number is not finite."""
+        if math.isfinite(value) and math.isfinite(std_error):
+            return cls(value, std_error, method)
+        return cls(reason="too few real images or patients to know it")
+
+
+NO_FLOOR = Floor()
+"""Of a number whose floor was not asked for."""
+
+
 def measured(
     output: Output,
     value: float,
     error: Error,
-    floor: float | None = None,
+    floor: Floor = NO_FLOOR,
     *,
     low: float | None = None,
     high: float | None = None,
@@ -104,27 +127,47 @@ def measured(
 ) -> Score:
     """The Score of a number with its normal 95 % interval, clipped to [low, high]; None among `params` is left out.
 
-    A missing error is told in params["std_error_reason"]; a value that is not finite becomes a null.
+    A missing error is told in params["std_error_reason"], a missing floor in params["floor_reason"]; a value that is
+    not finite becomes a null.
     """
     if not math.isfinite(value):
         return nulls([output], "undefined", f"{output.name} is {value}: the features are too large for float64")[0]
     std_error, (ci_low, ci_high) = error.value, (None, None)
     if std_error is not None:
         ci_low, ci_high = normal_interval(value, std_error, low=low, high=high)
+    reasons = {"std_error_reason": error.reason, "floor_method": floor.method, "floor_reason": floor.reason}
     kept = {name: param for name, param in params.items() if param is not None}
-    if error.reason:
-        kept["std_error_reason"] = error.reason
-    return Score(
-        output.name,
-        value,
-        output.better,
-        std_error=std_error,
-        ci_low=ci_low,
-        ci_high=ci_high,
-        std_error_method=error.method,
-        real_floor=floor,
-        params=kept,
+    kept |= {name: text for name, text in reasons.items() if text}
+    return judged(
+        Score(
+            output.name,
+            value,
+            output.better,
+            std_error=std_error,
+            ci_low=ci_low,
+            ci_high=ci_high,
+            std_error_method=error.method,
+            real_floor=floor.value,
+            real_floor_std_error=floor.std_error,
+            params=kept,
+        )
     )
+
+
+def judged(score: Score) -> Score:
+    """The score with its `beyond_floor`: "better" or "worse" where value and floor differ by more than 1.96 errors.
+
+    The error of the difference is that of the value, or the half interval on the side of the floor where that is
+    longer, and that of the floor, as independent ones.
+    """
+    value, floor, error = score.value, score.real_floor, score.std_error
+    if value is None or floor is None or score.real_floor_std_error is None or error is None or not score.better:
+        return score
+    end = score.ci_low if value > floor else score.ci_high
+    half = max(Z * error, 0.0 if end is None else abs(value - end))
+    beyond = abs(value - floor) > math.hypot(half, Z * score.real_floor_std_error)
+    good = (value < floor) == (score.better == "lower")
+    return replace(score, beyond_floor=("better" if good else "worse") if beyond else "")
 
 
 Scale = Callable[[int, int, int, int], float]

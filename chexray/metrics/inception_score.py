@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
-from chexray.metrics.common import Error, Values, measured, real_reference, refusal
+from chexray.metrics.common import NO_FLOOR, Error, Floor, Values, measured, refusal
+from chexray.metrics.stand_ins import n_patients, repetition, stand_ins
 from chexray.stats.entropy import EntropyState, split_ids
 from chexray.stats.resampling import jackknife_groups, jackknife_std_error
 
 GROUPS = 20
+FLOOR_DRAWS = 3
 INPUTS = {"logits": "logits", "features": "pool3_upstream"}
 
 
@@ -64,23 +67,46 @@ class InceptionScore(ScoreFromImages):
         if refused:
             return refused, {}
         whole = self.summarise(synthetic)
-        floors, method = {}, None
-        if floor and refusal(self.outputs, synthetic, real, self.min_samples, False) is None:
-            floors, method = real_reference(self._value, real, len(synthetic), seed=seed, min_samples=self.min_samples)
         score = measured(
             self.outputs[0],
             self.compute(None, whole)["inception_score"],
             self._jackknife(synthetic, whole, seed),
-            floors.get("inception_score"),
+            self._floor(real, synthetic, seed) if floor else NO_FLOOR,
             low=1.0,
             high=float(synthetic.features.shape[1]),
             input=INPUTS[self.source],
-            floor_method=method or None,
         )
         return [score], {}
 
-    def _value(self, rows: Rows) -> Values:
-        return self.compute(None, self.summarise(rows))
+    def _floor(self, real: Rows, synthetic: Rows, seed: int) -> Floor:
+        """The score of independent real images; of fewer than asked, carried on: its logarithm moves as 1/n."""
+        why_not = refusal(self.outputs, synthetic, real, self.min_samples, False)
+        if why_not:
+            return Floor(reason=why_not[0].reason)
+        repeats, n = repetition(synthetic), len(synthetic)
+
+        def log_score(size: int) -> tuple[float, float, int]:
+            found, errors = [], []
+            for repeat in range(FLOOR_DRAWS):
+                rows = real.take(stand_ins(real, size, repeats, np.random.default_rng([seed, repeat])))
+                if len(rows) < self.min_samples:
+                    return math.nan, math.nan, len(rows)
+                whole = self.summarise(rows)
+                value = self.compute(None, whole)["inception_score"]
+                found.append(math.log(value))
+                error = self._jackknife(rows, whole, seed).value if repeat == 0 else None
+                errors += [] if error is None else [error / value]
+            return float(np.mean(found)), errors[0] if errors else math.nan, len(rows)
+
+        value, error, most = log_score(n)
+        # Subsets of one set overlap: their mean is as sure as the whole set allows.
+        error *= math.sqrt(min(1.0, n / n_patients(real)))
+        if most >= n or math.isnan(value):
+            return Floor.of(math.exp(value), math.exp(value) * error, "real_stand_ins")
+        half, _, n_half = log_score(most // 2)
+        change = (value - half) * (1 / most - 1 / n) / (1 / n_half - 1 / most)
+        floor = math.exp(value + change)
+        return Floor.of(floor, floor * math.hypot(error, change / 2), "real_stand_ins_extrapolated")
 
     def _jackknife(self, rows: Rows, whole: EntropyState, seed: int) -> Error:
         """Images leave their split and the others stay where they are: replicates differ by those images alone."""
