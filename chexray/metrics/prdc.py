@@ -11,7 +11,7 @@ from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages
 from chexray.metrics.common import NO_FLOOR, Error, Floor, Values, measured, refusal
 from chexray.metrics.pairwise import same_features_note, two_sided_error
-from chexray.metrics.stand_ins import repetition, stand_ins
+from chexray.metrics.stand_ins import draws_of, n_patients, repetition, stand_ins
 from chexray.stats.manifold_floor import Balls as FloorBalls
 from chexray.stats.manifold_floor import Neighbours, held_share
 from chexray.stats.manifolds import Balls, Manifolds, manifolds
@@ -23,11 +23,10 @@ LEFT_OUT = "patients_left_out"
 FEWEST_PATIENTS = 8
 """A floor from fewer patients would have an error of a third of its spread and more."""
 
-RECALL_DRAWS = 4
-
-SLOPE_KEPT, SLOPE_ERROR = 0.7, 0.6
-"""Recall moves with the logarithm of the manifold's size, and ever less: what of the last slope is kept, and its error
-as a share of the change. Gaussians and mixtures in 16 to 128 dimensions, 12 to 3,200 images."""
+SLOPE_KEPT, SLOPE_ERROR, DOUBLING_ERROR = 0.7, 0.6, 0.015
+"""Recall moves with the logarithm of the manifold's size, and ever less: what of the last slope is kept, its error as a
+share of the change, and the error of each doubling. Gaussians and mixtures in 16 to 128 dimensions, 12 to 3,200 images.
+"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class PRDC(ScoreFromImages):
     def _floors(self, real: Rows, synthetic: Rows, seed: int, mapper: Mapper) -> dict[str, Floor]:
         """By metric; see `stats.manifold_floor`. Recall asks a manifold of as many independent real images as there are
         synthetic ones, and where there are not as many, what more of them would change."""
-        if len(real) < self.k + 2 or (real.subjects is not None and len(np.unique(real.subjects)) < FEWEST_PATIENTS):
+        if len(real) < self.k + 2 or n_patients(real) < FEWEST_PATIENTS:
             reason = f"a floor needs {self.k + 2} real images of {FEWEST_PATIENTS} patients"
             return dict.fromkeys((output.name for output in self.outputs), Floor(reason=reason))
         around = Neighbours.of(real.features, real.subjects, self.k, mapper=mapper)
@@ -105,7 +104,7 @@ class PRDC(ScoreFromImages):
         return {
             "precision": Floor.of(*held_share(around), LEFT_OUT),
             "recall": self._recall_floor(real, synthetic, seed, mapper),
-            "density": Floor.of(*balls.density(self.k, around.patients), LEFT_OUT),
+            "density": Floor.of(*balls.density(around.patients), LEFT_OUT),
             "coverage": Floor.of(*balls.coverage(len(synthetic), around.patients), LEFT_OUT),
         }
 
@@ -113,23 +112,28 @@ class PRDC(ScoreFromImages):
         repeats, wanted = repetition(synthetic), len(synthetic) + 1  # each in turn is the image that is asked
         most = len(stand_ins(real, wanted, repeats, np.random.default_rng(seed)))
         quarter = max(most // 4, self.k + 2)
-        if most < 2 * (self.k + 2):
-            return Floor(reason=f"{most} independent real images, and {2 * (self.k + 2)} are needed")
+        needed = (self.k + 2) * (1 if most >= wanted else 2)
+        if most < needed:
+            return Floor(reason=f"{most} independent real images, and {needed} are needed")
 
         def share(size: int, repeat: int) -> tuple[float, float]:
             rows = real.take(stand_ins(real, size, repeats, np.random.default_rng([seed, repeat, size])))
             return held_share(Neighbours.of(rows.features, rows.subjects, self.k, mapper=mapper))
 
-        draws = RECALL_DRAWS if most < len(real) else 1
+        draws = draws_of(most) if most < len(real) else 1
         found = np.array([share(most, repeat) for repeat in range(draws)])
-        value, error = float(found[:, 0].mean()), float(found[:, 1].mean())
+        # Draws of one set overlap: their mean is as sure as their number and the whole set allow.
+        overlap = min(1.0, most / n_patients(real))
+        error = float(found[:, 1].mean()) * math.sqrt(overlap + (1 - overlap) / draws)
+        value = float(found[:, 0].mean())
         if most >= wanted:
             return Floor.of(value, error, "real_stand_ins")
-        smaller = np.mean([share(quarter, repeat)[0] for repeat in range(RECALL_DRAWS)])
+        smaller = np.mean([share(quarter, repeat)[0] for repeat in range(draws_of(quarter))])
         doublings = math.log2(wanted / most)
         change = doublings * (value - float(smaller)) / math.log2(most / quarter) * SLOPE_KEPT
         kept = min(max(value + change, 0.0), 1.0)
-        return Floor.of(kept, math.hypot(error, SLOPE_ERROR * change), "real_stand_ins_extrapolated")
+        error = math.hypot(error, SLOPE_ERROR * change, DOUBLING_ERROR * doublings)
+        return Floor.of(kept, error, "real_stand_ins_extrapolated")
 
     def _error(
         self, name: str, value: float, influence: tuple[np.ndarray, np.ndarray], real: Rows, synthetic: Rows

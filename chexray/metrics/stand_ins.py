@@ -22,6 +22,11 @@ def repetition(synthetic: Rows) -> int:
     return round(most)
 
 
+def draws_of(n: int) -> int:
+    """How many draws of n stand-ins a floor is averaged over: more where they are small."""
+    return 10 if n <= 200 else 3
+
+
 def units(synthetic: Rows) -> np.ndarray:
     """Codes (m,) of synthetic images, equal for those of one prompt, or of one patient where there are no prompts."""
     codes = synthetic.subjects if synthetic.prompts is None else synthetic.prompts

@@ -27,6 +27,9 @@ MOST_OF_A_PATIENT = 24
 
 PAIR_ENTRIES = 2**23
 
+MODEL_ERROR = 0.12
+"""Error of the beta distribution where patients have several images, as a share of what these take from coverage."""
+
 Estimate = tuple[float, float]
 
 
@@ -106,6 +109,7 @@ class Balls:
 
     mass: np.ndarray
     square: np.ndarray
+    k: int
 
     @classmethod
     def of(cls, found: Neighbours) -> Balls:
@@ -118,24 +122,25 @@ class Balls:
         position = np.arange(width)
         for start, stop in spans(0, n, _rows_at_once(found.index)):
             at = found.index[start:stop]
-            codes, weight = found.patients[at], 1 - sizes[at] / n
+            codes, left = found.patients[at], sizes[at].astype(np.float64)
             same = codes[:, :, None] == codes[:, None, :]
             # before[i, a, b]: how many nearer than the b-th are of the patient of the a-th.
             before = np.cumsum(same, axis=1, dtype=np.int16) - same
             before = before.transpose(0, 2, 1)
             eligible = codes != found.patients[start:stop, None]
             own_before = before[:, position, position]
-            weight = np.where(eligible, weight, 0.0)
-            inside = (position - own_before < found.k) * weight
-            mass[start:stop] = inside.sum(1)
+            # A mass is as 1 over the size of the set, here without the patients that were left out.
+            mass[start:stop] = ((position - own_before < found.k) * eligible * (1 - left / n)).sum(1)
             both = (position - own_before[:, None, :] - before < found.k) & ~same & (position[:, None] < position)
-            square[start:stop] = 2 * np.einsum("iab,ia,ib->i", both, weight, weight)
+            rest = n - left[:, :, None] - left[:, None, :]
+            weight = np.maximum(rest * (rest + 1) / (n * (n + 1)), 0.0) * (both & eligible[:, :, None] & eligible[:, None])
+            square[start:stop] = 2 * weight.sum((1, 2))
         with np.errstate(divide="ignore", invalid="ignore"):
-            return cls(mass / strangers, square / pairs)
+            return cls(mass / strangers, square / pairs, found.k)
 
-    def density(self, k: int, patients: np.ndarray) -> Estimate:
+    def density(self, patients: np.ndarray) -> Estimate:
         """The expected density, and its standard error by patient."""
-        scale = len(self.mass) / k
+        scale = len(self.mass) / self.k
         return scale * float(self.mass.mean()), scale * clustered_std_error(self.mass, patients)
 
     def coverage(self, m: int, patients: np.ndarray) -> Estimate:
@@ -148,7 +153,10 @@ class Balls:
         whole = float(_covered(*totals, m))
         without = _covered(*(total - part for total, part in zip(totals, sums, strict=True)), m)
         g = len(without)
-        return whole, math.sqrt((g - 1) / g * float(np.sum((without - without.mean()) ** 2)))
+        spread = math.sqrt((g - 1) / g * float(np.sum((without - without.mean()) ** 2)))
+        n, k = len(self.mass), self.k
+        independent = 1 - math.exp(gammaln(n) + gammaln(n - k + m) - gammaln(n - k) - gammaln(n + m))
+        return whole, math.hypot(spread, MODEL_ERROR * min(abs(independent - whole), whole))
 
 
 def _covered(n: np.ndarray, mass: np.ndarray, square: np.ndarray, m: int) -> np.ndarray:
