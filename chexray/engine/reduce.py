@@ -75,15 +75,16 @@ def _call(fn: Callable[..., Any], item: Any, *shared: Any) -> Any:
 
 @dataclass(frozen=True)
 class Matrix:
-    """One encoder output for the images of one set: ids (n,) sorted, features (n, d) float32, subjects (n,) or None."""
+    """One encoder output for the images of one set: ids (n,) sorted, features (n, d) float32, and the codes of `Rows`."""
 
     ids: np.ndarray
     features: np.ndarray
     subjects: np.ndarray | None
+    prompts: np.ndarray | None = None
 
     def rows(self, index: np.ndarray) -> Rows:
         whole = len(index) == len(self.ids) and bool(np.all(index == np.arange(len(index))))
-        everything = Rows(self.ids, self.features, self.subjects)
+        everything = Rows(self.ids, self.features, self.subjects, self.prompts)
         return everything if whole else everything.take(index)
 
 

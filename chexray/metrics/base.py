@@ -32,21 +32,24 @@ class Rows:
     """Features of n images of one set, sorted by id.
 
     ids: n unique strings. features: (n, d) float32, C order: the output the metric reads, so d is 1008 for logits.
-    subjects: (n,) int64 patient codes, equal for images of one patient, or None when the set names no patients;
-    errors are clustered by it.
+    subjects: (n,) int64 patient codes, equal for images of one patient in both sets, or None when the set names no
+    patients; errors are clustered by it.
+    prompts: (n,) int64 codes, equal for images of one prompt in both sets, -1 for an image without one, or None when
+    the set has no prompts. Prompts are written from real images, so images of one prompt are not independent.
     """
 
     ids: np.ndarray
     features: np.ndarray
     subjects: np.ndarray | None = None
+    prompts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.features)
 
     def take(self, index: np.ndarray) -> Rows:
         """The rows at `index` (integers or a mask), in that order."""
-        subjects = None if self.subjects is None else self.subjects[index]
-        return Rows(self.ids[index], np.ascontiguousarray(self.features[index]), subjects)
+        subjects, prompts = (None if codes is None else codes[index] for codes in (self.subjects, self.prompts))
+        return Rows(self.ids[index], np.ascontiguousarray(self.features[index]), subjects, prompts)
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,10 @@ class Output:
 class Score:
     """One number with its uncertainty. `value` is None, with a `reason`, when it cannot be computed; never 0.
 
-    `real_floor` is what a perfect generator would get: the metric between real images and other real images (of other
-    patients where these are known) at the same n on both sides, by the method in `params["floor_method"]`.
+    `real_floor` is what a perfect generator would get at this very n_real and n_synthetic, with its standard error in
+    `real_floor_std_error`, by the method in `params["floor_method"]`; null, with `params["floor_reason"]`, where it
+    cannot be known. `beyond_floor`: "better" or "worse" where the number and its floor differ by more than both errors
+    explain, else "".
     `status`: "ok", "too_few", "undefined" or "failed".
     `std_error_method`: "influence", "jackknife", "bootstrap" ... or "" when there is no error.
     """
@@ -78,6 +83,8 @@ class Score:
     status: str = "ok"
     reason: str = ""
     params: dict[str, Any] = field(default_factory=dict)
+    real_floor_std_error: float | None = None
+    beyond_floor: str = ""
 
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages
-from chexray.metrics.common import inverse_n, measured, real_floor, refusal
-from chexray.metrics.pairwise import floor_repeats, same_features_note, two_sided_error
-from chexray.stats.kernels import Gaussian, Mmd, kernel_sums, mmd
+from chexray.metrics.common import NO_FLOOR, Floor, measured, refusal
+from chexray.metrics.pairwise import related_pairs, same_features_note, two_sided_error
+from chexray.stats.kernels import Gaussian, kernel_sums, mmd
+from chexray.stats.mmd_floor import mmd_floor
 from chexray.stats.tiles import spans, threaded
 
 SCALE = 1000.0
@@ -44,34 +46,38 @@ class CMMD(ScoreFromImages):
         refused = refusal(self.outputs, real, synthetic, self.min_samples, refuse_zero_rows=True)
         if refused:
             return refused, {}
-        floors, method = {}, ""
-        if floor:
-            floors, method = real_floor(
-                lambda a, b: {"cmmd": SCALE * self._mmd(a, b, mapper).value},
-                real, len(synthetic), seed=seed, repeats=floor_repeats(real), scale=inverse_n,
-            )  # fmt: skip
-        found = self._mmd(real, synthetic, mapper)
-        x, y = (None if psi is None else SCALE * psi for psi in (found.influence_x, found.influence_y))
+        related = related_pairs(real, synthetic)
+        x, y = centred_unit_rows(real.features, synthetic.features)
+        sums = kernel_sums(x, y, Gaussian(self.sigma), related=related, mapper=mapper)
+        found = mmd(sums.whole, biased=True)
+        influences = (None if psi is None else SCALE * psi for psi in (found.influence_x, found.influence_y))
+        floors = (SCALE * part for part in mmd_floor(sums, related, biased=True))
         score = measured(
             self.outputs[0],
             max(SCALE * found.value, 0.0),  # rounding alone can take it below
-            two_sided_error(x, y, real, synthetic, "jackknife"),
-            floors.get("cmmd"),
+            two_sided_error(*influences, real, synthetic, "jackknife"),
+            Floor.of(*floors, "real_pairs") if floor else NO_FLOOR,
             low=0.0,
-            floor_method=method or None,
             note=same_features_note(real, synthetic),
         )
         return [score], {}
 
-    def _mmd(self, real: Rows, synthetic: Rows, mapper: Mapper) -> Mmd:
-        x, y = unit_rows(real.features), unit_rows(synthetic.features)
-        return mmd(kernel_sums(x, y, Gaussian(self.sigma), mapper=mapper), biased=True)
+
+def centred_unit_rows(*sets: np.ndarray) -> list[np.ndarray]:
+    """Each row of (n, d) sets divided by its length, less the mean of all; float32, reckoned in float64.
+
+    No row may be all zero. The mean moves no distance; without it float32 would round away what tells rows apart when
+    all point one way, as they do with an offset.
+    """
+    centre = sum(block.sum(0) for x in sets for _, block in _unit_blocks(x)) / sum(map(len, sets))
+    found = [np.empty_like(x, dtype=np.float32) for x in sets]
+    for x, out in zip(sets, found, strict=True):
+        for start, block in _unit_blocks(x):
+            out[start : start + len(block)] = block - centre
+    return found
 
 
-def unit_rows(x: np.ndarray) -> np.ndarray:
-    """Each row of x, (n, d), divided by its length; float32, lengths in float64. No row may be all zero."""
-    unit = np.empty_like(x, dtype=np.float32)
+def _unit_blocks(x: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for start, stop in spans(0, len(x), 1024):
         block = x[start:stop].astype(np.float64)
-        unit[start:stop] = block / np.linalg.norm(block, axis=1, keepdims=True)
-    return unit
+        yield start, block / np.linalg.norm(block, axis=1, keepdims=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Output, Rows, Score
-from chexray.stats.resampling import normal_interval, split_half
+from chexray.stats.resampling import normal_interval
 
 Values = dict[str, float]
+
+Z = 1.96
+"""Of a normal 95 % interval."""
 
 
 def refusal(
@@ -92,11 +95,36 @@ class Error:
         return cls(reason="all images of a side are of one patient: there is nothing to estimate an error from")
 
 
+@dataclass(frozen=True)
+class Floor:
+    """What a perfect generator would get and how far that may be off, or None and why it is not known.
+
+    spread: the standard error that its number would have, where that is known from the real images.
+    """
+
+    value: float | None = None
+    std_error: float | None = None
+    method: str = ""
+    reason: str = ""
+    spread: float = 0.0
+
+    @classmethod
+    def of(cls, value: float, std_error: float, method: str, spread: float = 0.0) -> Floor:
+        """None of it where a number is not finite."""
+        if math.isfinite(value) and math.isfinite(std_error):
+            return cls(value, std_error, method, spread=spread)
+        return cls(reason="too few real images or patients to know it")
+
+
+NO_FLOOR = Floor()
+"""Of a number whose floor was not asked for."""
+
+
 def measured(
     output: Output,
     value: float,
     error: Error,
-    floor: float | None = None,
+    floor: Floor = NO_FLOOR,
     *,
     low: float | None = None,
     high: float | None = None,
@@ -104,112 +132,46 @@ def measured(
 ) -> Score:
     """The Score of a number with its normal 95 % interval, clipped to [low, high]; None among `params` is left out.
 
-    A missing error is told in params["std_error_reason"]; a value that is not finite becomes a null.
+    A missing error is told in params["std_error_reason"], a missing floor in params["floor_reason"]; a value that is
+    not finite becomes a null.
     """
     if not math.isfinite(value):
         return nulls([output], "undefined", f"{output.name} is {value}: the features are too large for float64")[0]
     std_error, (ci_low, ci_high) = error.value, (None, None)
     if std_error is not None:
         ci_low, ci_high = normal_interval(value, std_error, low=low, high=high)
+    reasons = {"std_error_reason": error.reason, "floor_method": floor.method, "floor_reason": floor.reason}
     kept = {name: param for name, param in params.items() if param is not None}
-    if error.reason:
-        kept["std_error_reason"] = error.reason
-    return Score(
-        output.name,
-        value,
-        output.better,
-        std_error=std_error,
-        ci_low=ci_low,
-        ci_high=ci_high,
-        std_error_method=error.method,
-        real_floor=floor,
-        params=kept,
+    kept |= {name: text for name, text in reasons.items() if text}
+    return judged(
+        Score(
+            output.name,
+            value,
+            output.better,
+            std_error=std_error,
+            ci_low=ci_low,
+            ci_high=ci_high,
+            std_error_method=error.method,
+            real_floor=floor.value,
+            real_floor_std_error=floor.std_error,
+            params=kept,
+        ),
+        floor.spread,
     )
 
 
-Scale = Callable[[int, int, int, int], float]
+def judged(score: Score, spread: float = 0.0) -> Score:
+    """The score with its `beyond_floor`: "better" or "worse" where value and floor differ by more than 1.96 errors.
 
-
-def inverse_n(a: int, b: int, n_real: int, n_synthetic: int) -> float:
-    """What brings a floor from sizes (a, b) to (n_real, n_synthetic) when the metric's bias is proportional to 1/n.
-
-    Exact for a biased MMD. For the Fréchet distance from n = d on: 0.9 to 1.0 of the true floor, measured on spectra
-    from k^-0.5 to k^-2; below n = d it falls to 0.65, and "rate" is the better choice.
+    The error of the difference is that of the floor and that of the value, as independent ones. For the value the
+    largest counts of its standard error, its half interval on the side of the floor, and `spread`, the error that a
+    perfect generator would have: a number that is low by chance has a low error, too.
     """
-    return (1 / n_real + 1 / n_synthetic) / (1 / a + 1 / b)
-
-
-def real_floor(
-    values: Callable[[Rows, Rows], Values],
-    real: Rows,
-    n_synthetic: int,
-    *,
-    seed: int,
-    repeats: int = 3,
-    scale: Scale | Literal["rate"] | None = None,
-    min_samples: int = 2,
-) -> tuple[Values, str]:
-    """The metric between halves of the real set that share no patient: {output: value}, and the method's name.
-
-    values: the metric without its error, as {output: value}. Averaged over `repeats` seeded splits.
-    scale: brings the value of the halves, which hold fewer images than the sets that were compared, to (n_real,
-    n_synthetic): `inverse_n` where the bias goes as 1/n; "rate" where it goes as a power of 1/n, which halves of the
-    halves then tell (a positive metric; 1.0 to 1.2 of the true floor for a Fréchet distance at n = 0.3 d to d); None
-    for unbiased metrics, whose floor does not depend on n.
-    Nothing, ({}, ""), when a half would hold fewer than `min_samples` images.
-    """
-    found, smaller = [], []
-    u_half = u_quarter = 0.0
-    for repeat in range(repeats):
-        rng = np.random.default_rng([seed, repeat])
-        a, b = (real.take(half) for half in split_half(len(real), real.subjects, rng))
-        if min(len(a), len(b)) < max(1, min_samples):
-            return {}, ""
-        factor = scale(len(a), len(b), len(real), n_synthetic) if callable(scale) else 1.0
-        found.append({name: factor * value for name, value in values(a, b).items()})
-        if scale == "rate":
-            c, d = (half.take(split_half(len(half), half.subjects, rng)[0]) for half in (a, b))
-            if min(len(c), len(d)) < max(1, min_samples):
-                return {}, ""
-            smaller.append(values(c, d))
-            u_half, u_quarter = 1 / len(a) + 1 / len(b), 1 / len(c) + 1 / len(d)
-    floor = _mean(found)
-    if scale is None:
-        return floor, "real_halves"
-    if scale != "rate":
-        return floor, "real_halves_scaled"
-    u = 1 / len(real) + 1 / n_synthetic
-    for name, quarter in _mean(smaller).items():
-        if floor[name] > 0 and quarter > 0 and u_quarter > u_half:
-            rate = math.log(quarter / floor[name]) / math.log(u_quarter / u_half)
-            floor[name] *= (u / u_half) ** min(max(rate, 0.0), 1.0)
-    return floor, "real_halves_rate"
-
-
-def real_reference(
-    values: Callable[[Rows], Values],
-    real: Rows,
-    n_synthetic: int,
-    *,
-    seed: int,
-    repeats: int = 3,
-    min_samples: int = 2,
-) -> tuple[Values, str]:
-    """The floor of metrics that look at one set alone: the real set's own value at n_synthetic images.
-
-    Averaged over `repeats` seeded subsamples; all real images, method "all_real", where there are not more of them than
-    synthetic ones: their n is then smaller, which `n_real` beside the number shows.
-    """
-    if len(real) < max(1, min_samples):
-        return {}, ""
-    if len(real) <= n_synthetic:
-        return dict(values(real)), "all_real"
-    found = []
-    for repeat in range(repeats):
-        index = np.random.default_rng([seed, repeat]).choice(len(real), n_synthetic, replace=False)
-        found.append(values(real.take(np.sort(index))))
-    return _mean(found), "real_subsample"
-
-
-def _mean(found: list[Values]) -> Values:
-    return {name: sum(values[name] for values in found) / len(found) for name in found[0]}
+    value, floor, error = score.value, score.real_floor, score.std_error
+    if value is None or floor is None or score.real_floor_std_error is None or error is None or not score.better:
+        return score
+    end = score.ci_low if value > floor else score.ci_high
+    half = max(Z * error, Z * spread, 0.0 if end is None else abs(value - end))
+    beyond = abs(value - floor) > math.hypot(half, Z * score.real_floor_std_error)
+    good = (value < floor) == (score.better == "lower")
+    return replace(score, beyond_floor=("better" if good else "worse") if beyond else "")

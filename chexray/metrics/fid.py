@@ -9,20 +9,26 @@ import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
-from chexray.metrics.common import Error, Values, inverse_n, measured, real_floor, refusal
+from chexray.metrics.common import NO_FLOOR, Error, Floor, Values, measured, refusal
+from chexray.metrics.stand_ins import n_patients, units
 from chexray.stats.frechet import (
     Gaussian,
     Influence,
     LeaveOut,
     distance_seconds,
     frechet_distance,
+    frechet_distance_small,
     gaussian_distance,
     influence,
 )
+from chexray.stats.frechet_floor import Distance, Repeats, frechet_floor
 from chexray.stats.moments import Moments, merge_all, moments_of_shard, shards
 from chexray.stats.resampling import clustered_std_error, jackknife_groups, jackknife_std_error
 
 ERRORS = ("auto", "influence", "jackknife", "none")
+
+FEWEST_PATIENTS = 6
+"""Fewer patients are not split: a side of two says nothing of how patients differ."""
 
 INFLUENCE_FROM = 2
 """Influence from n = 2 d on: there it agrees with the jackknife, and both are 1.0 to 1.6 times the true error."""
@@ -83,19 +89,13 @@ class FID(ScoreFromImages):
         value = first_order.distance if first_order else gaussian_distance(a, b)
         images = {"fid_influence": first_order.of_b(synthetic.features)} if first_order else {}
         error = self._error(real, synthetic, (a, b), (first_order, images), seed, mapper)
-        floors, method = {}, None
-        if floor:
-            floors, method = real_floor(
-                _value, real, len(synthetic), seed=seed, scale=inverse_n if len(real) >= width else "rate"
-            )
         score = measured(
             self.outputs[0],
             value,
             error,
-            floors.get("fid"),
+            fid_floor(real, synthetic, seed) if floor else NO_FLOOR,
             low=0.0,
             bias_dominated=True if smaller < INFLUENCE_FROM * width else None,
-            floor_method=method or None,
             note="both sides have the same moments" if value <= 1e-9 * (a.trace + b.trace) else None,
         )
         return [score], images
@@ -156,8 +156,18 @@ def fit_gaussian(rows: Rows, mapper: Mapper = serial) -> Gaussian:
     return Gaussian.of_moments(merge_all(run(moments_of_shard, pieces, rows.features)))
 
 
-def _value(real: Rows, synthetic: Rows) -> Values:
-    return {"fid": gaussian_distance(fit_gaussian(real), fit_gaussian(synthetic))}
+def fid_floor(real: Rows, synthetic: Rows, seed: int, extrapolated: Distance | None = None) -> Floor:
+    """What a perfect generator gets at these very sizes; see `stats.frechet_floor`."""
+    if n_patients(real) < FEWEST_PATIENTS:
+        return Floor(reason=f"a floor needs real images of {FEWEST_PATIENTS} patients")
+    if (real.features == real.features[0]).all():
+        return Floor(reason="all real images have the same features")
+    seconds = distance_seconds(len(real), len(synthetic), real.features.shape[1])
+    found = frechet_floor(
+        real.features, real.subjects, units(synthetic), frechet_distance_small,
+        repeats=Repeats.for_seconds(seconds), seed=seed, extrapolated=extrapolated,
+    )  # fmt: skip
+    return Floor.of(*found, "real_splits_scaled")
 
 
 def _left_out(block: np.ndarray, whole: LeaveOut) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
-from chexray.metrics.common import Error, Values, measured, real_floor, refusal
-from chexray.metrics.fid import ERRORS, INFLUENCE_FROM, MAPPED_FROM_S
+from chexray.metrics.common import NO_FLOOR, Error, Floor, measured, refusal
+from chexray.metrics.fid import ERRORS, INFLUENCE_FROM, MAPPED_FROM_S, fid_floor
 from chexray.stats.frechet import distance_seconds, influence
 from chexray.stats.frechet_infinity import Design, Shuffled, intercept, prefix_distances, prefix_without_groups
 from chexray.stats.moments import Moments
@@ -70,32 +70,35 @@ class FIDInfinity(ScoreFromImages):
         refused = refusal(self.outputs, real, synthetic, self.min_samples)
         if refused:
             return refused, {}
-        a, b = self._shuffled(real, seed), self._shuffled(synthetic, seed + 1)
+        n_used = min(len(real), len(synthetic))
+        real, a = self._shuffled(real, n_used, seed)
+        synthetic, b = self._shuffled(synthetic, n_used, seed + 1)
         x, y = real.features[a.order], synthetic.features[b.order]
-        value = float(intercept(prefix_distances(x, y, self.design), self.design))
+        value = self._intercept(x, y)
         error = self._error((real, a, x), (synthetic, b, y), mapper)
-        floors, method = {}, None
-        if floor:
-            floors, method = real_floor(
-                lambda r, s: self._value(r, s, seed), real, len(synthetic), seed=seed, min_samples=self.min_samples
-            )
+        floored = fid_floor(real.take(a.order), synthetic.take(b.order), seed, self._intercept) if floor else NO_FLOOR
+        biased = n_used < INFLUENCE_FROM * x.shape[1] or _bias_shows(floored, error)
         score = measured(
             self.outputs[0],
             value,
             error,
-            floors.get("fid_infinity"),
-            bias_dominated=True if min(len(x), len(y)) < INFLUENCE_FROM * x.shape[1] else None,
-            floor_method=method or None,
+            floored,
+            bias_dominated=True if biased else None,
+            moves_with_n=True if biased else None,
+            n_used=n_used,
         )
         return [score], {}
 
-    def _shuffled(self, rows: Rows, seed: int) -> Shuffled:
-        return Shuffled.of(len(rows), rows.subjects, np.random.default_rng(seed))
+    def _shuffled(self, rows: Rows, n_used: int, seed: int) -> tuple[Rows, Shuffled]:
+        """The first `n_used` rows of a seeded shuffle that keeps patients together, and that shuffle of them."""
+        shuffle = Shuffled.of(len(rows), rows.subjects, np.random.default_rng(seed))
+        kept = shuffle.order[:n_used]
+        place = np.empty(len(rows), np.int64)
+        place[np.sort(kept)] = np.arange(n_used)
+        return rows.take(np.sort(kept)), Shuffled(place[kept], shuffle.rank[:n_used])
 
-    def _value(self, real: Rows, synthetic: Rows, seed: int) -> Values:
-        x = real.features[self._shuffled(real, seed).order]
-        y = synthetic.features[self._shuffled(synthetic, seed + 1).order]
-        return {"fid_infinity": float(intercept(prefix_distances(x, y, self.design), self.design))}
+    def _intercept(self, x: np.ndarray, y: np.ndarray) -> float:
+        return float(intercept(prefix_distances(x, y, self.design), self.design))
 
     def _error(
         self, real: tuple[Rows, Shuffled, np.ndarray], synthetic: tuple[Rows, Shuffled, np.ndarray], mapper: Mapper
@@ -141,3 +144,10 @@ class FIDInfinity(ScoreFromImages):
         shared = (x, y, a.rank % groups, b.rank % groups, groups, self.design)
         replicates = run(prefix_without_groups, prefixes, *shared)
         return Error.of(jackknife_std_error(intercept(list(replicates), self.design)), "jackknife")
+
+
+def _bias_shows(floor: Floor, error: Error) -> bool:
+    """Whether what is left of the bias, the floor, exceeds the error of the number, or where there is none its own."""
+    if floor.value is None or floor.std_error is None:
+        return False
+    return abs(floor.value) > (2 * floor.std_error if error.value is None else error.value)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
-from chexray.metrics.common import Error, Values, measured, real_reference, refusal
+from chexray.metrics.common import NO_FLOOR, Error, Floor, Values, measured, refusal
+from chexray.metrics.stand_ins import draws_of, n_patients, repetition, stand_ins
 from chexray.stats.entropy import EntropyState, split_ids
 from chexray.stats.resampling import jackknife_groups, jackknife_std_error
 
 GROUPS = 20
+
+FEWEST_TO_EXTRAPOLATE = 20
+"""Real images below which the score of more is not said."""
+
+BLOCKS_VARY = 1.2
+"""What an error from 20 blocks is widened by: it is itself known to 16 %, and two of them meet in a comparison."""
 INPUTS = {"logits": "logits", "features": "pool3_upstream"}
 
 
@@ -64,23 +72,54 @@ class InceptionScore(ScoreFromImages):
         if refused:
             return refused, {}
         whole = self.summarise(synthetic)
-        floors, method = {}, None
-        if floor and refusal(self.outputs, synthetic, real, self.min_samples, False) is None:
-            floors, method = real_reference(self._value, real, len(synthetic), seed=seed, min_samples=self.min_samples)
         score = measured(
             self.outputs[0],
             self.compute(None, whole)["inception_score"],
             self._jackknife(synthetic, whole, seed),
-            floors.get("inception_score"),
+            self._floor(real, synthetic, seed) if floor else NO_FLOOR,
             low=1.0,
             high=float(synthetic.features.shape[1]),
             input=INPUTS[self.source],
-            floor_method=method or None,
         )
         return [score], {}
 
-    def _value(self, rows: Rows) -> Values:
-        return self.compute(None, self.summarise(rows))
+    def _floor(self, real: Rows, synthetic: Rows, seed: int) -> Floor:
+        """The score of independent real images; of fewer than asked, carried on: its logarithm moves as 1/n."""
+        why_not = refusal(self.outputs, synthetic, real, self.min_samples, False)
+        if why_not:
+            return Floor(reason=why_not[0].reason)
+        repeats, n = repetition(synthetic), len(synthetic)
+        value, error, most = self._of_stand_ins(real, n, repeats, seed)
+        if most < (self.min_samples if most >= n else FEWEST_TO_EXTRAPOLATE):
+            return Floor(reason=f"{most} independent real images, and {FEWEST_TO_EXTRAPOLATE} are needed")
+        # Draws of one set overlap: their mean is as sure as their number and the whole set allow.
+        share = min(1.0, most / n_patients(real))
+        spread = BLOCKS_VARY * error
+        error = spread * math.sqrt(share + (1 - share) / draws_of(most))
+        if most >= n:
+            return Floor.of(math.exp(value), math.exp(value) * error, "real_stand_ins", math.exp(value) * spread)
+        half, _, n_half = self._of_stand_ins(real, most // 2, repeats, seed)
+        change = (value - half) * (1 / most - 1 / n) / (1 / n_half - 1 / most)
+        floor = math.exp(value + change)
+        return Floor.of(floor, floor * math.hypot(error, change / 2), "real_stand_ins_extrapolated")
+
+    def _of_stand_ins(self, real: Rows, n: int, repeats: int, seed: int) -> tuple[float, float, int]:
+        """Of up to n real images in the place of synthetic ones: mean log score, its error for one draw, and how many.
+
+        NaN where there are fewer than the score needs.
+        """
+        found, errors, most = [], [], 0
+        for draw in range(draws_of(n)):
+            rows = real.take(stand_ins(real, n, repeats, np.random.default_rng([seed, draw])))
+            most = len(rows)
+            if most < self.min_samples:
+                return math.nan, math.nan, most
+            whole = self.summarise(rows)
+            value = self.compute(None, whole)["inception_score"]
+            found.append(math.log(value))
+            error = self._jackknife(rows, whole, seed).value
+            errors += [] if error is None else [error / value]
+        return float(np.mean(found)), float(np.mean(errors)) if errors else math.nan, most
 
     def _jackknife(self, rows: Rows, whole: EntropyState, seed: int) -> Error:
         """Images leave their split and the others stay where they are: replicates differ by those images alone."""

@@ -9,20 +9,22 @@ import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages
-from chexray.metrics.common import Error, Values, measured, nulls, real_floor, refusal
-from chexray.metrics.pairwise import floor_repeats, same_features_note, two_sided_error
+from chexray.metrics.common import NO_FLOOR, Error, Floor, measured, nulls, refusal
+from chexray.metrics.pairwise import TOO_FEW, related_pairs, same_features_note
 from chexray.stats.kernels import (
     Cubic,
-    Mmd,
+    KernelSums,
     SubsetMmd,
     kernel_sums,
-    mmd,
     permutation_p_value,
     subset_indices,
     subset_mmd,
 )
+from chexray.stats.mmd_floor import mmd_floor
+from chexray.stats.related import Related
 from chexray.stats.resampling import clustered_std_error
 from chexray.stats.tiles import threaded
+from chexray.stats.unrelated_mmd import unrelated_mmd
 
 TEST_IMAGES = 500
 """Images a side in the permutation test: its float64 matrix is then 8 MB and 499 relabellings cost some 0.1 s."""
@@ -32,16 +34,17 @@ TEST_IMAGES = 500
 class KID(ScoreFromImages):
     """Kernel inception distance, unbiased MMD^2 with the kernel (x.y/d + 1)^3. Lower is better; 0 when the sets agree.
 
-    Exact over all pairs by default, unbiased at any n, so slightly negative values occur. Its error is the exact
-    delete-one jackknife, summed per patient where they are known: by Monte Carlo 1.0 to 1.1 times the true error where
-    the sets differ and 1.4 times where they agree. Whether they do is asked by params["p_value"], a permutation test on
-    at most 500 images a side, one a patient.
+    Exact over all pairs of images that share neither a patient nor a prompt, within a set and across the sets: unbiased
+    at any n and with any number of images a patient, so slightly negative values occur; the floor is 0. Null when no
+    such pair is left. Its error is the exact delete-one jackknife over patients and prompts: by Monte Carlo RATES.
+    Whether the sets agree is asked by params["p_value"], a permutation test on at most 500 images a side, one a
+    patient and a prompt. params["pairs_left_out"] counts the related pairs.
 
     subsets > 0 gives "kid_subsets" instead, the mean over that many random subsets of `subset_size` images as
-    torch-fidelity and torchmetrics compute it, with the subsets of torch-fidelity. params["std"] is what they
-    print after it: the spread of a KID of `subset_size` images, not the error of the mean. subset_size "min" is how
-    CheXGenBench calls it, with as many images as the smaller set has: computed once, since for equal sets all its
-    subsets are permutations of everything.
+    torch-fidelity and torchmetrics compute it, over all pairs, with the subsets of torch-fidelity. params["std"] is
+    what they print after it: the spread of a KID of `subset_size` images, not the error of the mean. subset_size "min"
+    is how CheXGenBench calls it, with as many images as the smaller set has; between equal sets all its subsets are
+    permutations of everything, and one is computed. Its floor is what related real pairs add.
 
     Per image: "kid_influence", with mean 0: without image i, KID would be about influence_i / n_synthetic smaller.
     """
@@ -69,59 +72,101 @@ class KID(ScoreFromImages):
         refused = refusal(self.outputs, real, synthetic, self.min_samples)
         if refused:
             return refused, {}
-        floors, method = {}, ""
-        if floor:
-            floors, method = real_floor(
-                lambda a, b: {"kid": _exact(a, b, mapper).value},
-                real, len(synthetic), seed=seed, repeats=floor_repeats(real), min_samples=self.min_samples,
-            )  # fmt: skip
-        about = {"floor_method": method or None, "note": same_features_note(real, synthetic)}
+        related = related_pairs(real, synthetic)
         if self.subsets:
-            return [self._on_subsets(real, synthetic, mapper, floors, about)], {}
-        found = _exact(real, synthetic, mapper)
-        error = two_sided_error(found.influence_x, found.influence_y, real, synthetic, "jackknife")
-        tested = _test(real, synthetic, seed) if math.isfinite(found.value) else {}
-        score = measured(self.outputs[0], found.value, error, floors.get("kid"), **about, **tested)
-        images = (
-            {"kid_influence": found.influence_y} if found.influence_y is not None and score.value is not None else {}
+            return [self._on_subsets(real, synthetic, related, mapper, floor)], {}
+        found = unrelated_mmd(_sums(real, synthetic, related, mapper), related)
+        if not all(found.pairs):
+            return nulls(self.outputs, "undefined", _no_pair(found.pairs)), {}
+        score = measured(
+            self.outputs[0],
+            found.value,
+            Error(found.std_error, "jackknife") if math.isfinite(found.std_error) else Error(reason=TOO_FEW),
+            Floor(0.0, 0.0, "unbiased") if floor else NO_FLOOR,
+            note=same_features_note(real, synthetic),
+            pairs_left_out=found.left_out or None,
+            **(_test(real, synthetic, seed) if math.isfinite(found.value) else {}),
         )
-        return [score], images
+        known = found.influence_y is not None and score.value is not None
+        return [score], {"kid_influence": found.influence_y} if known else {}
 
-    def _on_subsets(self, real: Rows, synthetic: Rows, mapper: Mapper, floors: Values, about: dict) -> Score:
+    def _on_subsets(
+        self, real: Rows, synthetic: Rows, related: Related | None, mapper: Mapper, floor: bool
+    ) -> Score:
         n, m = len(real), len(synthetic)
         size = min(n, m) if isinstance(self.subset_size, str) else self.subset_size
         if min(n, m) < size:
             reason = f"{min(n, m)} images on one side, and subsets of {size} were asked for"
             return nulls(self.outputs, "too_few", reason)[0]
-        subsets = 1 if self.subset_size == "min" else self.subsets
+        # Subsets of all images of both sides are permutations of one another.
+        subsets = 1 if n == m == size else self.subsets
         indices = subset_indices(n, m, subsets, size)
         found = subset_mmd(real.features, synthetic.features, indices, Cubic(), mapper=mapper)
-        error = _subset_error(found, indices, real, synthetic)
-        std = float(found.values.std()) if subsets > 1 else None
-        value = float(found.values.mean())
         return measured(
-            self.outputs[0], value, error, floors.get("kid"), subsets=subsets, subset_size=size, std=std, **about
+            self.outputs[0],
+            float(found.values.mean()),
+            _subset_error(found, indices, real, synthetic),
+            _subset_floor(real, synthetic, related, mapper) if floor else NO_FLOOR,
+            subsets=subsets,
+            subset_size=size,
+            std=float(found.values.std()) if subsets > 1 else None,
+            note=same_features_note(real, synthetic),
         )
 
 
-def _exact(real: Rows, synthetic: Rows, mapper: Mapper) -> Mmd:
-    return mmd(kernel_sums(real.features, synthetic.features, Cubic(), mapper=mapper), biased=False)
+def _sums(real: Rows, synthetic: Rows, related: Related | None, mapper: Mapper) -> KernelSums:
+    return kernel_sums(real.features, synthetic.features, Cubic(), related=related, mapper=mapper)
+
+
+def _no_pair(pairs: tuple[int, int, int]) -> str:
+    """Which of the three means has no pair left, in words."""
+    where = ("two real images", "two synthetic images", "a real and a synthetic image")
+    kind = next(what for what, count in zip(where, pairs, strict=True) if not count)
+    return f"every pair of {kind} shares a patient or a prompt, and KID leaves such pairs out"
+
+
+def _subset_floor(real: Rows, synthetic: Rows, related: Related | None, mapper: Mapper) -> Floor:
+    """Pairs of one patient stay in the published protocol: its floor is their share times their excess."""
+    if related is None:
+        return Floor(0.0, 0.0, "unbiased")
+    return Floor.of(*mmd_floor(_sums(real, synthetic, related, mapper), related, biased=False), "real_pairs")
 
 
 def _test(real: Rows, synthetic: Rows, seed: int) -> dict[str, float]:
-    """The p-value of "same distribution" and the images a side it used. Nothing with fewer than two patients a side."""
+    """The p-value of "same distribution" and the images a side it used. Nothing with fewer than two images a side.
+
+    One image a patient and a prompt on each side. Of related images on the two sides one is dropped, at random.
+    """
     rng = np.random.default_rng([seed, 1])
     sides = []
     for rows in (real, synthetic):
         order = rng.permutation(len(rows))
-        if rows.subjects is not None:
-            order = order[np.sort(np.unique(rows.subjects[order], return_index=True)[1])]
-        sides.append(rows.features[order[:TEST_IMAGES]])
+        for codes in (rows.subjects, rows.prompts):
+            if codes is not None:
+                order = order[_firsts(codes[order])]
+        sides.append(rows.take(order[:TEST_IMAGES]))
     x, y = sides
+    related = related_pairs(x, y)
+    if related is not None:
+        across = np.zeros((len(x), len(y)), bool)
+        for of_x, of_y in (related.patients, related.prompts):
+            across |= of_x[:, None] == of_y
+        y_drop = across.any(0) & (rng.random(len(y)) < 0.5)
+        x, y = x.take(~across[:, ~y_drop].any(1)), y.take(~y_drop)
     if min(len(x), len(y)) < 2:
         return {}
-    p_value = permutation_p_value(x, y, Cubic(), rng=rng)
+    p_value = permutation_p_value(x.features, y.features, Cubic(), rng=rng)
     return {"p_value": p_value, "p_value_n_real": len(x), "p_value_n_synthetic": len(y)}
+
+
+def _firsts(codes: np.ndarray) -> np.ndarray:
+    """Sorted positions of the first image of each code, and of every image without one (-1)."""
+    return np.sort(np.concatenate([np.flatnonzero(codes < 0), _first_known(codes)]))
+
+
+def _first_known(codes: np.ndarray) -> np.ndarray:
+    known = np.flatnonzero(codes >= 0)
+    return known[np.unique(codes[known], return_index=True)[1]]
 
 
 def _subset_error(found: SubsetMmd, indices: list[tuple[np.ndarray, np.ndarray]], real: Rows, synthetic: Rows) -> Error:

@@ -1,4 +1,4 @@
-"""What the metrics over pairs of images share: errors of two independent sides, and the cost of their floors."""
+"""What the metrics over pairs of images share: errors of two independent sides, and which pairs are related."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import numpy as np
 
 from chexray.metrics.base import Rows
 from chexray.metrics.common import Error
+from chexray.stats.related import Related
 from chexray.stats.resampling import clustered_std_error
 
-FLOOR_ONCE_FROM = 5000
-"""Real images from which one split in halves is enough for a floor: its noise is then below the error of the value."""
+TOO_FEW = "too few images to leave one out"
 
 
-def floor_repeats(real: Rows) -> int:
-    """How many splits of the real set a floor is averaged over; each costs a quarter of the value itself."""
-    return 1 if len(real) >= FLOOR_ONCE_FROM else 3
+def related_pairs(real: Rows, synthetic: Rows) -> Related | None:
+    """Which pairs share a patient or a prompt, None when none do."""
+    patients, prompts = (real.subjects, synthetic.subjects), (real.prompts, synthetic.prompts)
+    return Related.of(len(real), len(synthetic), patients, prompts)
 
 
 def two_sided_error(
@@ -24,7 +25,7 @@ def two_sided_error(
 ) -> Error:
     """The error of a value that moves with the means of two influences, (n_real,) and (n_synthetic,), by patient."""
     if of_real is None or of_synthetic is None:
-        return Error(reason="too few images to leave one out")
+        return Error(reason=TOO_FEW)
     sides = (of_real, real.subjects), (of_synthetic, synthetic.subjects)
     return Error.of(math.hypot(*(clustered_std_error(influence, subjects) for influence, subjects in sides)), method)
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
-from chexray.metrics.common import Error, Values, measured, real_reference, refusal
+from chexray.metrics.common import NO_FLOOR, Error, Floor, Values, measured, refusal
+from chexray.metrics.stand_ins import draws_of, n_patients, repetition, stand_ins
+from chexray.stats.frechet_floor import vendi_growth
 from chexray.stats.moments import shards
 from chexray.stats.resampling import jackknife_groups, jackknife_std_error
 from chexray.stats.spectrum import Directions, gram, gram_vendi, vendi_score
 
 GROUPS = 20
+FEWEST_FOR_FLOOR, FEWEST_TO_EXTRAPOLATE = 8, 20
+"""Independent real images that a floor needs, at as many synthetic ones and at more."""
+
+GROWTH_ERROR = 0.1
+"""Error of the growth beyond the real images, as a share of it: Gaussians and mixtures, up to ten times as many."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +51,37 @@ class Vendi(ScoreFromImages):
         if refused:
             return refused, {}
         value, error = self._score(synthetic, seed, mapper)
-        floors, method = {}, None
-        if floor and refusal(self.outputs, synthetic, real, self.min_samples, False, refuse_zero_rows=True) is None:
-            floors, method = real_reference(
-                lambda rows: {"vendi": vendi_score(rows.features)}, real, len(synthetic), seed=seed
-            )
         high = float(min(synthetic.features.shape))
-        score = measured(
-            self.outputs[0], value, error, floors.get("vendi"), low=1.0, high=high, floor_method=method or None
-        )
-        return [score], {}
+        floored = self._floor(real, synthetic, seed, mapper) if floor else NO_FLOOR
+        return [measured(self.outputs[0], value, error, floored, low=1.0, high=high)], {}
+
+    def _floor(self, real: Rows, synthetic: Rows, seed: int, mapper: Mapper) -> Floor:
+        """The score of independent real images; of fewer than asked, carried on by Gaussian samples of like spectrum."""
+        why_not = refusal(self.outputs, synthetic, real, self.min_samples, False, refuse_zero_rows=True)
+        if why_not:
+            return Floor(reason=why_not[0].reason)
+        repeats, n = repetition(synthetic), len(synthetic)
+        found, rows = [], real
+        for draw in range(draws_of(n)):
+            rows = real.take(stand_ins(real, n, repeats, np.random.default_rng([seed, draw])))
+            found.append(math.log(vendi_score(rows.features)))
+            if len(rows) == len(real):
+                break
+        if len(rows) < (needed := FEWEST_FOR_FLOOR if len(rows) >= n else FEWEST_TO_EXTRAPOLATE):
+            return Floor(reason=f"{len(rows)} independent real images, and {needed} are needed")
+        error = self._score(rows, seed, mapper)[1].value
+        if error is None:
+            return Floor(reason="the real images that are left are of one patient")
+        # Draws of one set overlap: their mean is as sure as their number and the whole set allow.
+        share = min(1.0, len(rows) / n_patients(real))
+        spread = error / math.exp(found[-1])
+        relative = spread * math.sqrt(share + (1 - share) / len(found))
+        value = math.exp(float(np.mean(found)))
+        if len(rows) >= n:
+            return Floor.of(value, value * relative, "real_stand_ins", value * spread)
+        growth = vendi_growth(rows.features, rows.subjects, n, seed)
+        model = GROWTH_ERROR * (growth - 1)
+        return Floor.of(value * growth, value * growth * math.hypot(relative, model), "real_stand_ins_extrapolated")
 
     def _score(self, rows: Rows, seed: int, mapper: Mapper) -> tuple[float, Error]:
         n, x = len(rows), rows.features

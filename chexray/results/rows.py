@@ -28,7 +28,9 @@ SUITES = ("fidelity", "privacy", "utility")
 STATUSES = ("ok", "too_few", "undefined", "failed")
 DIRECTIONS = ("lower", "higher", "")
 
-ABSENT: dict[str, Any] = {"suite": "fidelity"}
+BEYOND = ("better", "worse", "")
+
+ABSENT: dict[str, Any] = {"suite": "fidelity", "real_floor_std_error": None, "beyond_floor": ""}
 """What a row says in fields that the first results files did not have."""
 
 _TEXT, _FLOAT, _INT = pa.string(), pa.float64(), pa.int64()
@@ -42,7 +44,9 @@ _FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("ci_high", _FLOAT, "Upper end of the 95% interval."),
     ("std_error_method", _TEXT, "influence, jackknife, bootstrap ...; empty where there is no error."),
     ("better", _TEXT, "lower, higher, or empty where neither direction is better."),
-    ("real_floor", _FLOAT, "What a perfect generator would get: other real images in place of synthetic ones, same n."),
+    ("real_floor", _FLOAT, "What a perfect generator would get at the same n_real and n_synthetic."),
+    ("real_floor_std_error", _FLOAT, "Standard error of real_floor, its extrapolation included. Null where unknown."),
+    ("beyond_floor", _TEXT, "better or worse where value and real_floor differ beyond both errors, else empty."),
     ("encoder", _TEXT, "Registry name of the encoder whose features were read; empty for metrics without one."),
     (
         "encoder_revision",
@@ -66,7 +70,7 @@ _FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("chexray_version", _TEXT, "Version that computed it."),
     ("created_at", _TEXT, "When, in ISO 8601, UTC."),
 )
-NULLABLE = ("value", "std_error", "ci_low", "ci_high", "real_floor")
+NULLABLE = ("value", "std_error", "ci_low", "ci_high", "real_floor", "real_floor_std_error")
 SCHEMA = pa.schema(
     [pa.field(name, kind, nullable=name in NULLABLE, metadata={"description": what}) for name, kind, what in _FIELDS],
     metadata={"format": FORMAT},
@@ -175,14 +179,17 @@ def _checked(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: missing fields {quoted(missing)}, unknown fields {quoted(unknown)}")
     checked = {field.name: _typed(field, row[field.name], where) for field in SCHEMA}
     _check_null(checked, where)
-    for name, allowed in (("suite", SUITES), ("status", STATUSES), ("better", DIRECTIONS)):
+    allowed_texts = (("suite", SUITES), ("status", STATUSES), ("better", DIRECTIONS), ("beyond_floor", BEYOND))
+    for name, allowed in allowed_texts:
         if checked[name] not in allowed:
             raise ValueError(f"{where}: {name} is {quoted(checked[name])}, not one of {', '.join(map(repr, allowed))}")
-    low, high, error = checked["ci_low"], checked["ci_high"], checked["std_error"]
+    low, high = checked["ci_low"], checked["ci_high"]
     if low is not None and high is not None and low > high:
         raise ValueError(f"{where}: the interval [{low}, {high}] is inverted")
-    if error is not None and error < 0:
-        raise ValueError(f"{where}: std_error is {error}, below 0")
+    for name in ("std_error", "real_floor_std_error"):
+        error = checked[name]
+        if error is not None and error < 0:
+            raise ValueError(f"{where}: {name} is {error}, below 0")
     negative = [name for name in ("n_real", "n_synthetic", "n_rejected") if checked[name] < 0]
     if negative:
         raise ValueError(f"{where}: {', '.join(negative)} below 0")

@@ -61,7 +61,10 @@ class Shuffled:
 
     @classmethod
     def of(cls, n: int, subjects: np.ndarray | None, rng: np.random.Generator) -> Shuffled:
-        codes = np.arange(n) if subjects is None else np.unique(subjects, return_inverse=True)[1].reshape(-1)
+        codes = np.arange(n)
+        if subjects is not None:
+            _, first, codes = np.unique(subjects, return_index=True, return_inverse=True)
+            codes = np.argsort(np.argsort(first))[codes.reshape(-1)]  # as they appear, whatever the codes are
         rank = rng.permutation(int(codes.max()) + 1)[codes]
         order = np.argsort(rank, kind="stable")
         return cls(order, rank[order])

@@ -10,21 +10,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from chexray.stats.related import Related
 from chexray.stats.tiles import CUDA_TILE, STRIPE, TILE, Mapper, TileBuffer, as_tensor, full_precision, spans, threaded
+
+
+OFFSET_RATIO = 100.0
+"""|mean|^2 over total variance from which products are taken in float64. Inception, RAD-DINO and pixels: 1 to 20."""
+
+LARGE_SQUARE, HUGE_SQUARE = 1e11, 1e30
+"""Mean square of a feature from which a cube may not fit float32 (3e38), and from which it is refused as too large."""
 
 
 @dataclass(frozen=True)
 class Cubic:
-    """k(x, y) = (x.y/d + 1)^3. Not shift invariant: features must not be centred."""
+    """k(x, y) - 1 with k = (x.y/d + 1)^3; the constant leaves every MMD as it is. Features must not be centred.
+
+    Written as u (u (u + 3) + 3) with u = x.y/d: features of a scale of 1e-4 keep their digits, which 1 + u would round
+    away.
+    """
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """Fills `out`, (len(x), len(y)), with k, in their dtype."""
-        return torch.mm(x, y.T, out=out).mul_(1 / x.shape[1]).add_(1).pow_(3)
+        """Fills `out`, (len(x), len(y)), with k - 1, in their dtype."""
+        torch.mm(x, y.T, out=out).mul_(1 / x.shape[1])
+        return out.mul_((out + 3).mul_(out).add_(3))
+
+    def needs_float64(self, *sets: np.ndarray) -> bool:
+        """Whether float32 products of these rows lose the differences between them, or overflow when cubed.
+
+        Rounding is relative to the mean square of rows, 6e-8 of it, and differences to their variance: from a mean of
+        ten standard deviations on, the error would be 1e-5 of the spread of k and more.
+        """
+        n = sum(map(len, sets))
+        mean = np.sum([x.sum(0, dtype=np.float64) for x in sets], axis=0) / n
+        square = sum(float(np.einsum("ij,ij->", x, x, dtype=np.float64)) for x in sets) / n
+        offset = float(mean @ mean)
+        apart = offset > OFFSET_RATIO * max(square - offset, 0.0) or square > LARGE_SQUARE * len(mean)
+        return apart and square < HUGE_SQUARE * len(mean)
 
 
 @dataclass(frozen=True)
@@ -43,6 +69,10 @@ class Gaussian:
         torch.mm(x, y.T, out=out).mul_(-2).add_(x_squared[:, None]).add_(y_squared)
         return out.clamp_(min=0).mul_(-1 / (2 * self.sigma**2)).expm1_()
 
+    def needs_float64(self, *sets: np.ndarray) -> bool:
+        """Never: rows are given centred, which moves no distance."""
+        return False
+
 
 Kernel = Cubic | Gaussian
 
@@ -52,13 +82,22 @@ class KernelSums:
     """Row sums of the three kernel matrices, float64.
 
     xx: (n,), of each x over the *other* x; yy: (m,), of each y over the other y. xy: (n,), of each x over all y; yx:
-    (m,), of each y over all x.
+    (m,), of each y over all x. related: the parts of these four that come from related pairs, which are not in them;
+    None when pairs were not told apart.
     """
 
     xx: np.ndarray
     yy: np.ndarray
     xy: np.ndarray
     yx: np.ndarray
+    related: KernelSums | None = None
+
+    @property
+    def whole(self) -> KernelSums:
+        """The sums over all pairs."""
+        if self.related is None:
+            return self
+        return KernelSums(*(getattr(self, name) + getattr(self.related, name) for name in ("xx", "yy", "xy", "yx")))
 
 
 def kernel_sums(
@@ -66,56 +105,90 @@ def kernel_sums(
     y: np.ndarray,
     kernel: Kernel,
     *,
+    related: Related | None = None,
     mapper: Mapper = threaded,
     device: str = "cpu",
     stripe_rows: int = STRIPE,
 ) -> KernelSums:
-    """Sums of `kernel` over all pairs of rows of x, (n, d), and y, (m, d), float32.
+    """Sums of `kernel` over all pairs of rows of x, (n, d), and y, (m, d), float32; those of `related` pairs apart.
 
-    float32 products in IEEE arithmetic, float64 sums. Costs 4 n^2 d flop for n = m, as the symmetric matrices are
-    walked above their diagonal only; the memory beside x and y is one tile and the sums. `device`: "cpu" or a CUDA
-    device, which then has to hold x and y. Measured at n = 2000, d = 768: within 2e-8 of float64 in KID.
+    float32 products in IEEE arithmetic (float64 where the kernel needs them), float64 sums. Costs 4 n^2 d flop for
+    n = m, as the symmetric matrices are walked above their diagonal only; the memory beside x and y is a tile or two
+    and the sums. `device`: "cpu" or a CUDA device, which then has to hold x and y. Measured at n = 2000, d = 768:
+    within 2e-8 of float64 in KID.
     """
     sizes = {"xx": len(x), "yy": len(y), "xy": len(x)}
+    dtype = torch.float64 if kernel.needs_float64(x, y) else torch.float32
     items = [
-        (pair, start, stop, kernel, device)
+        (pair, start, stop, kernel, device, dtype)
         for pair, n in sizes.items()
         for start, stop in spans(0, n, stripe_rows)
     ]  # fmt: skip
-    sums = KernelSums(*(np.zeros(n) for n in (len(x), len(y), len(x), len(y))))
-    for (pair, start, stop, _, _), (rows, columns) in zip(items, mapper(_stripe, items, x, y), strict=True):
-        getattr(sums, pair)[start:stop] += rows
-        if pair == "xy":
-            sums.yx[:] += columns
-        else:
-            getattr(sums, pair)[start:] += columns
-    return sums
+    parts = [KernelSums(*(np.zeros(n) for n in (len(x), len(y), len(x), len(y)))) for _ in range(2 if related else 1)]
+    for (pair, start, stop, *_), found in zip(items, mapper(_stripe, items, x, y, related), strict=True):
+        for sums, (rows, columns) in zip(parts, found, strict=True):
+            getattr(sums, pair)[start:stop] += rows
+            if pair == "xy":
+                sums.yx[:] += columns
+            else:
+                getattr(sums, pair)[start:] += columns
+    return replace(parts[0], related=parts[1]) if related else parts[0]
 
 
-def _stripe(item: tuple[str, int, int, Kernel, str], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+Item = tuple[str, int, int, Kernel, str, torch.dtype]
+
+
+def _stripe(
+    item: Item, x: np.ndarray, y: np.ndarray, related: Related | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Sums over rows start:stop of one matrix, and over the columns from `start` on (all columns for "xy").
 
-    Of a symmetric matrix only tiles on and above the diagonal are filled; each is then summed in both directions.
+    First those over unrelated pairs, then, where pairs are told apart, those over related ones. Of a symmetric matrix
+    only tiles on and above the diagonal are filled; each is then summed in both directions.
     """
-    pair, start, stop, kernel, device = item
+    pair, start, stop, kernel, device, dtype = item
     symmetric = pair != "xy"
-    left, right = as_tensor(x if pair[0] == "x" else y, device), as_tensor(x if pair[1] == "x" else y, device)
+    left, right = (as_tensor(x if side == "x" else y, device) for side in pair)
     first = start if symmetric else 0
     tile_size = TILE if device == "cpu" else CUDA_TILE
-    row_sums = torch.zeros(stop - start, dtype=torch.float64, device=device)
-    column_sums = torch.zeros(len(right) - first, dtype=torch.float64, device=device)
+    sums = [
+        tuple(torch.zeros(n, dtype=torch.float64, device=device) for n in (stop - start, len(right) - first))
+        for _ in range(2 if related else 1)
+    ]
     with full_precision():
-        buffer = TileBuffer(tile_size, device)
+        buffer = TileBuffer(tile_size, device, dtype)
         for r0, r1 in spans(start, stop, tile_size):
             for c0, c1 in spans(r0 if symmetric else 0, len(right), tile_size):
-                tile = kernel(left[r0:r1], right[c0:c1], buffer.shaped(r1 - r0, c1 - c0))
-                if symmetric and c0 == r0:
-                    tile.fill_diagonal_(0)  # r1 <= c1: what lies right of the square is summed in both directions
-                    column_sums[r1 - first : c1 - first] += tile[:, r1 - r0 :].sum(0, dtype=torch.float64)
-                else:
-                    column_sums[c0 - first : c1 - first] += tile.sum(0, dtype=torch.float64)
-                row_sums[r0 - start : r1 - start] += tile.sum(1, dtype=torch.float64)
-    return row_sums.cpu().numpy(), column_sums.cpu().numpy()
+                tile = kernel(left[r0:r1].to(dtype), right[c0:c1].to(dtype), buffer.shaped(r1 - r0, c1 - c0))
+                on_diagonal = symmetric and c0 == r0
+                if on_diagonal:
+                    tile.fill_diagonal_(0)
+                mask = None if related is None else _mask(related, pair, slice(r0, r1), slice(c0, c1), device)
+                for (rows, columns), part in zip(sums, _parted(tile, mask), strict=False):
+                    # r1 <= c1: what lies right of the square on the diagonal is summed in both directions.
+                    beyond = r1 - r0 if on_diagonal else 0
+                    columns[c0 + beyond - first : c1 - first] += part[:, beyond:].sum(0, dtype=torch.float64)
+                    rows[r0 - start : r1 - start] += part.sum(1, dtype=torch.float64)
+    return [(rows.cpu().numpy(), columns.cpu().numpy()) for rows, columns in sums]
+
+
+def _parted(tile: torch.Tensor, mask: torch.Tensor | None) -> list[torch.Tensor]:
+    """The tile with 0 for related pairs, and its related pairs alone; only the tile where it holds none."""
+    if mask is None:
+        return [tile]
+    apart = torch.where(mask, tile, 0)
+    return [tile.masked_fill_(mask, 0), apart]
+
+
+def _mask(related: Related, pair: str, rows: slice, columns: slice, device: str) -> torch.Tensor | None:
+    """Which entries of a tile are of related pairs, or None when none is. Most tiles hold none: ids sort by patient."""
+    mask = None
+    for x, y in (related.patients, related.prompts):
+        own, other = (as_tensor((x if side == "x" else y)[at]) for side, at in zip(pair, (rows, columns), strict=True))
+        if torch.isin(own, other).any():
+            equal = own.to(device)[:, None] == other.to(device)
+            mask = equal if mask is None else mask.logical_or_(equal)
+    return mask
 
 
 @dataclass(frozen=True)
@@ -141,7 +214,7 @@ def mmd(sums: KernelSums, *, biased: bool) -> Mmd:
     """
     same = 0 if biased else 1
     n, m = len(sums.xx), len(sums.yy)
-    xx, yy, xy = (_total(part) for part in (sums.xx, sums.yy, sums.xy))
+    xx, yy, xy = (total(part) for part in (sums.xx, sums.yy, sums.xy))
     within_x, within_y = xx / (n * (n - same)), yy / (m * (m - same))
 
     def influence(own: np.ndarray, total: float, cross: np.ndarray, n: int, m: int, rest: float) -> np.ndarray | None:
@@ -157,7 +230,7 @@ def mmd(sums: KernelSums, *, biased: bool) -> Mmd:
     )
 
 
-def _total(sums: np.ndarray) -> float:
+def total(sums: np.ndarray) -> float:
     """The correctly rounded sum, whatever the order; NaN when float32 overflowed."""
     return math.fsum(sums) if np.isfinite(sums).all() else math.nan
 

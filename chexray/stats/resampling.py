@@ -19,8 +19,9 @@ def _units(n: int, subjects: np.ndarray | None) -> tuple[np.ndarray, int]:
         return np.arange(n), n
     if len(subjects) != n:
         raise ValueError(f"{len(subjects)} patient codes for {n} images")
-    known, codes = np.unique(subjects, return_inverse=True)
-    return codes.reshape(-1), len(known)
+    known, first, codes = np.unique(subjects, return_index=True, return_inverse=True)
+    # Units are numbered as they appear: which integers the codes are, and what other sets share them, moves nothing.
+    return np.argsort(np.argsort(first))[codes.reshape(-1)], len(known)
 
 
 def clustered_std_error(influence: np.ndarray, subjects: np.ndarray | None = None) -> float:

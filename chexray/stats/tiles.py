@@ -88,9 +88,9 @@ def full_precision() -> Iterator[None]:
 class TileBuffer:
     """One piece of memory that all tiles of a stripe are written to in turn."""
 
-    def __init__(self, size: int, device: str = "cpu"):
-        self._memory = torch.empty(size * size, dtype=torch.float32, device=device)
+    def __init__(self, size: int, device: str = "cpu", dtype: torch.dtype = torch.float32):
+        self._memory = torch.empty(size * size, dtype=dtype, device=device)
 
     def shaped(self, rows: int, columns: int) -> torch.Tensor:
-        """The memory as a contiguous (rows, columns) float32 tensor, with whatever it holds."""
+        """The memory as a contiguous (rows, columns) tensor, with whatever it holds."""
         return self._memory[: rows * columns].view(rows, columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -118,6 +118,8 @@ def score_row(
         "std_error_method": score.std_error_method,
         "better": score.better,
         "real_floor": score.real_floor,
+        "real_floor_std_error": score.real_floor_std_error,
+        "beyond_floor": score.beyond_floor,
         "encoder": encoder,
         "encoder_revision": "",
         "weights": "",
@@ -153,6 +155,32 @@ def own_codes(column: pa.ChunkedArray) -> np.ndarray | None:
     unknown = np.flatnonzero(codes < 0)
     codes[unknown] = len(encoded.dictionary) + np.arange(len(unknown))
     return codes
+
+
+def shared_codes(columns: Sequence[pa.ChunkedArray]) -> list[np.ndarray | None]:
+    """Codes (n,) int64 of each column, equal for equal texts in any of them; -1 for a null, None for all nulls.
+
+    Runs of blanks, line ends among them, count as one blank: the same text comes out of two files in both ways.
+    """
+    code_of: dict[str, int] = {}
+    found: list[np.ndarray | None] = []
+    for column in columns:
+        texts = [None if text is None else " ".join(text.split()) or None for text in column.to_pylist()]
+        codes = [-1 if text is None else code_of.setdefault(text, len(code_of)) for text in texts]
+        found.append(np.array(codes, dtype=np.int64) if any(code >= 0 for code in codes) else None)
+    return found
+
+
+def shared_units(columns: Sequence[pa.ChunkedArray]) -> list[np.ndarray | None]:
+    """The same with a code of its own for each null: an image of an unnamed patient is like no other."""
+    found = shared_codes(columns)
+    next_code = 1 + max((int(codes.max()) for codes in found if codes is not None), default=-1)
+    for codes in found:
+        if codes is not None:
+            unknown = np.flatnonzero(codes < 0)
+            codes[unknown] = next_code + np.arange(len(unknown))
+            next_code += len(unknown)
+    return found
 
 
 def collect_rejects(plan: Plan, done: dict[str, Done]) -> pa.Table:

@@ -12,7 +12,7 @@ from chexray.data.subsets import members
 from chexray.engine.features import Done
 from chexray.engine.reduce import Cell, CellResult, Matrix, reduce
 from chexray.plan.plan import FIDELITY
-from chexray.suites.common import Context, Outcome, own_codes, result_row
+from chexray.suites.common import Context, Outcome, result_row, shared_codes, shared_units
 
 
 def evaluate_fidelity(context: Context) -> Outcome:
@@ -47,12 +47,14 @@ def build_cells(context: Context) -> tuple[list[Cell], dict[str, dict[str, dict[
         metrics = plan.metrics_of(label)
         ok = {manifest.name: _accepted(manifest, done[label]) for manifest in sets}
         matrices[label] = {}
-        for manifest in sets:
-            table = manifest.table.filter(pa.array(ok[manifest.name]))
+        tables = [manifest.table.filter(pa.array(ok[manifest.name])) for manifest in sets]
+        subjects = shared_units([table["subject_id"] for table in tables])
+        prompts = shared_codes([table["prompt"] for table in tables])
+        for manifest, table, *codes in zip(sets, tables, subjects, prompts, strict=True):
             keys = table["image_key"].to_pylist()
-            ids, subjects = np.array(table["sample_id"].to_pylist(), dtype=str), own_codes(table["subject_id"])
+            ids = np.array(table["sample_id"].to_pylist(), dtype=str)
             matrices[label][manifest.name] = {
-                output: Matrix(ids, store.read(spec, output, keys, done[label]), subjects)
+                output: Matrix(ids, store.read(spec, output, keys, done[label]), *codes)
                 for output in sorted({metric.reads for metric in metrics.values()})
             }
         for synthetic in plan.synthetic_of(FIDELITY):

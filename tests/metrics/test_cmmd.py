@@ -52,7 +52,13 @@ def test_only_the_direction_of_features_counts():
 def test_the_floor_is_what_a_perfect_generator_gets():
     found = [CMMD().score(rows(100, seed=i), rows(60, seed=i + 50))[0] for i in range(20)]
     assert np.mean([s.real_floor for s in found]) == pytest.approx(np.mean([s.value for s in found]), rel=0.1)
-    assert found[0].params["floor_method"] == "real_halves_scaled"
+    assert found[0].params["floor_method"] == "real_pairs"
+
+
+def test_an_offset_costs_no_digits():
+    """1e3 on unit noise: unit rows differ by 1e-3 then, which float32 products round to 24 % of the value."""
+    real, synthetic = (Rows(r.ids, r.features + np.float32(1e3)) for r in (rows(90), rows(70, seed=1, shift=0.2)))
+    assert CMMD().score(real, synthetic)[0].value == pytest.approx(definition(real, synthetic), rel=1e-3)
 
 
 def test_the_error_is_near_that_of_new_draws():

@@ -7,8 +7,7 @@ import pytest
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Output, Rows
-from chexray.metrics.common import Error, inverse_n, measured, nulls, real_floor, real_reference, refusal
-from chexray.stats.frechet import frechet_distance_small
+from chexray.metrics.common import Error, Floor, measured, nulls, refusal
 
 OUT = (Output("a", better="lower"), Output("b"))
 
@@ -75,63 +74,8 @@ def test_features_of_two_encoders_are_an_error():
         refusal(OUT, rows(5), rows(5, d=5), 2)
 
 
-def test_a_floor_compares_patient_disjoint_halves():
-    subjects = np.arange(40) // 4
-    seen = []
-
-    def values(a: Rows, b: Rows) -> dict[str, float]:
-        assert a.subjects is not None
-        assert b.subjects is not None
-        assert not set(a.subjects.tolist()) & set(b.subjects.tolist())
-        seen.append((len(a), len(b)))
-        return {"a": 2.0}
-
-    assert real_floor(values, rows(40, subjects=subjects), 100, seed=0) == ({"a": 2.0}, "real_halves")
-    assert seen == [(20, 20)] * 3
-    found, method = real_floor(values, rows(40, subjects=subjects), 40, seed=0, scale=inverse_n)
-    assert found == {"a": pytest.approx(1.0)}, "twice the images, half the bias"
-    assert method == "real_halves_scaled"
-
-
-def test_there_is_no_floor_without_enough_reals():
-    def never(a: Rows, b: Rows) -> dict[str, float]:
-        raise AssertionError
-
-    assert real_floor(never, rows(3), 10, seed=0, min_samples=2) == ({}, "")
-    assert real_floor(never, rows(0), 10, seed=0) == ({}, "")
-    assert real_floor(never, rows(9, subjects=np.zeros(9, dtype=np.int64)), 10, seed=0) == ({}, "")
-    assert real_reference(lambda r: {"a": 1.0}, rows(1), 10, seed=0) == ({}, "")
-
-
-@pytest.mark.parametrize(("n", "d", "scale"), [(120, 20, inverse_n), (40, 20, inverse_n), (30, 100, "rate")])
-def test_the_floor_is_what_other_real_images_would_get(n, d, scale):
-    spectrum = np.arange(1, d + 1) ** -0.5
-
-    def draw(seed: int) -> Rows:
-        return Rows(np.arange(n).astype(str), rows(n, d, seed).features * spectrum.astype(np.float32))
-
-    def values(a: Rows, b: Rows) -> dict[str, float]:
-        return {"a": frechet_distance_small(a.features, b.features)}
-
-    truth = np.mean([values(draw(i), draw(i + 500))["a"] for i in range(12)])
-    floors = [real_floor(values, draw(i), n, seed=i, scale=scale)[0]["a"] for i in range(12)]
-    assert np.mean(floors) == pytest.approx(truth, rel=0.15)
-
-
-def test_the_floor_of_one_sided_metrics_is_the_real_set_at_the_same_n():
-    sizes = []
-
-    def values(r: Rows) -> dict[str, float]:
-        sizes.append(len(r))
-        return {"a": float(len(r))}
-
-    assert real_reference(values, rows(50), 20, seed=0) == ({"a": 20.0}, "real_subsample")
-    assert real_reference(values, rows(10), 20, seed=0) == ({"a": 10.0}, "all_real")
-    assert sizes == [20, 20, 20, 10]
-
-
 def test_a_number_gets_its_interval_and_a_missing_error_its_reason():
-    score = measured(OUT[0], 1.0, Error.of(1.0, "jackknife"), 0.5, low=0.0, note=None, k=3)
+    score = measured(OUT[0], 1.0, Error.of(1.0, "jackknife"), Floor(0.5, 0.1), low=0.0, note=None, k=3)
     assert (score.ci_low, score.std_error_method, score.real_floor, score.params) == (0.0, "jackknife", 0.5, {"k": 3})
     score = measured(OUT[0], 1.0, Error.of(float("nan"), "jackknife"))
     assert score.std_error is None
@@ -139,3 +83,28 @@ def test_a_number_gets_its_interval_and_a_missing_error_its_reason():
     assert "one patient" in score.params["std_error_reason"]
     assert measured(OUT[0], float("inf"), Error()).status == "undefined"
     assert nulls(OUT, "failed", "because")[1].reason == "because"
+
+
+@pytest.mark.parametrize(
+    ("better", "value", "floor", "expected"),
+    [
+        ("lower", 1.0, Floor(0.5, 0.1), "worse"),
+        ("lower", 0.1, Floor(0.5, 0.1), "better"),
+        ("higher", 1.0, Floor(0.5, 0.1), "better"),
+        ("higher", 0.1, Floor(0.5, 0.1), "worse"),
+        ("lower", 0.75, Floor(0.5, 0.1), ""),
+        ("lower", 1.0, Floor(0.5, 0.3), ""),
+        ("lower", 1.0, Floor(0.5, 0.1, spread=0.3), ""),
+        ("", 9.0, Floor(0.5, 0.1), ""),
+        ("lower", 9.0, Floor(reason="one patient"), ""),
+    ],
+)
+def test_beyond_the_floor_is_said_only_where_both_errors_allow_it(better, value, floor, expected):
+    score = measured(Output("a", better=better), value, Error(0.1, "jackknife"), floor)
+    assert score.beyond_floor == expected
+    assert score.real_floor_std_error == floor.std_error
+    assert score.params.get("floor_reason", "") == floor.reason
+
+
+def test_without_an_error_of_its_own_a_number_is_not_judged():
+    assert measured(OUT[0], 9.0, Error(reason="one patient"), Floor(0.5, 0.1)).beyond_floor == ""

@@ -40,7 +40,8 @@ def test_a_score_is_complete():
     assert score.ci_low is not None
     assert 1 <= score.ci_low < score.value < score.ci_high <= 50
     assert score.real_floor > score.value, "nine kinds of real images against three"
-    assert score.params == {"input": "logits", "floor_method": "real_subsample"}
+    assert score.params == {"input": "logits", "floor_method": "real_stand_ins"}
+    assert score.beyond_floor == "worse"
 
 
 @pytest.mark.parametrize("n", [60, 300])

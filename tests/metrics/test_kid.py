@@ -34,8 +34,8 @@ def test_a_score_is_complete_and_reproducible():
     (score,), images = KID().score_images(real, synthetic, seed=3)
     assert score.ci_low < score.value < score.ci_high
     assert score.std_error_method == "jackknife"
-    assert abs(score.real_floor) < score.value
-    assert score.params["floor_method"] == "real_halves"
+    assert (score.real_floor, score.real_floor_std_error, score.beyond_floor) == (0.0, 0.0, "worse")
+    assert score.params["floor_method"] == "unbiased"
     assert score.params["p_value"] == pytest.approx(1 / 500)
     assert images["kid_influence"].shape == (120,)
     assert images["kid_influence"].mean() == pytest.approx(0, abs=1e-9)
@@ -59,8 +59,9 @@ def test_patients_widen_the_interval():
     real = rows(300, patients=40)
     clustered = KID().score(real, rows(300, seed=1, shift=0.3), floor=False)[0]
     alone = KID().score(Rows(real.ids, real.features), rows(300, seed=1, shift=0.3), floor=False)[0]
-    assert clustered.value == alone.value
+    assert clustered.value < alone.value, "pairs of one patient are alike, and are left out"
     assert clustered.std_error > 1.5 * alone.std_error
+    assert clustered.params["pairs_left_out"] == sum(n * (n - 1) // 2 for n in np.bincount(real.subjects))
     assert clustered.params["p_value_n_real"] <= 40
 
 
@@ -86,8 +87,59 @@ def test_subset_size_min_is_what_chexgenbench_computes():
     exact = KID().score(real, synthetic, floor=False)[0]
     assert score.value == pytest.approx(exact.value, abs=1e-6)
     assert score.std_error == pytest.approx(exact.std_error, rel=1e-4)
-    (unequal,) = KID(subsets=100, subset_size="min").score(real, rows(50, seed=1), floor=False)
-    assert (unequal.params["subset_size"], unequal.params["subsets"]) == (50, 1)
+
+
+def test_subset_size_min_of_unequal_sets_averages_all_its_subsets_as_upstream_does():
+    """Upstream draws 100 subsets; one of them alone has the spread of a KID of that size."""
+    theirs = pytest.importorskip("torch_fidelity.metric_kid")
+    real, synthetic = rows(32), rows(168, seed=1, shift=0.1)
+    for x, y in ((real, synthetic), (synthetic, real)):
+        expected = theirs.kid_features_to_metric(
+            torch.from_numpy(x.features), torch.from_numpy(y.features),
+            kid_subsets=100, kid_subset_size=32, rng_seed=2020, verbose=False,
+            kid_kernel="poly", kid_kernel_poly_degree=3, kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1.0,
+        )  # fmt: skip
+        (score,) = KID(subsets=100, subset_size="min").score(x, y, floor=False)
+        assert (score.params["subset_size"], score.params["subsets"]) == (32, 100)
+        assert score.value == pytest.approx(expected["kernel_inception_distance_mean"], abs=1e-6)
+        assert score.params["std"] == pytest.approx(expected["kernel_inception_distance_std"], abs=1e-6)
+
+
+def test_patients_and_prompts_leave_kid_unbiased():
+    """Two images a patient, and each synthetic image near the real one of its prompt: over all pairs KID is far off."""
+    apart, plain = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        patients, prompts = np.arange(60) // 2, np.arange(60)
+        x = rng.normal(size=(30, 16))[patients] + 0.5 * rng.normal(size=(60, 16)) + 0.3
+        y = x + rng.normal(size=(60, 16)) * 0.3
+        real, synthetic = (Rows(np.arange(60).astype(str), z.astype(np.float32), None, None) for z in (x, y))
+        plain.append(KID().score(real, synthetic, floor=False)[0].value)
+        named = Rows(real.ids, real.features, patients, prompts), Rows(synthetic.ids, synthetic.features, patients, prompts)
+        apart.append(KID().score(*named, floor=False)[0].value)
+    truth = 0.0
+    assert np.mean(plain) < -8 * np.std(plain) / np.sqrt(40)
+    assert abs(np.mean(apart) - truth) < 4 * np.std(apart) / np.sqrt(40) + 0.02
+
+
+def test_when_all_pairs_are_related_there_is_no_kid():
+    one = np.zeros(20, np.int64)
+    real, synthetic = (Rows(r.ids, r.features, None, one) for r in (rows(20), rows(20, seed=1)))
+    (score,) = KID().score(real, synthetic)
+    assert (score.value, score.status) == (None, "undefined")
+    assert "two real images shares a patient or a prompt" in score.reason
+    assert KID(subsets=5, subset_size="min").score(real, synthetic)[0].value is not None
+
+
+def test_tiny_features_have_a_kid():
+    """At a scale of 1e-4 the kernel is 1 + 1e-8: float32 rounds it to 1 and the value to 0."""
+    real, synthetic = (Rows(r.ids, r.features * np.float32(1e-4)) for r in (rows(100), rows(100, seed=1, shift=0.5)))
+    x, y = real.features.astype(np.longdouble), synthetic.features.astype(np.longdouble)
+    xx, yy, xy = ((a @ b.T / 32 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    expected = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / 9900 - 2 * xy.mean()
+    (score,) = KID().score(real, synthetic)
+    assert score.value == pytest.approx(float(expected), rel=1e-3)
+    assert score.ci_low > 0
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ def test_a_score_is_complete(n, d):
     assert score.value == pytest.approx(vendi_score(synthetic.features), rel=1e-9)
     assert 1 <= score.ci_low < score.value < score.ci_high <= min(n, d)
     assert score.real_floor > score.value, "the collapsed generator is below the real set"
-    assert score.params == {"floor_method": "real_subsample"}
+    assert score.params == {"floor_method": "real_stand_ins"}
+    assert score.beyond_floor == "worse"
 
 
 @pytest.mark.parametrize(("n", "d"), [(20, 30), (80, 12)])

@@ -28,6 +28,8 @@ def row(**changes):
         "std_error_method": "jackknife",
         "better": "lower",
         "real_floor": -1.25e-7,
+        "real_floor_std_error": 3e-8,
+        "beyond_floor": "",
         "encoder": "pixels",
         "encoder_revision": "1",
         "weights": "",
@@ -51,7 +53,7 @@ def row(**changes):
 
 
 def null(**changes):
-    nothing = dict.fromkeys(("value", "std_error", "ci_low", "ci_high", "real_floor"))
+    nothing = dict.fromkeys(("value", "std_error", "ci_low", "ci_high", "real_floor", "real_floor_std_error"))
     return row(**nothing, std_error_method="", status="too_few", reason="1 image, and 2 are needed") | changes
 
 
@@ -84,7 +86,7 @@ def test_every_field_says_what_it_is():
     assert SCHEMA.names == list(FIELDS)
     assert all(field.metadata[b"description"] for field in SCHEMA)
     assert {field.name for field in SCHEMA if field.nullable} == {
-        "value", "std_error", "ci_low", "ci_high", "real_floor",
+        "value", "std_error", "ci_low", "ci_high", "real_floor", "real_floor_std_error",
     }  # fmt: skip
 
 
@@ -159,6 +161,8 @@ def test_json_is_plain_and_holds_its_own_legend():
         (row(std_error=float("inf")), "std_error is inf"),
         (row(ci_low=1.0, ci_high=0.5), "inverted"),
         (row(std_error=-0.1), "below 0"),
+        (row(real_floor_std_error=-0.1), "real_floor_std_error is -0.1"),
+        (row(beyond_floor="above"), "beyond_floor is 'above'"),
         (row(better="up"), "better is 'up'"),
         (row(suite="charm"), "suite is 'charm'"),
         (row(n_real=2.5), "not a whole number"),
@@ -259,3 +263,19 @@ def test_files_from_before_there_were_suites_are_read_as_fidelity(tmp_path, name
             csv.writer(file).writerows(line[1:] for line in lines)
     assert to_records(read_results(tmp_path)) == rows.to_pylist()
     assert set(read_results(tmp_path)["suite"]) == {"fidelity"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_files_from_before_floors_had_errors_are_read_without_them(tmp_path, name):
+    without = {"real_floor_std_error": None, "beyond_floor": ""}
+    rows = to_table([each | without for each in ROWS])
+    old = rows.drop_columns(list(without))
+    if name.endswith("parquet"):
+        pq.write_table(old, tmp_path / name)
+    elif name.endswith("json"):
+        (tmp_path / name).write_text(json.dumps({"format": "chexray.results/1", "rows": old.to_pylist()}))
+    else:
+        (tmp_path / name).write_bytes(to_csv(rows.to_pylist()))
+        table = pd.read_csv(tmp_path / name, dtype=str, keep_default_na=False)
+        table.drop(columns=list(without)).to_csv(tmp_path / name, index=False)
+    assert to_records(read_results(tmp_path)) == rows.to_pylist()
