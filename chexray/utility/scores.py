@@ -11,13 +11,14 @@ since holding that finding at its own value covered 0.78 instead of 0.87 (percen
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from chexray.findings import FINDINGS
 from chexray.metrics.base import Score
+from chexray.utility.chance import MIN_PATIENTS, gap_by_chance, judged
 from chexray.utility.intervals import Interval, interval, pooled_units
 from chexray.utility.measuring import (
     MACRO_KEYS,
@@ -34,6 +35,8 @@ __all__ = ["Predictions", "Table", "differences", "evaluate", "gaps", "to_scores
 
 LOWER = ("brier", "calibration_error")
 COMPARED = ("auroc_macro", "average_precision_macro", "brier_macro", "auroc")
+NEEDED = f"it takes {MIN_PATIENTS} {{unit}}s with a finding and {MIN_PATIENTS} without"
+TOO_SMALL = f"fewer than {MIN_PATIENTS} {{unit}}s with or without the findings that the other groups share"
 ONE_TRAINING = "one training each: the spread between trainings is not in the interval"
 
 
@@ -109,10 +112,11 @@ def differences(table: Table, baseline: Table) -> list[tuple[str, Score]]:
 def gaps(table: Table, columns: Mapping[str, Sequence[str]]) -> list[tuple[str, Score]]:
     """AUROC macro of the best minus that of the worst group of each column, {"sex": ["sex:F", "sex:M"]}.
 
-    Over the findings that all groups with a value can score, or it would compare different findings; groups that can
-    score none, and the smallest as long as no finding is common to all, are left out (params.left_out). The interval
-    holds the best and the worst group fixed and so does not know that they were picked: params.gap_by_chance is the gap
-    that 95 % of resamples stay below when all groups are equally well served.
+    Over the findings that all its groups can be judged by, or it would compare different findings. Groups too small to
+    judge (`chance.judged`: fewer than 5 patients with or without every finding) are left out of the gap and of these
+    findings, and named in params.left_out. The interval holds the best and the worst group fixed and so does not know
+    that they were picked: params.gap_by_chance is the gap that 95 % of populations stay below in which all groups are
+    served equally well. There is none where the gap has no interval.
     """
     return [(column, _gap(table, list(names))) for column, names in columns.items()]
 
@@ -217,39 +221,32 @@ def _difference(one: _Estimate, other: _Estimate, table: Table, baseline: Table)
     return _score(name, float(a.per_seed.mean() - b.per_seed.mean()), better, found, a.per_seed, params)
 
 
-def _common(table: Table, names: Sequence[str]) -> np.ndarray:
-    """(14,) bool: the findings of which each of these groups holds both classes."""
-    return np.logical_and.reduce([table.subsets[name].scored for name in names])
-
-
 def _gap(table: Table, names: list[str]) -> Score:
     key: Key = ("auroc", None)
-    usable = [name for name in names if table.subsets[name].scored.any()]
-    while len(usable) > 2 and not _common(table, usable).any():  # a group of a few images would cost all the gap
-        usable.remove(min(usable, key=lambda name: table.subsets[name].n_images))
+    subsets = {name: table.subsets[name] for name in names}
+    units = {name: subset.findings[key].units * subset.scored for name, subset in subsets.items()}
+    usable, common = judged(units, {name: subset.n_images for name, subset in subsets.items()})
     params: dict[str, Any] = {"groups": len(usable)}
     if left_out := [name for name in names if name not in usable]:
-        params["left_out"] = left_out
+        params |= {"left_out": left_out, "left_out_why": f"too small to judge: {TOO_SMALL.format(unit=table.unit)}"}
     if len(usable) < 2:
-        reason = f"{len(usable)} of {len(names)} groups can be scored, and a gap needs 2"
+        reason = f"{len(usable)} of {len(names)} groups can be judged, and a gap needs 2: {NEEDED.format(unit=table.unit)}"
         return Score("auroc_macro_gap", None, "lower", status="too_few", reason=reason, params=params)
-    common = _common(table, usable)
     params["n_findings"] = int(common.sum())
     if not common.any():
-        reason = f"no finding has both classes in each of {len(usable)} groups"
+        reason = f"no finding can be judged in each of {len(usable)} groups: {NEEDED.format(unit=table.unit)}"
         return Score("auroc_macro_gap", None, "lower", status="too_few", reason=reason, params=params)
     means = {name: _averaged(table.subsets[name].findings[key], common) for name in usable}
     value = {name: float(values.per_seed.mean()) for name, (values, _) in means.items()}
     best, worst = max(usable, key=lambda name: value[name]), min(usable, key=lambda name: value[name])
     if best == worst:
         worst = next(name for name in usable if name != best)
-    moved = np.stack([means[name][0].replicates - value[name] for name in usable])
-    spread = moved.max(axis=0) - moved.min(axis=0)
     params |= {"best": best, "worst": worst, "fixed": "best and worst group"}
-    if np.isfinite(spread).any():
-        params["gap_by_chance"] = float(np.quantile(spread[np.isfinite(spread)], 0.95))
     (a, up), (b, down) = means[best], means[worst]
     gap = Values(a.per_seed - b.per_seed, a.replicates - b.replicates, np.minimum(a.units, b.units))
     params["n_images"] = sum(table.subsets[name].n_images for name in usable)
     estimate = _Estimate("auroc_macro", "", gap, max(up, down), params)
-    return estimate.score(table.unit, name="auroc_macro_gap", better="lower", bounded=False)
+    score = estimate.score(table.unit, name="auroc_macro_gap", better="lower", bounded=False)
+    if score.ci_low is None:
+        return score
+    return replace(score, params=score.params | {"gap_by_chance": gap_by_chance(table.placed, usable, common)})

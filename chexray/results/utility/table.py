@@ -80,7 +80,7 @@ def _groups(study: Study, wording: Wording, console: Console, width: int) -> Par
         gap = study.get(GAP, column)
         if gap:
             better = next(iter(gap.values()))["better"]
-            large = frozenset(training for training, row in gap.items() if _beyond_chance(row))
+            large = frozenset(training for training, row in gap.items() if beyond_chance(row))
             lines.append(Line(f"{wording.data(column)}: gap{wording.arrow(better)}", "", gap, large, column))
     if not lines:
         return
@@ -94,15 +94,15 @@ def _groups(study: Study, wording: Wording, console: Console, width: int) -> Par
         remarks.append(
             "gap: best less worst group, over the findings all its groups can score; its interval keeps to these two"
         )
-    if any(_beyond_chance(row) for row in study.rows(GAP)):
+    if any(beyond_chance(row) for row in study.rows(GAP)):
         remarks.append("*  larger than 95 % of the gaps between groups that are served equally well")
     yield from dim([*remarks, *bare])
 
 
-def _beyond_chance(row: Row) -> bool:
-    """Whether a gap is larger than picking the best and worst of equal groups explains."""
+def beyond_chance(row: Row) -> bool:
+    """Whether a gap is larger than picking the best and worst of equal groups explains. Never without an interval."""
     chance = params_of(row).get("gap_by_chance")
-    return row["value"] is not None and chance is not None and row["value"] > chance
+    return None not in (row["value"], row["ci_low"], chance) and row["value"] > chance
 
 
 def _faithfulness(study: Study, wording: Wording, console: Console, width: int) -> Parts:
