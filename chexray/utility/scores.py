@@ -31,9 +31,19 @@ from chexray.utility.measuring import (
     tuned_thresholds,
 )
 
-__all__ = ["Predictions", "Table", "differences", "evaluate", "gaps", "to_scores", "tuned_thresholds"]
+__all__ = [
+    "Predictions",
+    "Table",
+    "differences",
+    "evaluate",
+    "gaps",
+    "macros_with_absent",
+    "to_scores",
+    "tuned_thresholds",
+]
 
 LOWER = ("brier", "calibration_error")
+WITH_ABSENT = ("f1", "precision", "recall")
 COMPARED = ("auroc_macro", "average_precision_macro", "brier_macro", "auroc")
 NEEDED = f"it takes {MIN_PATIENTS} {{unit}}s with a finding and {MIN_PATIENTS} without"
 TOO_SMALL = f"fewer than {MIN_PATIENTS} {{unit}}s with or without the findings that the other groups share"
@@ -71,6 +81,8 @@ def _score(
         params["seed_std"] = float(np.std(per_seed, ddof=1))
     if found.reason:
         params["std_error_reason"] = found.reason
+    if found.p_value is not None:
+        params["p_value"] = found.p_value
     return Score(
         name,
         value,
@@ -92,12 +104,40 @@ def to_scores(table: Table) -> list[tuple[str, Score]]:
     return [(estimate.subset, estimate.score(table.unit)) for estimate in _estimates(table)]
 
 
+def macros_with_absent(table: Table) -> list[tuple[str, Score]]:
+    """Macro F1, precision and recall at 0.5 over all 14 findings, as "f1_macro_of_14": one without a positive counts 0.
+
+    What scikit-learn computes from (n, 14) labels with average="macro", zero_division=0, and CheXGenBench publishes.
+    Where findings are absent it is the macro over the present ones times their share: a property of the test set, not
+    of the classifier. params.counted_as_zero names them.
+    """
+    subset, found = table.subsets["all"], []
+    absent = subset.n_positive == 0
+    named = [finding for finding, missing in zip(FINDINGS, absent, strict=True) if missing]
+    for name in WITH_ABSENT:
+        every = subset.findings[name, 0.5]
+        params: dict[str, Any] = {"n_images": subset.n_images, "n_findings": len(FINDINGS), "threshold": 0.5}
+        params |= {"counted_as_zero": named} if named else {}
+        if absent.all():
+            reason = f"no positive label among {subset.n_images} test images"
+            estimate = _Estimate(f"{name}_macro_of_14", "all", None, params=params, status="too_few", reason=reason)
+        else:
+            # A resample that lost a finding counts it as 0 too: that is how upstream would score it.
+            values = Values(np.nan_to_num(every.per_seed), np.nan_to_num(every.replicates), every.units)
+            units, inflation = pooled_units(values.replicates[:, ~absent], values.units[~absent])
+            mean = Values(values.per_seed.mean(axis=1), values.replicates.mean(axis=1), np.array(units))
+            estimate = _Estimate(f"{name}_macro_of_14", "all", mean, inflation, params)
+        found.append(("all", estimate.score(table.unit)))
+    return found
+
+
 def differences(table: Table, baseline: Table) -> list[tuple[str, Score]]:
     """Setting minus baseline on the same test images, paired by resample, as "<metric>_difference".
 
     For auroc_macro, average_precision_macro, brier_macro ("all") and auroc (findings); a positive Brier difference is
-    worse. The spreads of both settings' trainings are added. Raises ValueError when the tables were resampled
-    differently: other images, patients, seed or resamples.
+    worse. The spreads of both settings' trainings are added. params.p_value: two-sided, of no difference, from the
+    distribution of the interval. Raises ValueError when the tables were resampled differently: other images, patients,
+    seed or resamples.
     """
     if table.sample != baseline.sample:
         raise ValueError("the two settings were not scored on the same resamples of the same test images and patients")
@@ -230,7 +270,9 @@ def _gap(table: Table, names: list[str]) -> Score:
     if left_out := [name for name in names if name not in usable]:
         params |= {"left_out": left_out, "left_out_why": f"too small to judge: {TOO_SMALL.format(unit=table.unit)}"}
     if len(usable) < 2:
-        reason = f"{len(usable)} of {len(names)} groups can be judged, and a gap needs 2: {NEEDED.format(unit=table.unit)}"
+        reason = (
+            f"{len(usable)} of {len(names)} groups can be judged, and a gap needs 2: {NEEDED.format(unit=table.unit)}"
+        )
         return Score("auroc_macro_gap", None, "lower", status="too_few", reason=reason, params=params)
     params["n_findings"] = int(common.sum())
     if not common.any():
