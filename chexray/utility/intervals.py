@@ -69,7 +69,7 @@ def interval(
     method = f"{unit} bootstrap" + (" + seeds" if len(parts) > 1 else "")
     total = sum(variance for variance, _ in parts)
     if total == 0:
-        return Interval(0.0, value, value, method)
+        return Interval(0.0, value, value, method, p_value=None if against is None else float(value == 0))
     freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
     error, quantile = math.sqrt(total), float(stdtrit(freedom, 0.5 + LEVEL / 2))
     if not bounded:

@@ -77,11 +77,12 @@ def differing(study: Study) -> dict[Training, set[str]]:
                 every.setdefault(training, {})[subset] = row
     found: dict[Training, set[str]] = {}
     for training, rows in every.items():
-        p_values = {subset: params_of(row).get("p_value") for subset, row in rows.items()}
-        if None in p_values.values():
+        said = {subset: params_of(row).get("p_value") for subset, row in rows.items()}
+        p_values = {subset: p_value for subset, p_value in said.items() if p_value is not None}
+        if len(p_values) < len(rows):
             found[training] = {subset for subset, row in rows.items() if shows_difference(row)}
             continue
-        ordered = sorted(p_values, key=lambda subset: p_values[subset])
+        ordered = sorted(p_values, key=p_values.__getitem__)
         within = [k for k, subset in enumerate(ordered, 1) if p_values[subset] <= k * FALSE_DISCOVERIES / len(ordered)]
         found[training] = set(ordered[: max(within, default=0)])
     return found
