@@ -56,6 +56,8 @@ class UtilityConfig(Strict):
     loss: Literal["bce", "focal", "asymmetric"] = "bce"
     pos_weight: Literal["none", "balanced"] = "none"
     grad_clip: float = Field(default=0.0, ge=0)
+    select: Literal["auroc", "loss"] = "auroc"
+    """Which epoch is kept: the one of the highest validation AUROC, macro, or of the lowest validation loss."""
     augment: Literal["none", "standard", "chexgenbench"] = "standard"
     """`standard` has no horizontal flip, which would move the heart to the other side; `chexgenbench` has."""
     uncertain: Literal["zeros", "ones", "ignore"] | None = None

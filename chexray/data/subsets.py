@@ -137,6 +137,20 @@ def inherit_by_prompt(synthetic: Manifest, real: Manifest, *, mode: str = "agree
     return replace(synthetic, table=table, notes=(*synthetic.notes, *notes)) if notes else synthetic
 
 
+def labels_of_prompts(synthetic: Manifest, real: Manifest) -> Manifest:
+    """The synthetic set with the labels of the first real image of each prompt in place of its own.
+
+    What upstream CheXGenBench's conditional metrics take for them (fid.py:207-217): images whose prompt no real image
+    has get none. Unchanged where the two sets share no prompt.
+    """
+    known = set(real.table["prompt"].to_pylist()) - {None}
+    if known.isdisjoint(synthetic.table["prompt"].to_pylist()):
+        return synthetic
+    place, field = synthetic.table.column_names.index("labels"), synthetic.table.schema.field("labels")
+    bare = synthetic.table.set_column(place, field, pa.nulls(len(synthetic), field.type))
+    return inherit_by_prompt(replace(synthetic, table=bare), real, mode="first")
+
+
 def deduplicate_prompts(manifest: Manifest) -> Manifest:
     """The set reduced to the first image of each distinct prompt, in the order of the table.
 

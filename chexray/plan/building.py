@@ -23,7 +23,7 @@ from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
 from chexray.plan.roles import PrivacyRoles, privacy_roles
 from chexray.plan.training import plan_utility
 from chexray.plan.utility import IMAGES
-from chexray.protocols import Protocol, merged, protocol
+from chexray.protocols import Protocol, check_label_policy, merged, protocol
 from chexray.registry import find
 from chexray.storage import Storage, absolute, basename, join
 from chexray.text import listed, quoted, shown
@@ -36,6 +36,7 @@ HASH = "perceptual_hash"
 def make_plan(config: RunConfig) -> Plan:
     """The plan of a config. Raises a ChexrayError that says what to change."""
     preset = protocol(config.protocol)
+    check_label_policy(preset, config.label_policy)
     storage = make_storage(config.storage)
     metrics = _metrics(config.metrics, preset) if FIDELITY in config.suite else {}
     encoders, suites_of = _encoders(config, preset, storage)

@@ -11,7 +11,7 @@ from chexray.data.depth import Depth
 from chexray.data.looks import apart
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
-from chexray.data.subsets import Subset
+from chexray.data.subsets import Subset, labels_of_prompts
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.metrics.base import Metric
 from chexray.plan.roles import PrivacyRoles
@@ -75,6 +75,11 @@ class Plan:
             return self.utility.sets if self.utility else ()
         real = (self.real,) if suite == FIDELITY else (self.training, self.heldout)
         return (*(manifest for manifest in real if manifest is not None), *self.synthetic_of(suite))
+
+    def as_grouped(self, manifest: Manifest) -> Manifest:
+        """A set with the labels that the protocol's subsets of findings go by: its own, or those of its prompts."""
+        by_prompt = self.protocol.subsets_by_prompt and manifest.origin == "synthetic"
+        return labels_of_prompts(manifest, self.real) if by_prompt else manifest
 
     def synthetic_of(self, suite: str) -> tuple[Manifest, ...]:
         """The synthetic sets that a suite of this run reads."""

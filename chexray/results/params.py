@@ -21,8 +21,8 @@ NUMBERS = frozenset(
 )  # fmt: skip
 TEXTS = frozenset(
     {
-        "against", "best", "cannot_see", "floor_method", "note", "null", "pairs", "setting", "std_error_reason",
-        "training_set", "worst",
+        "against", "best", "cannot_see", "floor_method", "left_out_why", "note", "null", "pairs", "setting",
+        "std_error_reason", "training_set", "worst",
     }
 )  # fmt: skip
 COUNT = "n_"
@@ -51,7 +51,7 @@ def _kind(name: str, suite: str) -> tuple[Callable[[Any], bool], str]:
         return lambda value: isinstance(value, str) or _is_number(value), "a number or text"
     if name == "significant":
         return lambda value: isinstance(value, bool), "true or false"
-    if name == "left_out":
+    if name in ("left_out", "counted_as_zero"):
         return lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list of text"
     return lambda value: True, ""
 

@@ -103,6 +103,22 @@ def auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = N
     return Ranking.of(labels, scores).areas(_rows(len(labels), weights))[0]
 
 
+def placements(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(n,) float64: the share of the other class that scores below each image, ties half. NaN without both classes.
+
+    The AUROC is their mean over the positives, and 1 less their mean over the negatives (DeLong et al. 1988).
+    """
+    labels, scores = checked(labels, scores)
+    positive, found = labels == 1, np.full(len(labels), np.nan)
+    if not 0 < positive.sum() < len(labels):
+        return found
+    for own in (positive, ~positive):
+        others = np.sort(scores[~own])
+        below, upto = (np.searchsorted(others, scores[own], side=side) for side in ("left", "right"))
+        found[own] = (below + upto) / (2 * len(others))
+    return found
+
+
 def average_precision(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Sum over thresholds of precision times the step in recall, tied images together. NaN without a positive."""
     return Ranking.of(labels, scores).areas(_rows(len(labels), weights))[1]

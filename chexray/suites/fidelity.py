@@ -38,8 +38,9 @@ def build_cells(context: Context) -> tuple[list[Cell], dict[str, dict[str, dict[
     sets = plan.sets_of(FIDELITY)
     matrices: dict[str, dict[str, dict[str, Matrix]]] = {}
     masks = {
-        (manifest.name, subset.name): members(manifest, subset, plan.config.label_policy)
+        (manifest.name, subset.name): members(grouped, subset, plan.config.label_policy)
         for manifest in sets
+        for grouped in [plan.as_grouped(manifest)]
         for subset in plan.subsets
     }
     cells = []

@@ -46,7 +46,7 @@ class Fit:
     """One classifier to train, then to score sets with.
 
     phases: in order. n_budget: images that one epoch presents under the budget "images". validation: real images of
-    patients that no phase holds; the epoch of the last phase with the best macro AUROC on it is the model.
+    patients that no phase holds; the epoch of the last phase that is best on it, as the recipe says, is the model.
     score: {name: image_keys (n,)} to predict with it. image_cache: fingerprint of the stored images.
     title: for a person, such as "synthetic (phantom-good), seed 0".
     """

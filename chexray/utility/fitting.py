@@ -169,7 +169,7 @@ class Training:
 
     def _judge(self, row: dict[str, Any]) -> bool:
         """True when this epoch is the best so far; notes in its row which one is."""
-        by = selection(self.fit.validation.labels)
+        by = selection(self.fit.validation.labels, self.fit.recipe.select)
         value = {"auroc": row["val_auroc"], "loss": -(row["val_loss"] or 0.0), "last": float(row["epoch"])}[by]
         better = self.best is None or value > self.best["value"]
         if better:

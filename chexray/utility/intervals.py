@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logit, stdtrit
+from scipy.special import expit, logit, stdtr, stdtrit
 
 LEVEL = 0.95
 Z2 = 1.959963984540054**2
@@ -21,13 +21,17 @@ Z2 = 1.959963984540054**2
 
 @dataclass(frozen=True)
 class Interval:
-    """std_error in units of the score; low and high of the 95 % interval; all None, and why, where there is none."""
+    """std_error in units of the score; low and high of the 95 % interval; all None, and why, where there is none.
+
+    p_value: two-sided, of the true value being 0; of differences alone, None for other scores.
+    """
 
     std_error: float | None = None
     low: float | None = None
     high: float | None = None
     method: str = ""
     reason: str = ""
+    p_value: float | None = None
 
 
 def interval(
@@ -65,11 +69,13 @@ def interval(
     method = f"{unit} bootstrap" + (" + seeds" if len(parts) > 1 else "")
     total = sum(variance for variance, _ in parts)
     if total == 0:
-        return Interval(0.0, value, value, method)
+        return Interval(0.0, value, value, method, p_value=None if against is None else float(value == 0))
     freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
     error, quantile = math.sqrt(total), float(stdtrit(freedom, 0.5 + LEVEL / 2))
     if not bounded:
-        return Interval(error, max(-1.0, value - quantile * error), min(1.0, value + quantile * error), method)
+        p_value = None if against is None else 2 * float(stdtr(freedom, -abs(value) / error))
+        low, high = max(-1.0, value - quantile * error), min(1.0, value + quantile * error)
+        return Interval(error, low, high, method, p_value=p_value)
     centre, half = logit(value), quantile * error / (value * (1 - value))
     return Interval(error, float(expit(centre - half)), float(expit(centre + half)), method)
 

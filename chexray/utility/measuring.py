@@ -17,6 +17,7 @@ from chexray.errors import MetricError
 from chexray.findings import FINDINGS
 from chexray.stats.classification import CALIBRATION_BINS, Confusion, Ranking, calibration_terms, tuned_threshold
 from chexray.stats.resampling import bootstrap_counts
+from chexray.utility.chance import Placed
 
 Key = tuple[str, float | str | None]
 """A metric and its threshold: 0.5, "tuned", or None where it has none."""
@@ -117,13 +118,17 @@ class Subset:
 
 @dataclass(frozen=True)
 class Table:
-    """All subsets of one setting. unit: "patient" or "image", what was resampled. sample: digest of the resamples."""
+    """All subsets of one setting. unit: "patient" or "image", what was resampled. sample: digest of the resamples.
+
+    placed: what the error of each group's AUROC is made of.
+    """
 
     subsets: dict[str, Subset]
     thresholds: np.ndarray
     seeds: int
     unit: str
     sample: str
+    placed: Placed
 
 
 def evaluate(
@@ -149,14 +154,17 @@ def evaluate(
     micro = MICRO_KEYS if only is None else ()
     subsets = {"all": _subset(predictions, codes, counts, slice(None), keys, micro, bins=CALIBRATION_BINS)}
     keys = [key for key in GROUP_KEYS if key in keys]
+    members: dict[str, np.ndarray] = {}
     for name, mask in groups.items():
         if np.shape(mask) != (len(codes),):
             raise MetricError(f"group {name!r} has a mask of {np.shape(mask)} for {len(codes)} test images")
-        subsets[name] = _subset(predictions, codes, counts, np.flatnonzero(mask), keys)
+        members[name] = np.flatnonzero(mask)
+        subsets[name] = _subset(predictions, codes, counts, members[name], keys)
+    placed = Placed.of(predictions.labels, predictions.probabilities, codes, members)
     digest = hashlib.blake2b(counts.data, digest_size=8)
     digest.update(codes.data)
     unit = "image" if known is None else "patient"
-    return Table(subsets, predictions.thresholds, len(predictions.probabilities), unit, digest.hexdigest())
+    return Table(subsets, predictions.thresholds, len(predictions.probabilities), unit, digest.hexdigest(), placed)
 
 
 def resampled(n: int, subjects: np.ndarray | None, resamples: int, seed: int) -> np.ndarray:

@@ -24,6 +24,7 @@ class Recipe:
     negatives over positives of each finding, at most 20.
     augment: "none", "standard" (shifts, turns, zooms, contrast; no flip, which would move the heart to the other side)
     or "chexgenbench" (upstream's: half the images mirrored, all turned by up to 10 degrees).
+    select: the epoch that is kept, "auroc" for the highest macro AUROC on validation, "loss" for the lowest loss.
     precision: "fp32", or autocast in "bf16" or "fp16" on a GPU. grad_clip: largest gradient norm; 0 for no limit.
     """
 
@@ -46,6 +47,7 @@ class Recipe:
     augment: str = "standard"
     precision: str = "fp32"
     grad_clip: float = 0.0
+    select: str = "auroc"
 
     @property
     def fingerprint(self) -> str:
@@ -53,4 +55,6 @@ class Recipe:
         fields = {**asdict(self), "fit_version": FIT_VERSION}
         if self.weights_sha256:
             del fields["weights"]
+        if self.select == "auroc":  # the only way when fits were first stored
+            del fields["select"]
         return hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=5).hexdigest()

@@ -11,13 +11,14 @@ since holding that finding at its own value covered 0.78 instead of 0.87 (percen
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from chexray.findings import FINDINGS
 from chexray.metrics.base import Score
+from chexray.utility.chance import MIN_PATIENTS, gap_by_chance, judged
 from chexray.utility.intervals import Interval, interval, pooled_units
 from chexray.utility.measuring import (
     MACRO_KEYS,
@@ -30,10 +31,22 @@ from chexray.utility.measuring import (
     tuned_thresholds,
 )
 
-__all__ = ["Predictions", "Table", "differences", "evaluate", "gaps", "to_scores", "tuned_thresholds"]
+__all__ = [
+    "Predictions",
+    "Table",
+    "differences",
+    "evaluate",
+    "gaps",
+    "macros_with_absent",
+    "to_scores",
+    "tuned_thresholds",
+]
 
 LOWER = ("brier", "calibration_error")
+WITH_ABSENT = ("f1", "precision", "recall")
 COMPARED = ("auroc_macro", "average_precision_macro", "brier_macro", "auroc")
+NEEDED = f"it takes {MIN_PATIENTS} {{unit}}s with a finding and {MIN_PATIENTS} without"
+TOO_SMALL = f"fewer than {MIN_PATIENTS} {{unit}}s with or without the findings that the other groups share"
 ONE_TRAINING = "one training each: the spread between trainings is not in the interval"
 
 
@@ -68,6 +81,8 @@ def _score(
         params["seed_std"] = float(np.std(per_seed, ddof=1))
     if found.reason:
         params["std_error_reason"] = found.reason
+    if found.p_value is not None:
+        params["p_value"] = found.p_value
     return Score(
         name,
         value,
@@ -89,12 +104,40 @@ def to_scores(table: Table) -> list[tuple[str, Score]]:
     return [(estimate.subset, estimate.score(table.unit)) for estimate in _estimates(table)]
 
 
+def macros_with_absent(table: Table) -> list[tuple[str, Score]]:
+    """Macro F1, precision and recall at 0.5 over all 14 findings, as "f1_macro_of_14": one without a positive counts 0.
+
+    What scikit-learn computes from (n, 14) labels with average="macro", zero_division=0, and CheXGenBench publishes.
+    Where findings are absent it is the macro over the present ones times their share: a property of the test set, not
+    of the classifier. params.counted_as_zero names them.
+    """
+    subset, found = table.subsets["all"], []
+    absent = subset.n_positive == 0
+    named = [finding for finding, missing in zip(FINDINGS, absent, strict=True) if missing]
+    for name in WITH_ABSENT:
+        every = subset.findings[name, 0.5]
+        params: dict[str, Any] = {"n_images": subset.n_images, "n_findings": len(FINDINGS), "threshold": 0.5}
+        params |= {"counted_as_zero": named} if named else {}
+        if absent.all():
+            reason = f"no positive label among {subset.n_images} test images"
+            estimate = _Estimate(f"{name}_macro_of_14", "all", None, params=params, status="too_few", reason=reason)
+        else:
+            # A resample that lost a finding counts it as 0 too: that is how upstream would score it.
+            values = Values(np.nan_to_num(every.per_seed), np.nan_to_num(every.replicates), every.units)
+            units, inflation = pooled_units(values.replicates[:, ~absent], values.units[~absent])
+            mean = Values(values.per_seed.mean(axis=1), values.replicates.mean(axis=1), np.array(units))
+            estimate = _Estimate(f"{name}_macro_of_14", "all", mean, inflation, params)
+        found.append(("all", estimate.score(table.unit)))
+    return found
+
+
 def differences(table: Table, baseline: Table) -> list[tuple[str, Score]]:
     """Setting minus baseline on the same test images, paired by resample, as "<metric>_difference".
 
     For auroc_macro, average_precision_macro, brier_macro ("all") and auroc (findings); a positive Brier difference is
-    worse. The spreads of both settings' trainings are added. Raises ValueError when the tables were resampled
-    differently: other images, patients, seed or resamples.
+    worse. The spreads of both settings' trainings are added. params.p_value: two-sided, of no difference, from the
+    distribution of the interval. Raises ValueError when the tables were resampled differently: other images, patients,
+    seed or resamples.
     """
     if table.sample != baseline.sample:
         raise ValueError("the two settings were not scored on the same resamples of the same test images and patients")
@@ -109,10 +152,11 @@ def differences(table: Table, baseline: Table) -> list[tuple[str, Score]]:
 def gaps(table: Table, columns: Mapping[str, Sequence[str]]) -> list[tuple[str, Score]]:
     """AUROC macro of the best minus that of the worst group of each column, {"sex": ["sex:F", "sex:M"]}.
 
-    Over the findings that all groups with a value can score, or it would compare different findings; groups that can
-    score none, and the smallest as long as no finding is common to all, are left out (params.left_out). The interval
-    holds the best and the worst group fixed and so does not know that they were picked: params.gap_by_chance is the gap
-    that 95 % of resamples stay below when all groups are equally well served.
+    Over the findings that all its groups can be judged by, or it would compare different findings. Groups too small to
+    judge (`chance.judged`: fewer than 5 patients with or without every finding) are left out of the gap and of these
+    findings, and named in params.left_out. The interval holds the best and the worst group fixed and so does not know
+    that they were picked: params.gap_by_chance is the gap that 95 % of populations stay below in which all groups are
+    served equally well. There is none where the gap has no interval.
     """
     return [(column, _gap(table, list(names))) for column, names in columns.items()]
 
@@ -217,39 +261,34 @@ def _difference(one: _Estimate, other: _Estimate, table: Table, baseline: Table)
     return _score(name, float(a.per_seed.mean() - b.per_seed.mean()), better, found, a.per_seed, params)
 
 
-def _common(table: Table, names: Sequence[str]) -> np.ndarray:
-    """(14,) bool: the findings of which each of these groups holds both classes."""
-    return np.logical_and.reduce([table.subsets[name].scored for name in names])
-
-
 def _gap(table: Table, names: list[str]) -> Score:
     key: Key = ("auroc", None)
-    usable = [name for name in names if table.subsets[name].scored.any()]
-    while len(usable) > 2 and not _common(table, usable).any():  # a group of a few images would cost all the gap
-        usable.remove(min(usable, key=lambda name: table.subsets[name].n_images))
+    subsets = {name: table.subsets[name] for name in names}
+    units = {name: subset.findings[key].units * subset.scored for name, subset in subsets.items()}
+    usable, common = judged(units, {name: subset.n_images for name, subset in subsets.items()})
     params: dict[str, Any] = {"groups": len(usable)}
     if left_out := [name for name in names if name not in usable]:
-        params["left_out"] = left_out
+        params |= {"left_out": left_out, "left_out_why": f"too small to judge: {TOO_SMALL.format(unit=table.unit)}"}
     if len(usable) < 2:
-        reason = f"{len(usable)} of {len(names)} groups can be scored, and a gap needs 2"
+        reason = (
+            f"{len(usable)} of {len(names)} groups can be judged, and a gap needs 2: {NEEDED.format(unit=table.unit)}"
+        )
         return Score("auroc_macro_gap", None, "lower", status="too_few", reason=reason, params=params)
-    common = _common(table, usable)
     params["n_findings"] = int(common.sum())
     if not common.any():
-        reason = f"no finding has both classes in each of {len(usable)} groups"
+        reason = f"no finding can be judged in each of {len(usable)} groups: {NEEDED.format(unit=table.unit)}"
         return Score("auroc_macro_gap", None, "lower", status="too_few", reason=reason, params=params)
     means = {name: _averaged(table.subsets[name].findings[key], common) for name in usable}
     value = {name: float(values.per_seed.mean()) for name, (values, _) in means.items()}
     best, worst = max(usable, key=lambda name: value[name]), min(usable, key=lambda name: value[name])
     if best == worst:
         worst = next(name for name in usable if name != best)
-    moved = np.stack([means[name][0].replicates - value[name] for name in usable])
-    spread = moved.max(axis=0) - moved.min(axis=0)
     params |= {"best": best, "worst": worst, "fixed": "best and worst group"}
-    if np.isfinite(spread).any():
-        params["gap_by_chance"] = float(np.quantile(spread[np.isfinite(spread)], 0.95))
     (a, up), (b, down) = means[best], means[worst]
     gap = Values(a.per_seed - b.per_seed, a.replicates - b.replicates, np.minimum(a.units, b.units))
     params["n_images"] = sum(table.subsets[name].n_images for name in usable)
     estimate = _Estimate("auroc_macro", "", gap, max(up, down), params)
-    return estimate.score(table.unit, name="auroc_macro_gap", better="lower", bounded=False)
+    score = estimate.score(table.unit, name="auroc_macro_gap", better="lower", bounded=False)
+    if score.ci_low is None:
+        return score
+    return replace(score, params=score.params | {"gap_by_chance": gap_by_chance(table.placed, usable, common)})

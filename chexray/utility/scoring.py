@@ -74,12 +74,13 @@ def macro_auroc(logits: np.ndarray, labels: np.ndarray) -> float | None:
     return float(np.mean(areas)) if areas else None
 
 
-def selection(labels: np.ndarray) -> str:
-    """What the best epoch is chosen by, given the validation labels (n, 14).
+def selection(labels: np.ndarray, asked: str = "auroc") -> str:
+    """What the best epoch is chosen by, given the validation labels (n, 14) and what the recipe asks for.
 
-    "auroc", the highest macro AUROC; "loss", the lowest, when no finding has both classes; "last" without any label.
+    "auroc", the highest macro AUROC; "loss", the lowest, also when no finding has both classes; "last" without any
+    label.
     """
-    if ((labels == 1).any(axis=0) & (labels == 0).any(axis=0)).any():
+    if asked == "auroc" and ((labels == 1).any(axis=0) & (labels == 0).any(axis=0)).any():
         return "auroc"
     return "loss" if (labels >= 0).any() else "last"
 

@@ -16,12 +16,13 @@ from results.utility_rows import (
     text_of,
     trained,
 )
+from scipy.stats import false_discovery_control
 
 from chexray.results.compare import compare, method_params
 from chexray.results.rows import to_table
 from chexray.results.table import summary_lines
 
-LEGEND = "the 95 % interval of the paired difference excludes 0; nothing corrects for many trainings and findings"
+LEGEND = "the 95 % interval of the paired difference excludes 0; nothing corrects for many trainings"
 NO_STAR = "no star between single trainings: those that differ in their seed alone are often as far apart"
 
 
@@ -77,6 +78,59 @@ def test_trainings_of_few_and_many_seeds_share_a_table():
     assert "-0.400 [" in text
     assert LEGEND in text
     assert NO_STAR in text
+
+
+def of_findings(*p_values: float) -> list[dict]:
+    """Two trainings of three seeds whose difference of every finding excludes 0, with these p-values."""
+    rows = trained(params={"seeds": 3}) + trained("synthetic", 0.861, -0.047, synthetic_set=GOOD, params={"seeds": 3})
+    (model,) = [each for each in rows if each["metric"] == "auroc_difference"]
+    rows.remove(model)
+    names = ("Atelectasis", "Edema", "Enlarged Cardiomediastinum", "Pleural Effusion")
+    return rows + [
+        model | {"subset": f"finding:{name}", "params": model["params"] | {"p_value": p}}
+        for name, p in zip(names, p_values, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("p_values", "starred"),
+    [
+        ((0.04, 0.03, 0.02, 0.049), 4),  # the largest is within its own bound, so all are (Benjamini, Hochberg 1995)
+        ((0.04, 0.03, 0.02, 0.051), 0),
+        ((0.012, 0.9, 0.8, 0.9), 1),
+        ((0.013, 0.9, 0.8, 0.9), 0),
+    ],
+)
+def test_stars_of_findings_are_corrected_for_their_number(p_values, starred):
+    """As statsmodels and scipy.stats.false_discovery_control adjust them."""
+    assert sum(false_discovery_control(p_values) <= 0.05) == starred
+    text = section(text_of(of_findings(*p_values), 140), "AUROC by finding")
+    assert text.replace("*  ", "").count("*") == starred
+    assert ("corrected for the number of findings: 5 % of such stars are expected to be false" in flat(text)) == (
+        starred > 0
+    )
+    assert "nothing corrects" not in text
+
+
+def test_a_gap_without_an_interval_gets_no_star():
+    rows = trained()
+    gap = next(each for each in rows if each["metric"] == "auroc_macro_gap")
+    gap |= {"value": 0.4, "ci_low": 0.1, "ci_high": 0.7}
+    assert "0.400 [0.100, 0.700]*" in text_of(rows, 140)
+    gap |= {"std_error": None, "ci_low": None, "ci_high": None, "std_error_method": ""}
+    text = text_of(rows, 140)
+    assert "0.400" in line_of(text, "sex: gap")
+    assert "*" not in line_of(text, "sex: gap")
+    assert "served equally well" not in text
+
+
+def test_groups_left_out_of_a_gap_are_named_with_the_reason():
+    rows = trained()
+    why = "too small to judge: fewer than 5 patients with or without the findings that the other groups share"
+    for each in rows:
+        if each["metric"] == "auroc_macro_gap":
+            each["params"] |= {"left_out": ["age:>=80", "age:<40"], "left_out_why": why}
+    assert f"not in the gap: age:>=80, age:<40 ({why})" in flat(text_of(rows, 100))
 
 
 def test_differences_without_intervals_hold_nothing():

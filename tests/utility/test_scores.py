@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import sklearn.metrics as sk
+from scipy.stats import t as student
 
 from chexray.errors import MetricError
 from chexray.findings import FINDINGS
@@ -191,6 +192,21 @@ def test_a_paired_difference_is_tighter_than_two_intervals(predictions, table):
     assert found(scores, "finding:Support Devices", "auroc_difference").reason.startswith("no positive among")
 
 
+def test_the_p_value_of_a_difference_is_that_of_its_interval():
+    """0.05 where the interval just touches 0, by scipy's Student distribution; 1 between equal settings."""
+    rng = np.random.default_rng(1)
+    replicates = 0.03 * rng.normal(size=400)
+    found = interval(np.array([0.8]), replicates, 30.0, "patient", against=np.array([0.75]))
+    error = float(replicates.std(ddof=1)) * math.sqrt(30 / 29)
+    assert found.p_value == pytest.approx(2 * student.sf(0.05 / error, 29), rel=1e-9)
+    edge = student.isf(0.025, 29) * error
+    touching = interval(np.array([0.75 + edge]), replicates, 30.0, "patient", against=np.array([0.75]))
+    assert (touching.p_value, touching.low) == (pytest.approx(0.05, rel=1e-9), pytest.approx(0, abs=1e-9))
+    none = interval(np.array([0.8]), np.zeros(9), 30.0, "patient", against=np.array([0.8]))
+    assert (none.low, none.high, none.p_value) == (0, 0, 1)
+    assert interval(np.array([0.8]), replicates, 30.0, "patient").p_value is None
+
+
 def test_several_trainings_widen_the_interval_and_say_so():
     three = example(seeds=3)
     calm = Predictions(three.labels, np.repeat(three.probabilities[:1], 3, axis=0), three.thresholds, three.subjects)
@@ -279,7 +295,8 @@ def test_a_gap_compares_the_findings_that_all_groups_can_score(predictions, mask
     assert changed.value == pytest.approx(abs(without[0] - without[1]), abs=1e-9)
     assert changed.params["n_findings"] == 12
     null = gaps(table, {"sex": ["sex:F", "sex:"]})[0][1]
-    assert (null.value, null.reason) == (None, "1 of 2 groups can be scored, and a gap needs 2")
+    assert null.value is None
+    assert null.reason.startswith("1 of 2 groups can be judged, and a gap needs 2: it takes 5 patients with a finding")
 
 
 def test_thresholds_are_tuned_per_finding(predictions):

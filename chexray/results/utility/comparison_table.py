@@ -11,14 +11,16 @@ from rich.text import Text
 
 from chexray.results.layout import dim, fits, house_table
 from chexray.results.rows import params_of
-from chexray.results.utility.groups import Row, Study, Training, excludes_zero, shows_difference
+from chexray.results.utility.groups import Cells, Row, Study, Training, excludes_zero, shows_difference
 from chexray.results.utility.names import TUNED, setting_legend, single_trainings
 from chexray.results.utility.remarks import STAR, choices, intervals, missing, notes
 from chexray.results.wording import Wording, error_of, number
 
 DIFFERENCE = "auroc_macro_difference"
 _PLAIN = (("average_precision_macro", "AP"), ("f1_macro", "F1"), ("brier_macro", "Brier"))
-METRICS = ("auroc_macro", DIFFERENCE, *(name for name, _ in _PLAIN), "accuracy")
+_AS_PUBLISHED = (("f1_macro", "F1"), ("precision_macro", "precision"), ("recall_macro", "recall"))
+"""What CheXGenBench prints beside AUROC, at threshold 0.5, over all 14 findings."""
+PROTOCOL, PUBLISHED_THRESHOLD, OF_14 = "chexgenbench", "0.5", "_of_14"
 
 
 NAME_WIDTH = 18
@@ -52,7 +54,7 @@ LAYOUTS = (
 
 def comparison(study: Study, wording: Wording, console: Console, width: int) -> Iterable[RenderableType]:
     """The table of all trainings and its footnotes, for `chexray.results.utility.table`."""
-    rows = study.rows(*METRICS)
+    rows = study.rows(*metrics_of(study))
     if not any(row["subset"] == "all" for row in rows):
         return
     several = len(study.generators) > 1
@@ -68,18 +70,54 @@ def comparison(study: Study, wording: Wording, console: Console, width: int) -> 
     lines = missing(overall, wording)
     lines += _star(study, wording)
     if layout.few:
-        lines.append(f"for want of width, see results.csv: {', '.join(name for _, name in _PLAIN)}")
+        lines.append(f"for want of width, see results.csv: {', '.join(name for _, name in _plain(study))}")
+    lines += _published_note(study, wording)
     if not layout.accuracy:
         lines += _accuracy_note(study, wording)
     lines.append(wording.own("; ".join(["trained on: real + synthetic images", *setting_legend(settings)])))
-    better = [name for name, metrics in (("AUROC", ("auroc_macro",)), *((n, (m,)) for m, n in _PLAIN[:2]))
-              if study.rows(*metrics)]  # fmt: skip
+    shown = [("auroc_macro", "AUROC"), *_plain(study)]
+    better = [name for metric, name in shown if metric != "brier_macro" and study.rows(metric)]
     if not wording.unicode and better:
-        brier = "; Brier: lower" if study.rows("brier_macro") else ""
+        brier = "; Brier: lower" if ("brier_macro", "Brier") in shown and study.rows("brier_macro") else ""
         lines.append(f"{', '.join(better)}: higher is better{brier}")
-    if study.get("average_precision_macro"):
+    if study.protocol != PROTOCOL and study.get("average_precision_macro"):
         lines.append("AP: average precision")
-    yield from dim([*lines, *choices(rows, wording), *intervals(overall), *notes(overall, wording)])
+    tuned = choices([row for row in rows if study.protocol != PROTOCOL or not _is_tuned(row)], wording)
+    yield from dim([*lines, *tuned, *intervals(overall), *notes(overall, wording)])
+
+
+def metrics_of(study: Study) -> tuple[str, ...]:
+    """The metrics that this table shows."""
+    plain = [metric for metric, _ in _plain(study)]
+    of_14 = [f"{metric}{OF_14}" for metric in plain if study.protocol == PROTOCOL]
+    return ("auroc_macro", DIFFERENCE, *plain, *of_14, "accuracy")
+
+
+def _plain(study: Study) -> tuple[tuple[str, str], ...]:
+    """(metric, header) of the columns without intervals: under the benchmark's protocol those that it publishes."""
+    return _AS_PUBLISHED if study.protocol == PROTOCOL else _PLAIN
+
+
+def _is_tuned(row: Row) -> bool:
+    return params_of(row).get("threshold") == TUNED
+
+
+def _published_note(study: Study, wording: Wording) -> list[str]:
+    """Under the benchmark's protocol: at which threshold its numbers are, and what they count as 0."""
+    if study.protocol != PROTOCOL or not any(study.rows(metric) for metric, _ in _AS_PUBLISHED):
+        return []
+    lines = [
+        f"F1, precision, recall: at threshold {PUBLISHED_THRESHOLD}, as CheXGenBench computes them; at tuned "
+        "thresholds: see results.csv"
+    ]
+    found = (params_of(row).get("counted_as_zero") for row in study.rows(f"f1_macro{OF_14}"))
+    absent = list(dict.fromkeys(wording.data(str(name)) for names in found for name in names or ()))
+    if absent:
+        lines.append(
+            f"of 14: findings without a positive test image count as 0, as in CheXGenBench ({', '.join(absent)}); in "
+            "brackets without them"
+        )
+    return lines
 
 
 def _star(study: Study, wording: Wording) -> list[str]:
@@ -142,15 +180,22 @@ def _columns(study: Study, layout: Layout, wording: Wording) -> list[tuple[str, 
         columns.append(
             (header, lambda one: full(found := differences.get(one), "*" if shows_difference(found) else ""))
         )
-    for metric, name in () if layout.few else _PLAIN:
+    for metric, name in () if layout.few else _plain(study):
         threshold = _threshold(study, metric)
         cells = study.get(metric, threshold=threshold)
+        of_14 = study.get(f"{metric}{OF_14}", threshold=threshold)
+        if any(params_of(row).get("counted_as_zero") for row in of_14.values()):
+            at, beside = " of 14", cells
+            cells = of_14
+        else:
+            at, beside = f" ({wording.data(threshold)})" if threshold not in ("", TUNED) else "", {}
         if cells:
-            at = f" ({wording.data(threshold)})" if threshold not in ("", TUNED) else ""
             header = f"{name}{_arrow(cells.values(), wording)}\nmacro{at}"
 
-            def plain(one: Training, cells: dict[Training, Row] = cells) -> Text:
-                return Text(wording.value(cells[one]) if one in cells else "")
+            def plain(one: Training, cells: Cells = cells, beside: Cells = beside) -> Text:
+                said = [wording.value(cells[one])] if one in cells else []
+                said += [f"({wording.value(beside[one])})"] if one in beside else []
+                return Text(" ".join(said))
 
             columns.append((header, plain))
     accuracy = study.get("accuracy", threshold=_threshold(study, "accuracy"))
@@ -161,8 +206,10 @@ def _columns(study: Study, layout: Layout, wording: Wording) -> list[tuple[str, 
 
 
 def _threshold(study: Study, metric: str) -> str:
-    """Tuned where anything was; else what there is."""
+    """Tuned where anything was, else what there is; under the benchmark's protocol, what it publishes."""
     found = [threshold for name, threshold, subset in study.cells if name == metric and subset == "all"]
+    if study.protocol == PROTOCOL and PUBLISHED_THRESHOLD in found:
+        return PUBLISHED_THRESHOLD
     return TUNED if TUNED in found else next(iter(found), "")
 
 

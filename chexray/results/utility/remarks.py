@@ -13,8 +13,14 @@ from chexray.results.wording import Wording, set_name
 
 Row = Mapping[str, Any]
 
-STAR = "the 95 % interval of the paired difference excludes 0; nothing corrects for many trainings and findings"
+STAR = "the 95 % interval of the paired difference excludes 0; nothing corrects for many trainings"
 """What a star beside a training says of its difference to another."""
+
+UNCORRECTED = f"{STAR} and findings"
+"""What a star beside a finding says in rows without p-values."""
+
+STAR_OF_FINDINGS = "differs from real; corrected for the number of findings: 5 % of such stars are expected to be false"
+"""What it says in others."""
 
 _SEED_NOTE = "spread between trainings"
 """A note with these words is left out: `intervals` says for all numbers what it says for one."""

@@ -20,16 +20,25 @@ HEADLINES: tuple[tuple[str, Any, str], ...] = (
 )
 """(metric, threshold, column): numbers over all test images, each with `_ci_low` and `_ci_high` beside it."""
 
+OF_ALL_FINDINGS: tuple[tuple[str, Any, str], ...] = tuple(
+    (f"{name}_macro_of_14", 0.5, f"{name}_macro_of_14_at_0.5") for name in ("f1", "precision", "recall")
+)
+"""Likewise, where the protocol counts absent findings as 0: columns that other runs do not have."""
+
 ABOUT = ("n_train_real", "n_train_synthetic", "n_validation", "seeds", "n_presented", "recipe")
 
 
 def comparison(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """One row a setting and synthetic set, in the order of the results; null where there is no number.
 
-    Columns: setting, synthetic_set, ABOUT, n_test, HEADLINES, accuracy_of_all_negative, status, reason.
+    Columns: setting, synthetic_set, ABOUT, n_test, HEADLINES, OF_ALL_FINDINGS where rows have them,
+    accuracy_of_all_negative, status, reason.
     """
+    rows = list(rows)
+    metrics = {row["metric"] for row in rows}
+    headlines = (*HEADLINES, *(each for each in OF_ALL_FINDINGS if each[0] in metrics))
     lines: dict[tuple[str, str], dict[str, Any]] = {}
-    names = {(metric, threshold): column for metric, threshold, column in HEADLINES}
+    names = {(metric, threshold): column for metric, threshold, column in headlines}
     for row in rows:
         params = row["params"]
         column = names.get((row["metric"], params.get("threshold")))
@@ -42,7 +51,7 @@ def comparison(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
             line["accuracy_of_all_negative"] = params.get("all_negative")
         if row["status"] != "ok" and not line["reason"]:
             line |= {"status": row["status"], "reason": row["reason"]}
-    return pa.Table.from_pylist(list(lines.values()), schema=_schema())
+    return pa.Table.from_pylist(list(lines.values()), schema=_schema(headlines))
 
 
 def _empty(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,14 +59,14 @@ def _empty(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**about, "n_test": row["n_real"], "status": "ok", "reason": ""}
 
 
-def _schema() -> pa.Schema:
+def _schema(headlines: Iterable[tuple[str, Any, str]]) -> pa.Schema:
     text, count, number = pa.string(), pa.int64(), pa.float64()
     columns: Iterable[tuple[str, pa.DataType]] = [
         ("setting", text),
         ("synthetic_set", text),
         *((name, text if name == "recipe" else count) for name in ABOUT),
         ("n_test", count),
-        *((f"{column}{end}", number) for _, _, column in HEADLINES for end in ("", "_ci_low", "_ci_high")),
+        *((f"{column}{end}", number) for _, _, column in headlines for end in ("", "_ci_low", "_ci_high")),
         ("accuracy_of_all_negative", number),
         ("status", text),
         ("reason", text),

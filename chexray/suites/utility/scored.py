@@ -13,7 +13,15 @@ from chexray.plan.utility import Cohorts, UtilityPlan
 from chexray.suites.common import Context
 from chexray.suites.utility.fits import REAL, Trained
 from chexray.suites.utility.rows import utility_row
-from chexray.utility.scores import Predictions, Table, differences, evaluate, gaps, to_scores
+from chexray.utility.scores import (
+    Predictions,
+    Table,
+    differences,
+    evaluate,
+    gaps,
+    macros_with_absent,
+    to_scores,
+)
 
 SMALL_CELLS = 2e7
 """Test images times resamples times trainings, 10 s of work, below which all settings are scored here."""
@@ -33,6 +41,8 @@ def score_settings(
     rows = []
     for each, table in zip(trained, tables, strict=True):
         scores = [*to_scores(table), *gaps(table, columns)]
+        if context.plan.protocol.absent_count_as_zero:
+            scores += macros_with_absent(table)
         rows += [utility_row(context, plan, cohorts, each.asked, subset, score, groups) for subset, score in scores]
         if baseline is not None and table is not baseline:
             against = {"against": REAL}
