@@ -91,9 +91,7 @@ def _at_threshold(
     return 2, ends[0] + (found.patients_below - whole) * (ends[1] - ends[0])
 
 
-def _p_value(
-    hit: np.ndarray, prompts: np.ndarray | None, groups: np.ndarray | None, rank: int, m: int
-) -> float:
+def _p_value(hit: np.ndarray, prompts: np.ndarray | None, groups: np.ndarray | None, rank: int, m: int) -> float:
     n = independent_n(hit, prompts, groups)
     return precedence_p_value(int(float(hit.mean()) * n + 1e-9), rank, max(1, int(n)), m)
 

@@ -188,15 +188,14 @@ def _flagged(
 
 
 def _outlier(test: RatioTest, mix: CaseMix | None, n_searches: int) -> dict[str, Any]:
-    """Whether the smallest ratio is smaller than chance makes it, and that bound. Where the case mix differs, also in
-    ratios brought to one dimension."""
-    level = FALSE_ALARM / n_searches
-    bound = lowest_by_chance(test.null_ratio, len(test.ratio), level)
-    found = bound is not None and float(test.ratio.min()) < bound
-    if found and mix is not None and mix.allowed is not None:
-        other = lowest_by_chance(mix.allowed.null_ratio, len(test.ratio), level)
-        found = other is not None and float(mix.allowed.ratio.min()) < other
-    return {"outlier": found, "lowest_ratio_by_chance": bound}
+    """Whether the smallest ratio is smaller than chance makes it, as it is and brought to one dimension, and the bound
+    on the former."""
+    tests = [test] if mix is None else [test, mix.test]
+    bounds = [lowest_by_chance(each.null_ratio, len(each.ratio), FALSE_ALARM / n_searches) for each in tests]
+    found = all(
+        bound is not None and float(each.ratio.min()) < bound for each, bound in zip(tests, bounds, strict=True)
+    )
+    return {"outlier": found, "lowest_ratio_by_chance": bounds[0]}
 
 
 def _allowing_for(
@@ -212,9 +211,9 @@ def _allowing_for(
     if mix is None:
         return found
     found |= {"local_dimension": mix.synthetic, "local_dimension_null": mix.null, "case_mix_z": mix.z}
-    if mix.allowed is None:
+    if not mix.shifted:
         return found
-    allowed = raise_alarm(mix.allowed, subjects, prompts, n_searches, groups)
+    allowed = raise_alarm(mix.test, subjects, prompts, n_searches, groups)
     p_value = max(alarm.p_value, allowed.p_value)
     return found | {
         "case_mix_shifted": True,
@@ -276,7 +275,9 @@ def _quantile(
     if len(ordered) * q < 1:
         params["note"] = f"{len(ordered)} images are too few for a {q:.0%} quantile: this is near the smallest distance"
     interval = None if high is None else (min(low, value), max(high, value))
-    return _with_interval(output, value, interval, "order_statistics", _quantile_of_patients(null, q, subjects), **params)
+    return _with_interval(
+        output, value, interval, "order_statistics", _quantile_of_patients(null, q, subjects), **params
+    )
 
 
 def _quantile_of_patients(values: np.ndarray, q: float, subjects: np.ndarray | None) -> float:

@@ -17,11 +17,12 @@ TAIL, FEWEST = 0.1, 8
 def lowest_by_chance(null: np.ndarray, n: int, level: float) -> float | None:
     """The ratio that, without a copy, the smallest of n ratios falls below in a share `level` of audits.
 
-    null: (m,) positive ratios. Near 0 their distribution is a power of the ratio, so logarithms below the k-th smallest
+    null: (m,) positive ratios. Near 0 their distribution is a power of the ratio: logarithms below the k-th smallest
     are exponential (Hill 1975) and the smallest of n others has a known law, the uncertainty of the exponent included:
-    P(smallest < x) = n k / m (1 + log(x_k / x) / (k h))^-k, h the mean of log(x_k / x_i), i < k. Never above the smallest
-    null ratio. None where fewer than FEWEST + 1 are positive. By Monte Carlo 0 to 4 % of audits fall below it where 2.5 %
-    are asked for: 3 to 16 dimensions, 60 to 400 held-out, 200 to 1000 training and 80 to 4000 synthetic images.
+    P(smallest < x) = n k / m (1 + log(x_k / x) / (k h))^-k, h the mean of log(x_k / x_i), i < k. Never above the
+    smallest null ratio. None where no more than FEWEST are positive. By Monte Carlo 0 to 4 % of audits fall below it
+    where 2.5 % are asked for: 3 to 16 dimensions, 60 to 400 held-out, 200 to 1000 training and 80 to 4000 synthetic
+    images.
     """
     ordered = np.sort(null[np.isfinite(null) & (null > 0)])
     m = len(ordered)

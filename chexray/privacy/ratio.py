@@ -165,8 +165,9 @@ class RatioTest:
         if patients is not None:
             found.append(f"the {m} null images are of {patients} patients: patients are ranked, not images")
         if self.calibration.alpha > self.alpha_asked:
+            units = f"{m} null images" if patients is None else f"{patients} null patients"
             found.append(
-                f"{m if patients is None else patients} null {'images' if patients is None else 'patients'} support no false-positive rate below {self.calibration.alpha:.2g}: it was used "
+                f"{units} support no false-positive rate below {self.calibration.alpha:.2g}: it was used "
                 f"instead of {self.alpha_asked:g}"
             )
         zeros = int((self.null_ratio == 0).sum())
