@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from chexray.privacy.ratio import RatioTest
-from chexray.privacy.shares import effective_n
+from chexray.privacy.shares import distinct_n, effective_n
 
 FALSE_ALARM = 0.025
 """Share of audits without a copy that may alarm, over all their searches together."""
@@ -46,28 +46,53 @@ def precedence_p_value(k: int, rank: int, n: int, m: int) -> float:
     return float(hypergeom.sf(k - 1, n + m, n, k + rank - 1))
 
 
-def raise_alarm(test: RatioTest, subjects: np.ndarray | None, prompts: np.ndarray | None, n_searches: int = 1) -> Alarm:
-    """The verdict on a whole set. subjects: patient codes of the null images; prompts: codes of the synthetic ones.
+def raise_alarm(
+    test: RatioTest,
+    subjects: np.ndarray | None,
+    prompts: np.ndarray | None,
+    n_searches: int = 1,
+    groups: np.ndarray | None = None,
+) -> Alarm:
+    """The verdict on a whole set. subjects: patient codes of the null images; prompts: codes of the synthetic ones;
+    groups: (n,) codes of synthetic images that repeat each other (repeats.py).
 
-    Images of one patient or prompt resemble each other: counts are scaled to as many images as they are worth, and
-    before the smallest null value, where no spread can be seen, to the number of patients.
+    Images of one patient, prompt or group resemble each other: counts are scaled to as many images as they are worth,
+    and before the smallest null value, where no spread can be seen, to the number of patients.
     """
     below_all = test.ratio < test.null_ratio.min()
     n_patients = len(test.null_ratio) if subjects is None else len(np.unique(subjects))
-    rank = test.calibration.rank
-    m = effective_n(test.null_ratio <= test.threshold, subjects)
-    scaled_rank = max(1, math.ceil(rank * m / len(test.null_ratio)))
-    at_minimum = _p_value(below_all, prompts, 1, n_patients)
-    at_threshold = _p_value(test.flagged, prompts, scaled_rank, int(m))
-    places = 1 if rank == 1 else 2
+    at_minimum = _p_value(below_all, prompts, groups, 1, n_patients)
+    places, at_threshold = _at_threshold(test, subjects, prompts, groups)
     correction = places * n_searches
-    p_value = min(1.0, correction * min(at_minimum, at_threshold if places == 2 else 1.0))
-    n = max(1, int(effective_n(below_all, prompts)))
+    p_value = min(1.0, correction * min(at_minimum, at_threshold))
+    n = max(1, int(independent_n(below_all, prompts, groups)))
     return Alarm(p_value, _smallest_share(n, n_patients, FALSE_ALARM / correction))
 
 
-def _p_value(hit: np.ndarray, prompts: np.ndarray | None, rank: int, m: int) -> float:
-    n = effective_n(hit, prompts)
+def independent_n(hit: np.ndarray, prompts: np.ndarray | None, groups: np.ndarray | None) -> float:
+    """How many independent synthetic images a share of `hit`, (n,) bool, is worth."""
+    return min(effective_n(hit, prompts), distinct_n(hit, groups))
+
+
+def _at_threshold(
+    test: RatioTest, subjects: np.ndarray | None, prompts: np.ndarray | None, groups: np.ndarray | None
+) -> tuple[int, float]:
+    """(places, p): of the count before the threshold; 1 place where that is the smallest null value itself."""
+    found = test.calibration
+    if found.rank == 1:
+        return 1, 1.0
+    if found.n_patients is None:
+        m = effective_n(test.null_ratio <= test.threshold, subjects)
+        rank = max(1, math.ceil(found.rank * m / len(test.null_ratio)))
+        return 2, _p_value(test.flagged, prompts, groups, rank, int(m))
+    # One image of each patient, drawn at random, has `patients_below` of them below on average.
+    whole = math.floor(found.patients_below)
+    ends = [_p_value(test.flagged, prompts, groups, whole + more, found.n_patients) for more in (1, 2)]
+    return 2, ends[0] + (found.patients_below - whole) * (ends[1] - ends[0])
+
+
+def _p_value(hit: np.ndarray, prompts: np.ndarray | None, groups: np.ndarray | None, rank: int, m: int) -> float:
+    n = independent_n(hit, prompts, groups)
     return precedence_p_value(int(float(hit.mean()) * n + 1e-9), rank, max(1, int(n)), m)
 
 

@@ -10,7 +10,10 @@ import numpy as np
 
 from chexray.metrics.base import Output, Score
 from chexray.metrics.common import Error, measured, nulls
-from chexray.privacy.alarm import raise_alarm
+from chexray.privacy.alarm import FALSE_ALARM, Alarm, independent_n, raise_alarm
+from chexray.privacy.baseline import Baseline
+from chexray.privacy.case_mix import CaseMix, Dimensions, case_mix
+from chexray.privacy.outliers import lowest_by_chance
 from chexray.privacy.ratio import (
     ALPHA,
     HELD_OUT,
@@ -88,6 +91,9 @@ def memorisation_scores(
     null_subjects: np.ndarray | None = None,
     prompts: np.ndarray | None = None,
     n_searches: int = 1,
+    groups: np.ndarray | None = None,
+    dimensions: Dimensions | None = None,
+    baseline: Baseline | None = None,
 ) -> list[Score]:
     """The six OUTPUTS, in order. Lower is better, but for the distance quantiles.
 
@@ -103,6 +109,12 @@ def memorisation_scores(
     of one prompt. Both widen the intervals to what patients and prompts, rather than images, are worth.
     n_searches: searches of the same audit (encoders times sets). params["significant"] is the alarm: an exact test
     (alarm.py) corrected for all of them (Bonferroni), so that at most 2.5 % of audits without a copy alarm.
+    groups: (n,) codes of synthetic images that repeat one another (repeats.py): they count once. dimensions: of all
+    images of both sides, in their order (case_mix.py): where the case mix differs, the alarm must also hold with
+    ratios brought to one dimension. baseline: where it has a `problem`, share and excess are null for that reason.
+    params["outlier"]: whether the smallest ratio lies below what chance gives in 2.5 % of audits (outliers.py).
+
+    MEASURED_RATES
     """
     kept = test.null_kept
     subjects = None if null_subjects is None else np.asarray(null_subjects)[kept]
@@ -110,23 +122,40 @@ def memorisation_scores(
     common = {"null": test.null, "alpha": test.alpha_asked, "n_null": len(null)}
     if not len(test.ratio):
         return memorisation_nulls("too_few", "0 synthetic images, and at least 1 is needed")
+    if baseline is not None and baseline.problem:
+        first = nulls((SHARE, EXCESS), "undefined", baseline.problem)
+    else:
+        mix = None
+        if dimensions is not None:
+            mix = case_mix(test, Dimensions(dimensions.synthetic, dimensions.null[kept]), subjects, [groups, prompts])
+        first = _flagged(test, subjects, prompts, groups, mix, n_searches, common)
     return [
-        *_flagged(test, subjects, prompts, n_searches, common),
+        *first,
         _closer(test, matched, prompts),
-        *(_quantile(output, q, to_training, null, prompts, common) for output, q in ((Q01, 0.01), (Q05, 0.05))),
-        _below(test, to_training, null, prompts, common),
+        *(
+            _quantile(output, q, to_training, null, subjects, prompts, common)
+            for output, q in ((Q01, 0.01), (Q05, 0.05))
+        ),
+        _below(test, to_training, null, subjects, prompts, common),
     ]
 
 
 def _flagged(
-    test: RatioTest, subjects: np.ndarray | None, prompts: np.ndarray | None, n_searches: int, common: dict[str, Any]
+    test: RatioTest,
+    subjects: np.ndarray | None,
+    prompts: np.ndarray | None,
+    groups: np.ndarray | None,
+    mix: CaseMix | None,
+    n_searches: int,
+    common: dict[str, Any],
 ) -> list[Score]:
     if not test.attained_alpha:
         reason = f"nothing can be flagged: {test.note or 'the smallest null ratios are all equal'}"
         return nulls((SHARE, EXCESS), "undefined", reason)
     rate, share = test.attained_alpha, test.n_flagged / len(test.ratio)
-    n, m = effective_n(test.flagged, prompts), effective_n(test.null_ratio <= test.threshold, subjects)
-    alarm = raise_alarm(test, subjects, prompts, n_searches)
+    n = independent_n(test.flagged, prompts, groups)
+    m = float(test.calibration.n_patients or effective_n(test.null_ratio <= test.threshold, subjects))
+    alarm = raise_alarm(test, subjects, prompts, n_searches, groups)
     params: dict[str, Any] = {
         **common,
         "attained_alpha": rate,
@@ -137,22 +166,61 @@ def _flagged(
         "lowest_ratio": _finite(test.ratio.min()),
         "lowest_null_ratio": _finite(test.null_ratio.min()),
         "smallest_share_noticed": alarm.smallest_share,
+        **_outlier(test, mix, n_searches),
     }
+    if groups is not None and test.n_flagged:
+        params["n_flagged_events"] = len(np.unique(groups[test.flagged]))
     if test.note:
         params["note"] = test.note
     method = {"ci_effective_n": n, "ci_effective_n_null": m}
     low, high = excess_interval(share, n, rate, m)
     least, most = rate_interval(rate, m)
+    verdict = _allowing_for(mix, alarm, subjects, prompts, groups, n_searches)
     return [
         _with_interval(SHARE, share, share_interval(share, n), "clopper_pearson", rate, **params, **method),
         _with_interval(
             EXCESS, share - rate, (low, high), "mover", 0.0, **params, **method,
             ci_attained_alpha=[least, most],
-            significant=alarm.significant,
-            p_value=alarm.p_value,
+            **verdict,
             n_searches=n_searches,
         ),
     ]  # fmt: skip
+
+
+def _outlier(test: RatioTest, mix: CaseMix | None, n_searches: int) -> dict[str, Any]:
+    """Whether the smallest ratio is smaller than chance makes it, as it is and brought to one dimension, and the bound
+    on the former."""
+    tests = [test] if mix is None else [test, mix.test]
+    bounds = [lowest_by_chance(each.null_ratio, len(each.ratio), FALSE_ALARM / n_searches) for each in tests]
+    found = all(
+        bound is not None and float(each.ratio.min()) < bound for each, bound in zip(tests, bounds, strict=True)
+    )
+    return {"outlier": found, "lowest_ratio_by_chance": bounds[0]}
+
+
+def _allowing_for(
+    mix: CaseMix | None,
+    alarm: Alarm,
+    subjects: np.ndarray | None,
+    prompts: np.ndarray | None,
+    groups: np.ndarray | None,
+    n_searches: int,
+) -> dict[str, Any]:
+    """The verdict as params. A shift of case mix cannot make it, only unmake it: the larger p-value counts."""
+    found: dict[str, Any] = {"significant": alarm.significant, "p_value": alarm.p_value}
+    if mix is None:
+        return found
+    found |= {"local_dimension": mix.synthetic, "local_dimension_null": mix.null, "case_mix_z": mix.z}
+    if not mix.shifted:
+        return found
+    allowed = raise_alarm(mix.test, subjects, prompts, n_searches, groups)
+    p_value = max(alarm.p_value, allowed.p_value)
+    return found | {
+        "case_mix_shifted": True,
+        "p_value_as_if_alike": alarm.p_value,
+        "p_value": p_value,
+        "significant": p_value <= FALSE_ALARM,
+    }
 
 
 def _finite(ratio: float) -> float | None:
@@ -195,6 +263,7 @@ def _quantile(
     q: float,
     distances: np.ndarray,
     null: np.ndarray,
+    subjects: np.ndarray | None,
     prompts: np.ndarray | None,
     common: dict[str, Any],
 ) -> Score:
@@ -206,13 +275,34 @@ def _quantile(
     if len(ordered) * q < 1:
         params["note"] = f"{len(ordered)} images are too few for a {q:.0%} quantile: this is near the smallest distance"
     interval = None if high is None else (min(low, value), max(high, value))
-    return _with_interval(output, value, interval, "order_statistics", float(np.quantile(null, q)), **params)
+    return _with_interval(
+        output, value, interval, "order_statistics", _quantile_of_patients(null, q, subjects), **params
+    )
+
+
+def _quantile_of_patients(values: np.ndarray, q: float, subjects: np.ndarray | None) -> float:
+    """The q-quantile of (m,) values where each patient weighs the same, however many images it has: NumPy's (linear)
+    with one image a patient."""
+    if subjects is None:
+        return float(np.quantile(values, q))
+    _, codes, sizes = np.unique(subjects, return_inverse=True, return_counts=True)
+    order = np.argsort(values, kind="stable")
+    weight = (1 / sizes[codes.reshape(-1)[order]]) / len(sizes)
+    # Each value sits in the middle of its weight, the first and the last at the ends: for equal weights, i / (m - 1).
+    place = np.cumsum(weight) - 0.5 * weight
+    place = (place - place[0]) / (place[-1] - place[0]) if len(values) > 1 else place
+    return float(np.interp(q, place, values[order]))
 
 
 def _below(
-    test: RatioTest, distances: np.ndarray, null: np.ndarray, prompts: np.ndarray | None, common: dict[str, Any]
+    test: RatioTest,
+    distances: np.ndarray,
+    null: np.ndarray,
+    subjects: np.ndarray | None,
+    prompts: np.ndarray | None,
+    common: dict[str, Any],
 ) -> Score:
-    found = calibrated(np.asarray(distances, dtype=np.float64), null, test.alpha_asked)
+    found = calibrated(np.asarray(distances, dtype=np.float64), null, test.alpha_asked, subjects)
     share = float(found.flagged.mean())
     interval = share_interval(share, effective_n(found.flagged, prompts))
     return _with_interval(

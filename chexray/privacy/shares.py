@@ -36,6 +36,20 @@ def effective_n(hit: np.ndarray, codes: np.ndarray | None) -> float:
     return max(1.0, n * min(1.0, (share * (1 - share) / (n - 1)) / error**2)) if error > 0 else float(n)
 
 
+def distinct_n(hit: np.ndarray, groups: np.ndarray | None) -> float:
+    """How many of n images are independent when those among `hit` that share a group are one event repeated.
+
+    n divided by the mean number of hits that a hit shares its group with, itself included: sum h_g^2 / sum h_g, the
+    design effect of events of h_g hits (compound Poisson). n without groups, (n,) int64, or where every hit stands
+    alone, whatever the groups of images that are not hit.
+    """
+    n = float(len(hit))
+    if groups is None or not np.any(hit):
+        return n
+    hits = np.unique(groups[hit], return_counts=True)[1].astype(np.float64)
+    return n * float(hits.sum() / (hits @ hits))
+
+
 def share_interval(share: float, n: float, level: float = LEVEL) -> Interval:
     """The exact interval of Clopper and Pearson (1934) for a share of n independent images, n need not be whole."""
     hits, tail = share * n, (1 - level) / 2

@@ -20,8 +20,8 @@ from chexray.privacy.memorisation import (
     neighbour_ratio,
     ratio_test,
 )
-from chexray.stats.nearest import Found
 from chexray.suites.common import Context, own_codes
+from chexray.suites.privacy.evidence import Evidence, baseline_of, dimensions_of, repeats_of
 from chexray.suites.privacy.guard import Guard
 from chexray.suites.privacy.peers import peer_nulls, peer_scores, spacing_searches
 from chexray.suites.privacy.searches import (
@@ -95,6 +95,11 @@ def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], gua
         own = own_or_patient(heldout)
         searches[label, NULL, TRAINING] = Search(h, t)
         searches[label, NULL, HELDOUT] = Search(h, h, own, own)
+        for side, real, codes in ((TRAINING, training, None), (HELDOUT, heldout, own)):
+            sample = samples[real.name]
+            if sample is not None:
+                ours = (None, None) if codes is None else (codes, codes[sample])
+                searches[label, NULL, MATCHED_SIZES, side] = Search(h, space.of(real, sample), *ours)
         for images in sets.synthetic:
             s = space.of(images)
             searches[label, SYNTHETIC, TRAINING, images.name] = Search(s, t)
@@ -107,17 +112,22 @@ def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], gua
     names = [(NULL, TRAINING), *((SYNTHETIC, TRAINING, images.name) for images in sets.synthetic)]
     spacing = spacing_searches(context, sets, spaces, found, names)
 
-    def evidence(label: str, images: ImageSet) -> _Evidence:
+    baselines = {label: baseline_of(found, label, samples, heldout) for label in spaces}
+    dimensions = dimensions_of(spaces, sets, heldout, training, seed)
+
+    def evidence(label: str, images: ImageSet) -> Evidence:
         near, far = (found[label, SYNTHETIC, side, images.name] for side in (TRAINING, HELDOUT))
         near_matched, far_matched = (
             found.get((label, MATCHED_SIZES, side, images.name), whole)
             for side, whole in ((TRAINING, near), (HELDOUT, far))
         )
-        return _Evidence(
+        return Evidence(
             near, far, found[label, NULL, TRAINING], found[label, NULL, HELDOUT], heldout.patients,
             MatchedReferences(
                 distance(near_matched), distance(far_matched), size, size, near_matched.row, far_matched.row
             ),
+            baselines[label],
+            dimensions.get((label, images.name)),
         )  # fmt: skip
 
     return [
@@ -151,28 +161,20 @@ def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space]
             second[label, SYNTHETIC, images.name] = Search(space.of(images), space.of(training), met, patients)
     other = run_searches(context, second)
     spacing = spacing_searches(context, sets, spaces, found, [(SYNTHETIC, images.name) for images in sets.synthetic])
+    dimensions = dimensions_of(spaces, sets, training, training, context.plan.config.seed, aside, others)
 
-    def evidence(label: str, images: ImageSet) -> _Evidence:
+    def evidence(label: str, images: ImageSet) -> Evidence:
         name = (label, SYNTHETIC, images.name)
-        return _Evidence(found[name], other[name], found[label, NULL], other[label, NULL], patients[aside])
+        return Evidence(
+            found[name], other[name], found[label, NULL], other[label, NULL], patients[aside],
+            dimensions=dimensions.get((label, images.name)),
+        )  # fmt: skip
 
     return [
         _judge(context, sets, space, images, guard, neighbour_ratio, evidence(label, images), spacing.get(label))
         for label, space in spaces.items()
         for images in sets.synthetic
     ]
-
-
-@dataclass(frozen=True)
-class _Evidence:
-    """Nearest training image and nearest stranger of the synthetic images, and of the images of the null."""
-
-    near: Found
-    far: Found
-    null_near: Found
-    null_far: Found
-    null_patients: np.ndarray | None
-    matched: MatchedReferences | None = None
 
 
 def _judge(
@@ -182,7 +184,7 @@ def _judge(
     images: ImageSet,
     guard: Guard,
     test: Callable[..., RatioTest],
-    found: _Evidence,
+    found: Evidence,
     spacing: np.ndarray | None,
 ) -> Copies:
     one = Copies(space.label, images, [])
@@ -191,16 +193,19 @@ def _judge(
         try:
             judged = test(
                 to_training, distance(found.far), null_to_training, distance(found.null_far),
-                alpha=context.plan.config.privacy.alpha,
+                alpha=context.plan.config.privacy.alpha, subjects=found.null_patients,
             )  # fmt: skip
         except MetricError as error:
             one.scores += memorisation_nulls("undefined", str(error))
         else:
-            one.images = _images(one, judged, sets.training, found)
-            one.test = judged
+            usable = found.baseline is None or not found.baseline.problem
+            one.images = _images(one, judged, sets.training, found, usable)
+            one.test = judged if usable else None
             one.scores += memorisation_scores(
                 judged, to_training, null_to_training, matched=found.matched, null_subjects=found.null_patients,
                 prompts=prompt_codes(images), n_searches=len(context.plan.roles.search) * len(sets.synthetic),
+                groups=repeats_of(space, images, sets.training, judged, found), dimensions=found.dimensions,
+                baseline=found.baseline,
             )  # fmt: skip
     if spacing is not None:
         heldout_near = None if sets.heldout is None or not len(sets.heldout) else found.null_near
@@ -224,7 +229,8 @@ def null_rows(copies: Sequence[Copies]) -> list[pa.Table]:
     ]
 
 
-def _images(copies: Copies, test: RatioTest, training: ImageSet, found: _Evidence) -> pa.Table:
+def _images(copies: Copies, test: RatioTest, training: ImageSet, found: Evidence, usable: bool) -> pa.Table:
+    """Distances and ratios; p-values and flags are null where the null is no baseline."""
     n = len(copies.synthetic)
     columns: dict[str, Any] = {
         "synthetic_set": [copies.synthetic.name] * n,
@@ -234,7 +240,7 @@ def _images(copies: Copies, test: RatioTest, training: ImageSet, found: _Evidenc
         "distance_training": distance(found.near),
         "distance_stranger": distance(found.far),
         "ratio": test.ratio,
-        "p_value": test.p_value,
-        "flagged": test.flagged,
+        "p_value": test.p_value if usable else [None] * n,
+        "flagged": test.flagged if usable else [None] * n,
     }
     return pa.table(columns, schema=IMAGES_SCHEMA)
