@@ -31,8 +31,8 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     frames: run name -> its results. A run with several synthetic sets gives a column group for each, NAME/SET.
     Columns: suite, metric, subset, encoder, protocol, params (those that matter), better, verdict, note, and for each
     run NAME.value, .std_error, .ci_low, .ci_high, .real_floor, .n_real, .n_synthetic, .reason (missing where it has no
-    such number) and NAME.standing: better, worse or empty. better: lower, higher, or floor where the nearest to the real
-    floor is better.
+    such number) and NAME.standing: better, worse or empty. better: lower, higher, or floor where the number nearest to
+    the real floor is better.
     Raises ConfigError when there are not at least two things to compare.
     """
     import pandas as pd

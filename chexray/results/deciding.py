@@ -45,10 +45,10 @@ BIASED_BY_N: dict[str, tuple[str, ...]] = {
 """Metrics whose expected value moves with the number of images, and the sides that move it, fields or params.
 
 PRDC's balls shrink as the set they are drawn around grows: the real one for precision, density and coverage, the
-synthetic one for recall. KID and FID-infinity are free of this bias and are compared at any n, unless a row's params say
-that it moves with n (`moves_with_n`: true, or the sides that move it). Of more training images
-one is nearer, more images hold more duplicates, and of more seeds or prompts the extreme is more extreme. Utility
-has other metrics of these names, which the number of images does not move.
+synthetic one for recall. KID and FID-infinity are free of this bias and are compared at any n, unless a row's params
+say that it moves with n (`moves_with_n`: true, or the sides that move it). Of more training images one is nearer, more
+images hold more duplicates, and of more seeds or prompts the extreme is more extreme. Utility has other metrics of
+these names, which the number of images does not move.
 """
 
 SIDES = ("n_real", "n_synthetic")
@@ -63,9 +63,9 @@ N_STRONG = 2.0
 """Ratio of n from which a difference is worth a note even for unbiased metrics."""
 
 REMARKS = frozenset(
-    {"bias_dominated", "metric_key", "moves_with_n", "network_differs", "weights_are", COPIES, "copies_of_real_first"}
+    {"bias_dominated", "copies_of_real_first", "metric_key", "moves_with_n", "network_differs", "weights_are"}
 )
-REMARK_PREFIXES = ("floor", "note", "std_error", "ci_", "p_value")
+REMARK_PREFIXES = (COPIES, "floor", "note", "std_error", "ci_", "p_value")
 """Params that say how a number came out, how its error was found, or what a config calls it. Others: what it is."""
 
 PRIVACY_REMARKS = frozenset({"attained_alpha", "cannot_see", "false_positive_rate", "share", "significant", "z"})
@@ -79,8 +79,8 @@ ONE_TRAINING = "unknown: intervals of one training each hold no spread between t
 
 @dataclass(frozen=True)
 class Verdict:
-    """`text`: "better: NAME", "tie (...)", "no single best; NAME is worse", "no winner: NAME ...", "not comparable: ...",
-    "unknown: ..." or "only in NAME".
+    """`text`: "better: NAME", "tie (...)", "no single best; NAME is worse", "no winner: NAME ...",
+    "not comparable: ...", "unknown: ..." or "only in NAME".
 
     winners: the NAMEs of "better: NAME", several where they are of one set. worse: those that are worse than the best
     one, whether that one wins or not. notes: what to keep in mind while reading the numbers.

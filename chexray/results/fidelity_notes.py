@@ -1,4 +1,4 @@
-"""What is said under a fidelity table: copies of real images, which sets are worse, and whether KID tells sets apart."""
+"""What is said under a fidelity table: copies of real images, worse sets, and whether KID tells a set from real."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from chexray.results.grouping import Column, Group, Key
+from chexray.results.layout import marks
 from chexray.results.rows import params_of
 from chexray.results.standing import COPIES, direction, is_fidelity, n_copies
 from chexray.results.wording import Wording, set_name
-from chexray.text import listed
 
 Row = Mapping[str, Any]
 
@@ -18,6 +18,9 @@ LEVEL = 0.05
 
 COPIES_FIRST = "copies_of_real_first"
 """The param that names the first few of them."""
+
+BY_FEATURES = f"{COPIES}_by_features"
+"""The param that counts those of other pixels, to which every encoder gives the same features."""
 
 
 def copies(rows: Iterable[Row], wording: Wording) -> list[str]:
@@ -28,19 +31,21 @@ def copies(rows: Iterable[Row], wording: Wording) -> list[str]:
             found[row["synthetic_set"]] = row
     lines = []
     for row in sorted(found.values(), key=lambda row: -n_copies(row)):
-        name, n = wording.data(set_name(row["synthetic_set"])), n_copies(row)
-        first = [wording.data(one) for one in params_of(row).get(COPIES_FIRST) or []]
-        which = f", first {listed(first, 3)}" if first else ""
-        real = wording.data(set_name(row["real_set"]))
+        params, n = params_of(row), n_copies(row)
+        name, real = (wording.data(set_name(row[side])) for side in ("synthetic_set", "real_set"))
+        alike = int(params.get(BY_FEATURES) or 0)
+        how = "equal pixel by pixel" if not alike else f"{n - alike:,} equal pixel by pixel, {alike:,} in all features"
+        first = [wording.data(one) for one in params.get(COPIES_FIRST) or []]
+        which = f", first {', '.join(first[:3])}" if first else ""
         lines.append(
-            f"COPIES OF REAL IMAGES: {n:,} of {row['n_synthetic']:,} images of {name} have the pixels of an image of "
-            f"{real}{which}: its fidelity numbers measure these copies. Take them out and run again."
+            f"COPIES OF REAL IMAGES: {n:,} of {row['n_synthetic']:,} images of {name} are images of {real} ({how})"
+            f"{which}. Its fidelity numbers measure these copies: take them out and run again."
         )
     return lines
 
 
 def worse(group: Group, wording: Wording) -> list[str]:
-    """`no single best; worse: coverage, recall: blurred`, over all images, where no set is marked better."""
+    """Which sets are worse than the best one by which metrics, over all images, where no set is marked better."""
     found: dict[tuple[Column, ...], list[str]] = {}
     for key in group.overall:
         losers = group.losers(key)
@@ -99,8 +104,6 @@ def not_told_apart(rows: Iterable[Row], wording: Wording) -> list[str]:
 
 def legend(rows: Sequence[Row], wording: Wording) -> list[str]:
     """How to read the marks of `chexray.results.layout.marks` that are about a floor or a copy, and the arrow to it."""
-    from chexray.results.layout import marks
-
     used = "".join(marks(row, False) for row in rows)
     lines = []
     judged = dict.fromkeys(wording.data(row["metric"]) for row in rows if direction(row) == "floor")
@@ -108,7 +111,7 @@ def legend(rows: Sequence[Row], wording: Wording) -> list[str]:
         lines.append(wording.own(f"→  {', '.join(judged)}: the nearer to the real floor, the better"))
     if "^" in used:
         lines.append(
-            "^  beyond its real floor, where other real images do not get: copies or too little variety, not a better set"
+            "^  beyond its real floor, better than other real images get: copies or too little variety, no better set"
         )
     if "=" in used:
         lines.append("=  the set holds images of the real set: the number measures these copies")
@@ -126,6 +129,3 @@ def _subsets(names: Sequence[str], wording: Wording, most: int = 4) -> str:
 
 def _and(names: Sequence[str]) -> str:
     return " and ".join(names)
-
-
-__all__ = ["COPIES", "COPIES_FIRST", "copies", "legend", "not_told_apart", "p_values", "standings", "worse"]

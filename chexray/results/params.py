@@ -25,6 +25,7 @@ TEXTS = frozenset(
         "training_set", "worst",
     }
 )  # fmt: skip
+LISTS = frozenset({"copies_of_real_first", "left_out"})
 COUNT = "n_"
 """What the names of counts begin with."""
 BY_PART = "n_flagged_by"
@@ -51,7 +52,7 @@ def _kind(name: str, suite: str) -> tuple[Callable[[Any], bool], str]:
         return lambda value: isinstance(value, str) or _is_number(value), "a number or text"
     if name == "significant":
         return lambda value: isinstance(value, bool), "true or false"
-    if name == "left_out":
+    if name in LISTS:
         return lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list of text"
     return lambda value: True, ""
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chexray.results.fidelity_notes import not_told_apart, standings
 from chexray.results.grouping import Column, Group, Key
 from chexray.results.layout import Errors, errors_of, fits, floor_text, house_table, marks, n_text, paper_cell
-from chexray.results.fidelity_notes import not_told_apart, standings
 from chexray.results.notes import paper_doubts, reasons
 from chexray.results.standing import NEAREST_TO_FLOOR
 from chexray.results.wording import Wording

@@ -177,8 +177,8 @@ def test_copies_of_real_images_are_the_first_line_and_marked_in_the_table():
     rows = three("kid", [(0.001, 0.0002), (0.3, 0.02)], 0.0005)
     rows[0]["params"] = COPIED
     assert summary_lines(rows)[0] == (
-        "COPIES OF REAL IMAGES: 3 of 222 images of one have the pixels of an image of nih, first a.png, b.png, c.png: "
-        "its fidelity numbers measure these copies. Take them out and run again."
+        "COPIES OF REAL IMAGES: 3 of 222 images of one are images of nih (equal pixel by pixel), first a.png, b.png, "
+        "c.png. Its fidelity numbers measure these copies: take them out and run again."
     )
     text = text_of(rows, 120)
     assert "0.00100 [0.00061, 0.00139] =" in text
