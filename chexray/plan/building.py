@@ -14,6 +14,7 @@ from chexray.data.pairs import Pairs
 from chexray.data.sources import infer
 from chexray.data.subsets import deduplicate_prompts, expand, inherit_by_prompt
 from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.encoders.released import check_word
 from chexray.errors import ConfigError
 from chexray.metrics.base import Metric
 from chexray.plan.options import checked
@@ -227,6 +228,7 @@ def _encoders(
                 f"{'it is for privacy alone' if only_privacy else why}. Drop it, or change one of the two."
             )
         encoders[item.label] = (encoder, encoder.resolve())
+        check_word(*encoders[item.label], item.weights_are, item.label)
         suites_of[item.label] = tuple(suites)
     has_hash = any(hasattr(encoder, "mirror_signs") for encoder, _ in encoders.values())
     if PRIVACY in config.suite and config.privacy.duplicates and not has_hash:

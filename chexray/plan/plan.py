@@ -11,6 +11,7 @@ from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
 from chexray.data.subsets import Subset
 from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.encoders.released import likeness
 from chexray.metrics.base import Metric
 from chexray.plan.roles import PrivacyRoles
 from chexray.plan.utility import UtilityPlan
@@ -114,6 +115,11 @@ class Plan:
             return {}
         outputs = self.encoders[label][1].outputs
         return {key: metric for key, metric in self.metrics.items() if {metric.reads, metric.requires} <= set(outputs)}
+
+    def likeness(self, label: str) -> dict[str, str]:
+        """Params that say whether an encoder is the published network; see `chexray.encoders.released`."""
+        said = {item.label: item.weights_are for item in self.config.encoders}
+        return likeness(*self.encoders[label], said.get(label))
 
     @property
     def images(self) -> dict[str, str]:

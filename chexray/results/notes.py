@@ -146,6 +146,8 @@ def _paper(rows: Sequence[Row], wording: Wording) -> list[str]:
         f"paper's best: arXiv 2505.10496, without errors, against about {test_set_size():,} MIMIC-CXR test images; "
         f"here n real = {row['n_real']:,}. Other real images, or FID at another n, do not compare."
     ]
+    if params_of(row)["weights_are"].endswith("word"):
+        lines.append("that the weights are the paper's is the config's word (weights_are: released)")
     doubts = dict.fromkeys(f"?  {cell.model}, {cell.subset}: {cell.suspect}" for _, cell in cells if cell.suspect)
     return [wording.own(line) for line in [*lines, *doubts]]
 
