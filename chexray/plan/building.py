@@ -18,6 +18,7 @@ from chexray.encoders.released import check_word
 from chexray.errors import ConfigError
 from chexray.metrics.base import Metric
 from chexray.plan.options import checked
+from chexray.plan.overlaps import Listed, overlaps
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
 from chexray.plan.roles import PrivacyRoles, privacy_roles
 from chexray.plan.training import plan_utility
@@ -39,6 +40,7 @@ def make_plan(config: RunConfig) -> Plan:
     metrics = _metrics(config.metrics, preset) if FIDELITY in config.suite else {}
     encoders, suites_of = _encoders(config, preset, storage)
     real, synthetic = read_manifests(config, storage)
+    shared = overlaps(_listed(config, real, synthetic))
     synthetic = inherit_labels(synthetic, real, preset)
     training, heldout = _learned_from(real) if PRIVACY in config.suite else (None, None)
     reference = real["real"]
@@ -65,7 +67,7 @@ def make_plan(config: RunConfig) -> Plan:
     plan = Plan(
         config, preset, storage, reference, tuple(synthetic), encoders, suites_of, metrics, tuple(subsets),
         training, heldout, roles, _pairs(config, training, of.get(PRIVACY, []), storage), utility, read_by,
-        _remarks(config, preset, roles, suites_of),
+        (*shared, *_remarks(config, preset, roles, suites_of)),
     )  # fmt: skip
     _check_metrics(plan)
     return plan
@@ -87,6 +89,14 @@ def read_manifests(config: RunConfig, storage: Storage) -> tuple[dict[str, Manif
         for item, name in zip(read, names[len(chosen) :], strict=True)
     ]
     return real, synthetic
+
+
+def _listed(config: RunConfig, real: dict[str, Manifest], synthetic: Sequence[Manifest]) -> list[Listed]:
+    """Every set that the run reads with its role and its place, to be compared with the others."""
+    given = {"real": config.real, "training": config.training, "heldout": config.heldout}
+    items = [(role, manifest, given[role]) for role, manifest in real.items()]
+    items += [("synthetic", manifest, item) for manifest, item in zip(synthetic, _read_sets(config), strict=True)]
+    return [Listed.of(manifest, role, str(item.options.get("path") or "")) for role, manifest, item in items if item]
 
 
 def _read_sets(config: RunConfig) -> list[SetConfig]:

@@ -142,7 +142,8 @@ class Plan:
 
     @property
     def notes(self) -> list[str]:
-        notes = [*self.protocol.notes, *self.remarks]
+        # What was found in this run's own sets comes before what is true of every run of the protocol.
+        notes = [*self.remarks, *self.protocol.notes]
         for manifest in self.sets:
             notes += [f"{manifest.name}: {note}" for note in manifest.notes]
             notes += [f"{manifest.name}: {n} rows left out ({why})" for why, n in manifest.excluded.items() if n]
