@@ -91,10 +91,11 @@ def loss(row: Row) -> float:
 
 
 def beats(better: Row, worse: Row) -> bool:
-    """Whether the 95 % interval of one number lies wholly on the better side of the other's.
+    """Whether the 95 % interval of one number lies wholly on the better side of the other's; both rows have intervals.
 
-    By distance to the floor: whether it is nearer for every pair of numbers in the intervals and every floor in the
-    floor's, which both share. Both rows have intervals.
+    Where the nearest to the floor is better, a number b above the floor f is farther from it than a if b is above a and
+    above 2f - a, its mirror image; below the floor likewise. So b's interval must lie beyond that of a, whose floor is
+    the same, and beyond that of the mirror image, which has the floor's error twice.
     """
     if direction(better) == "lower":
         return better["ci_high"] < worse["ci_low"]
@@ -104,16 +105,11 @@ def beats(better: Row, worse: Row) -> bool:
     if len(spans) < 2:
         return False
     low, high = min(span[0] for span in spans), max(span[1] for span in spans)
-    # Piecewise linear in the floor: its extremes are at the ends and at the kinks between them.
-    kinks = [(better["ci_low"] + better["ci_high"]) / 2, worse["ci_low"], worse["ci_high"]]
-    return all(_nearer(better, worse, floor) for floor in (low, high, *(kink for kink in kinks if low < kink < high)))
-
-
-def _nearer(better: Row, worse: Row, floor: float) -> bool:
-    """Whether the farthest point of one interval is nearer to the floor than the nearest point of the other."""
-    farthest = max(abs(better["ci_low"] - floor), abs(better["ci_high"] - floor))
-    nearest = max(worse["ci_low"] - floor, floor - worse["ci_high"], 0.0)
-    return farthest < nearest
+    floor, half = (low + high) / 2, (high - low) / 2
+    below, above = better["value"] - better["ci_low"], better["ci_high"] - better["value"]
+    mirrored = 2 * floor - better["value"]
+    is_above = worse["ci_low"] > max(better["ci_high"], mirrored + math.hypot(below, 2 * half))
+    return is_above or worse["ci_high"] < min(better["ci_low"], mirrored - math.hypot(above, 2 * half))
 
 
 def is_worse(row: Row, than: Row, n_sets: int = 2) -> bool:
@@ -123,7 +119,7 @@ def is_worse(row: Row, than: Row, n_sets: int = 2) -> bool:
     beyond its floor, which a perfect generator is not. n_sets: how many were compared, of which `than` is the best one:
     the best and the worst of many equal sets are far apart, so intervals are stretched from 5 sets on, by Bonferroni
     over all pairs. Simulated (tests/calibration/winners.py): among 2 to 30 equal sets some set is called worse in at
-    most 4 % of draws.
+    most 5 % of draws, and better in at most 1 %.
     """
     level = 0.05 / (n_sets * (n_sets - 1))
     factor = max(1.0, NormalDist().inv_cdf(1 - level) * math.sqrt(2) / (2 * Z)) if n_sets > 2 else 1.0

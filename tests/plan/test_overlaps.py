@@ -27,7 +27,7 @@ def plan(tmp_path: Path, first: Path, *synthetic: Path, **more):
 
 
 def said(*arguments, **more) -> list[str]:
-    return [note for note in plan(*arguments, **more).notes if "SHARED" in note or "folder" in note]
+    return [note for note in plan(*arguments, **more).notes if "SHARED" in note or "the folder of " in note]
 
 
 def test_sets_that_share_nothing_are_left_in_peace(write_images, tmp_path):

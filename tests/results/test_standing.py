@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from calibration import winners
 from results.test_compare import row
 from results.test_compare import text_of as compared
 from results.test_results_table import lines_of, text_of
@@ -71,9 +73,26 @@ def test_the_error_of_the_floor_counts_as_far_as_it_could_turn_the_order():
     below, above = (row("density", value, 0.1, real_floor=1.0, **HIGHER) for value in (0.8, 1.5))
     assert verdict(below, above).winner == "A"
     unsure = {"real_floor_std_error": 0.2}
-    assert not verdict(below | unsure, above | unsure).winner  # 1.39 may be the floor
+    assert not verdict(below | unsure, above | unsure).winner  # 1.15 is half way, and may be the floor
     higher = row("density", 3.0, 0.1, real_floor=1.0, **HIGHER)
     assert verdict(above | unsure, higher | unsure).winner == "A"  # whichever it is, 1.5 is nearer
+
+
+def test_nearer_to_the_floor_agrees_with_draws_of_all_three_numbers():
+    """A star where 97.5 % of draws at least agree, and no star where they do not, but for the margin of intervals."""
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((3, 20_000))
+    for _ in range(200):
+        a, b, floor = rng.uniform(-3, 3, 3)
+        errors = rng.uniform(0.05, 0.8, 3)
+        rows = [
+            row("density", value, 1.96 * error, real_floor=floor, real_floor_std_error=errors[2], **HIGHER)
+            for value, error in zip((a, b), errors[:2], strict=True)
+        ]
+        drawn = np.array([a, b, floor])[:, None] + errors[:, None] * noise
+        nearer = float(np.mean(np.abs(drawn[0] - drawn[2]) < np.abs(drawn[1] - drawn[2])))
+        winner = verdict(*rows).winner
+        assert nearer > 0.975 if winner == "A" else nearer < 0.025 if winner == "B" else 1e-5 < nearer < 1 - 1e-5
 
 
 def test_utility_has_a_vendi_of_its_own_direction():
@@ -194,3 +213,19 @@ def test_the_p_value_of_kid_is_shown():
     of = [rows[0] | {"subset": "finding:Edema"}, rows[1] | {"subset": "finding:Fracture"}]
     text = text_of([one | {"synthetic_set": "s"} for one in of], 160)
     assert "kid: not told apart from real images (permutation test, p >= 0.05): Edema" in text
+
+
+@pytest.mark.parametrize("by_floor", [False, True])
+@pytest.mark.parametrize("n_sets", [2, 5, 30])
+def test_equal_sets_are_seldom_called_better_or_worse_and_a_better_one_is_starred(n_sets, by_floor):
+    """A slice of tests/calibration/winners.py, which has the rates."""
+    equal = winners.numbers(n_sets, 2.0, by_floor, 150, 5)
+    assert equal["star"] <= 0.03
+    assert equal["worse"] <= 0.1
+    assert winners.numbers(n_sets, 2.0, by_floor, 60, 6, gap=6.0)["right"] >= 0.8
+
+
+def test_averages_of_two_real_images_are_never_starred_and_a_perfect_set_is():
+    found = winners.pictures("averages", 2, 3, n=80)
+    assert all(found[metric]["other"] == 0 for metric in ("fid", "density", "vendi"))
+    assert found["density"]["perfect"] == 1.0
