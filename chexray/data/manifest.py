@@ -228,7 +228,7 @@ def _look_up(
     etags = {
         str(uri): f"{stat.size} {stat.version}"
         for uri, file, stat in zip(uris, files, found, strict=True)
-        if stat is not None and uri == file and is_remote(file)
+        if stat is not None and file is not None and uri == file and is_remote(file)
     }
     return table.filter(pa.array(~missing)).combine_chunks(), rejects, etags
 

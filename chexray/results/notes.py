@@ -42,7 +42,7 @@ def summary(rows: Sequence[Row], wording: Wording) -> list[str]:
         names = ", ".join(dict.fromkeys(wording.data(row["metric"]) for row in biased))
         subsets = len({row["subset"] for row in biased})
         which = _count(subsets, "subset")
-        lines.append(f"BIAS-DOMINATED: {names} in {which} tells more of n than of the images (marked !)")
+        lines.append(f"BIAS-DOMINATED: {names} in {which} mainly reflects sample size (marked !)")
     lines += [*quiet, *trainings]
     missing = privacy_remarks.missing((row for row in rows if suite_of(row) == "privacy"), wording)
     if missing:

@@ -190,5 +190,5 @@ def _digest(_: int, pixels: np.ndarray) -> str:
     if not pixels.size or (pixels == pixels.flat[0]).all():
         return BLANK
     digest = hashlib.blake2b(f"{pixels.shape}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()

@@ -26,10 +26,12 @@ class Extra:
     cell: Callable[[Row], str]
     field: str = ""
     """What the cell is made from: rows that have the same there share one text, the most precise."""
+    is_floor: bool = False
+    """Whether the cell is the plain floor, which is rounded alike in all rows of a line."""
 
     def among(self, row: Row, rows: Iterable[Row]) -> str:
-        """The cell of one of the rows of a line; floors are rounded alike in all of them."""
-        return floor_text(row, errors_of(rows)) if self.field == "real_floor" else self.cell(row)
+        """The cell of one of the rows of a line."""
+        return floor_text(row, errors_of(rows)) if self.is_floor else self.cell(row)
 
     def beside(self, rows: Iterable[Row]) -> str:
         """What stands beside several numbers of a line."""
@@ -45,7 +47,7 @@ class Extra:
 
 def real_floor(wording: Wording) -> Extra:
     """What real images score in place of the synthetic ones."""
-    return Extra("real\nfloor", lambda row: wording.own(floor_text(row)), "real_floor")
+    return Extra("real\nfloor", floor_text, "real_floor", is_floor=True)
 
 
 def papers_best(wording: Wording) -> Extra:
