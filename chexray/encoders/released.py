@@ -21,7 +21,8 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def likeness(encoder: Any, spec: EncoderSpec, word: str | None = None) -> dict[str, str]:
-    """{"weights_are": "released, by ..."} for the published network, {"network_differs": why} for another one.
+    """{"weights_are": "released NAME, by ..."} for the published network of that name, {"network_differs": why} for
+    another one. The name is the encoder's own: a config may call it by any other.
 
     Empty where nothing is known, and for encoders without published numbers. word: what the config says of the weights.
     Class attributes of the encoder: released_sha256 (of the file, a tuple) and released_repository, whose every commit
@@ -32,11 +33,11 @@ def likeness(encoder: Any, spec: EncoderSpec, word: str | None = None) -> dict[s
     if why := encoder.unlike_released():
         return {"network_differs": why}
     if spec.weights_sha256 in getattr(encoder, "released_sha256", ()):
-        return {"weights_are": f"{RELEASED}, by sha256"}
+        return {"weights_are": f"{RELEASED} {spec.name}, by sha256"}
     repository = getattr(encoder, "released_repository", "")
     if repository and spec.weights.partition("@")[0] == repository and _COMMIT.fullmatch(spec.revision):
-        return {"weights_are": f"{RELEASED}, by hub revision {spec.revision[:12]}"}
-    return {"weights_are": f"{RELEASED}, by the config's word"} if word == RELEASED else {}
+        return {"weights_are": f"{RELEASED} {spec.name}, by hub revision {spec.revision[:12]}"}
+    return {"weights_are": f"{RELEASED} {spec.name}, by the config's word"} if word == RELEASED else {}
 
 
 def check_word(encoder: Any, spec: EncoderSpec, word: str | None, label: str) -> None:

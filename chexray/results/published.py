@@ -20,6 +20,12 @@ ENCODER = "rad_dino"
 ENCODERS = {"reid_mean": "siamese_reid", "reid_max": "siamese_reid"}
 """Metric -> the paper's encoder, where it is not ENCODER."""
 
+ROUTE = "cgb299"
+ROUTES = {"reid_mean": "cgb224", "reid_max": "cgb224", "latent_distance": "cgb512"}
+OTHER_ROUTES = ("native", "cgb224_direct", "official256")
+"""The paper's preprocessing, with which `encoder_revision` begins; where both suites read one encoder, one of them gets
+another than the paper's."""
+
 PRDC = frozenset({"precision", "recall", "density", "coverage"})
 PRDC_K = 5
 """Neighbours of upstream's PRDC (fid.py), which the values depend on."""
@@ -97,8 +103,11 @@ def comparable(row: Mapping[str, Any]) -> str | None:
     params = params_of(row)
     if differs := params.get("network_differs"):
         return f"the network is not the paper's: {differs}"
-    if not str(params.get("weights_are") or "").startswith("released"):
+    if not str(params.get("weights_are") or "").startswith(f"released {encoder},"):
         return "whether the weights are the paper's is not known; if so, set weights_are: released on the encoder"
+    route, wanted = str(row.get("encoder_revision") or "").partition("/")[0], ROUTES.get(metric, ROUTE)
+    if route in {*ROUTES.values(), *OTHER_ROUTES, ROUTE} - {wanted}:
+        return f"preprocessing is {route}, the paper's is {wanted}"
     if metric in PRDC and params.get("k", PRDC_K) != PRDC_K:
         return f"k is {params['k']}, the paper's is {PRDC_K}"
     return None

@@ -60,13 +60,13 @@ def test_what_else_makes_other_features_differs_too(options, what):
 def test_weights_are_known_by_hash_by_hub_revision_or_by_word(monkeypatch):
     encoder, spec = full()
     assert likeness(encoder, spec) == {}
-    assert likeness(encoder, spec, "released") == {"weights_are": "released, by the config's word"}
+    assert likeness(encoder, spec, "released") == {"weights_are": "released rad_dino, by the config's word"}
     hub = replace(spec, weights="microsoft/rad-dino@main", revision=COMMIT)
-    assert likeness(encoder, hub) == {"weights_are": "released, by hub revision 0123456789ab"}
+    assert likeness(encoder, hub) == {"weights_are": "released rad_dino, by hub revision 0123456789ab"}
     assert likeness(encoder, replace(hub, revision="")) == {}  # a folder of that name
     assert likeness(encoder, replace(hub, weights="somebody/rad-dino")) == {}
     monkeypatch.setattr(RadDino, "released_sha256", ("ab" * 32,), raising=False)
-    assert likeness(encoder, spec) == {"weights_are": "released, by sha256"}
+    assert likeness(encoder, spec) == {"weights_are": "released rad_dino, by sha256"}
     assert likeness(encoder, encoder.resolve(), "released") == {}  # random
 
 

@@ -66,7 +66,7 @@ def row(metric: str, value: float | None, low: float | None = None, high: float 
         "created_at": "2026-01-02T03:04:05Z",
         **changes,
     }
-    known = {"weights_are": "released, by the config's word"} if found["weights"] else {}
+    known = {"weights_are": f"released {found['encoder']}, by the config's word"} if found["weights"] else {}
     return found | {"params": {**known, **found["params"]}}
 
 

@@ -183,7 +183,7 @@ def test_markup_and_control_characters_of_the_data_stay_text():
 
 def paper(**changes):
     trained = {"encoder": "rad_dino", "weights": "microsoft/rad-dino", "protocol": "chexgenbench"}
-    trained["params"] = {"weights_are": "released, by hub revision 0123456789ab"}
+    trained["params"] = {"weights_are": "released rad_dino, by hub revision 0123456789ab"}
     return text_of(run(("mine",), **(trained | changes)), 140)
 
 
