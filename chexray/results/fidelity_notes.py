@@ -102,6 +102,16 @@ def not_told_apart(rows: Iterable[Row], wording: Wording) -> list[str]:
     return lines
 
 
+def no_floor(rows: Iterable[Row], wording: Wording) -> list[str]:
+    """Why numbers have no real floor, where they would, by reason."""
+    missing: dict[str, dict[str, None]] = {}
+    for row in rows:
+        reason = params_of(row).get("floor_reason")
+        if reason and is_fidelity(row) and row["value"] is not None and row["real_floor"] is None:
+            missing.setdefault(str(reason), {})[wording.data(row["metric"])] = None
+    return [f"no real floor for {', '.join(names)}: {wording.data(reason)}" for reason, names in missing.items()]
+
+
 def legend(rows: Sequence[Row], wording: Wording) -> list[str]:
     """How to read the marks of `chexray.results.layout.marks` that are about a floor or a copy, and the arrow to it."""
     used = "".join(marks(row, False) for row in rows)

@@ -72,7 +72,11 @@ def _why(row: Row) -> str:
 def overall(group: Group, wording: Wording) -> list[str]:
     """Footnotes of the table over all images."""
     rows = [row for lines in group.overall.values() for row in lines.values()]
-    said = [*fidelity_notes.p_values(group, wording), *fidelity_notes.worse(group, wording)]
+    said = [
+        *fidelity_notes.no_floor(rows, wording),
+        *fidelity_notes.p_values(group, wording),
+        *fidelity_notes.worse(group, wording),
+    ]
     return [*reasons(rows, wording, several_sets=len(group.columns) > 1), *said, *_paper(rows, wording)]
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from chexray.results.fidelity_notes import not_told_apart, standings
+from chexray.results.fidelity_notes import no_floor, not_told_apart, standings
 from chexray.results.grouping import Column, Group, Key
 from chexray.results.layout import Errors, errors_of, fits, floor_text, house_table, marks, n_text, paper_cell
 from chexray.results.notes import paper_doubts, reasons
@@ -45,7 +45,11 @@ def subset_tables(
     for column, found in lines.items():
         shown = [cells[key] for cells in found.values() for key in keys[:count] if key in cells]
         remarks = reasons([row for row in shown if row["value"] is None], wording) + paper_doubts(shown, wording)
-        remarks += [*not_told_apart(shown, wording), *standings(group, found, keys[:count], column, wording)]
+        remarks += [
+            *no_floor(shown, wording),
+            *not_told_apart(shown, wording),
+            *standings(group, found, keys[:count], column, wording),
+        ]
         if count < len(keys):
             left_out = ", ".join(group.metric_name(key, wording) for key in keys[count:])
             remarks.append(f"not shown for want of width: {left_out}; see results.csv")

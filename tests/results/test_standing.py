@@ -229,3 +229,11 @@ def test_averages_of_two_real_images_are_never_starred_and_a_perfect_set_is():
     found = winners.pictures("averages", 2, 3, n=80)
     assert all(found[metric]["other"] == 0 for metric in ("fid", "density", "vendi"))
     assert found["density"]["perfect"] == 1.0
+
+
+def test_why_there_is_no_floor_is_said_once():
+    rows = [
+        result(metric, real_floor=None, params=json.dumps({"floor_reason": "too few patients"}))
+        for metric in ("kid", "fid", "density")
+    ]
+    assert text_of(rows, 120).count("no real floor for kid, fid, density: too few patients") == 1
