@@ -71,6 +71,9 @@ class EncoderConfig(BaseModel):
     """The name in the results; needed only to tell two uses of one encoder apart."""
     weights: str | None = None
     """A hub id, a local path, an fsspec URL, or `random:SEED` (then shouted in every summary)."""
+    weights_are: Literal["released"] | None = None
+    """Your word that local weights are the published ones, where neither a hash nor a hub revision says so: the paper's
+    values are then shown beside yours."""
     precision: Literal["fp32", "bf16"] = "fp32"
     suites: Annotated[list[Suite] | None, BeforeValidator(words)] = None
     """The suites that read it; by default all that can. `suites: [privacy]` keeps fidelity numbers off its features."""

@@ -21,7 +21,7 @@ from chexray.data.labels import LABELS_TYPE, to_codes
 from chexray.data.sources import Source
 from chexray.data.values import codes, identified, may_exist
 from chexray.errors import ManifestError
-from chexray.storage import Storage
+from chexray.storage import Storage, is_remote
 from chexray.text import quoted, shown
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Manifest:
     excluded: reason -> rows left out on purpose. notes: lines to show the user.
     roles: reserved column -> the source's own column it was read from. depth: what black and white are in its images of
     more than 8 bits. looks: what a sample of it looks like; both are None until `chexray.data.looks.look_at` looked.
+    etags: {uri: size and ETag} of images on S3, equal for equal files wherever they lie.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Manifest:
     roles: dict[str, str] = field(default_factory=dict)
     depth: Depth | None = None
     looks: Looks | None = None
+    etags: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -133,11 +135,11 @@ def build(
     if limit is not None and limit < len(table):
         excluded["limit"] = len(table) - limit
         table = table.take(lowest_hashes(table["sample_id"].to_pylist(), limit))
-    table, rejects = _look_up(name, where, origin, table, storage, given.get("reasons", {}))
+    table, rejects, etags = _look_up(name, where, origin, table, storage, given.get("reasons", {}))
     n_shared = len(table) - len(table["image_key"].unique())
     if n_shared:
         notes.append(f"{n_shared} rows name an image that another row names too; each row counts")
-    return Manifest(name, origin, table, rejects, n_rows, excluded, tuple(notes), given.get("roles", {}))
+    return Manifest(name, origin, table, rejects, n_rows, excluded, tuple(notes), given.get("roles", {}), etags)
 
 
 def image_key(uri: str, size: int, version: str) -> str:
@@ -199,8 +201,8 @@ def lowest_hashes(ids: list[str], limit: int) -> np.ndarray:
 
 def _look_up(
     name: str, where: str, origin: str, table: pa.Table, storage: Storage, reasons: Mapping[str, str]
-) -> tuple[pa.Table, pa.Table]:
-    """The rows whose image exists, with `image_key` filled in, and the rejects for the others.
+) -> tuple[pa.Table, pa.Table, dict[str, str]]:
+    """The rows whose image exists, with `image_key` filled in, the rejects for the others, and the ETags of the images.
 
     reasons: {sample_id: why the source gave no uri}, where it is not that the row names none.
     """
@@ -235,7 +237,12 @@ def _look_up(
         },
         schema=REJECT_SCHEMA,
     )
-    return table.filter(pa.array(~missing)).combine_chunks(), rejects
+    etags = {
+        str(uri): f"{stat.size} {stat.version}"
+        for uri, file, stat in zip(uris, files, found, strict=True)
+        if stat is not None and file is not None and uri == file and is_remote(file)
+    }
+    return table.filter(pa.array(~missing)).combine_chunks(), rejects, etags
 
 
 def _mostly_missing(

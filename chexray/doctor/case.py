@@ -58,7 +58,8 @@ class Look:
 class Case:
     """One visit. resources: what was found to compute on. n_images: over all sets read so far, 0 for none.
 
-    s3_down: why no further S3 check can succeed, "" while it may.
+    s3_down: why no further S3 check can succeed, "" while it may. listed: the sets read so far, as
+    `chexray.plan.overlaps` compares them.
     """
 
     config: RunConfig | None
@@ -66,6 +67,7 @@ class Case:
     resources: Any = None
     n_images: int = 0
     s3_down: str = ""
+    listed: list[Any] = field(default_factory=list)
 
     @property
     def run(self) -> RunConfig:

@@ -44,7 +44,8 @@ def images(case: Case, role: str, item: SetConfig, name: str) -> Check:
         if not source.is_complete(folder, case.storage):
             return ok(f"{source.n:,} phantoms, drawn by the first run below {folder}")
     origin = "synthetic" if role == "synthetic" else "real"
-    manifest = manifests.load(name, origin, source, case.storage, on_duplicate=item.on_duplicate, limit=SAMPLE)
+    table = source.read(origin, case.storage)
+    manifest = manifests.build(name, origin, table, case.storage, on_duplicate=item.on_duplicate, limit=SAMPLE)
     n = manifest.n_rows if case.run.limit is None else min(manifest.n_rows, case.run.limit)
     if not folder:
         case.n_images += n
@@ -57,12 +58,26 @@ def images(case: Case, role: str, item: SetConfig, name: str) -> Check:
     if not bad and first is not None:
         height, width = first.shape
         missing = f"; {len(manifest.rejects)} of the first {SAMPLE} are missing" if len(manifest.rejects) else ""
-        return (note if missing else ok)(f"{found}; the first can be read ({width} x {height} pixels){missing}")
+        told = f"{found}; the first can be read ({width} x {height} pixels){missing}"
+        shared = _shared(case, name, role, path, table)
+        return note(f"{told}.", " ".join(shared)) if shared else (note if missing else ok)(told)
     uri, reject = bad[0]
     told = f"{found}; {len(bad)} of {len(uris)} looked at cannot be read, first {uri}: {reject.code}: {reject.detail}."
     if len(bad) == len(uris):
         return fail(told, "Mend or copy them again, or correct the set's path.")
     return note(told, "A run counts such images and fails above encode.max_reject_fraction.")
+
+
+def _shared(case: Case, name: str, role: str, path: str, table: Any) -> list[str]:
+    """What the set shares with those that were looked at before it. Objects on S3 are compared by their names here, and
+    by their ETags in the plan."""
+    from chexray.plan.overlaps import Listed, overlaps
+
+    uris = [uri for uri in table["uri"].to_pylist() if uri is not None] if "uri" in table.column_names else []
+    here = Listed(name, role, uris, path)
+    found = [line for before in case.listed for line in overlaps([before, here])]
+    case.listed.append(here)
+    return found
 
 
 def _source(case: Case, item: SetConfig, name: str) -> tuple[Any, str]:

@@ -51,6 +51,7 @@ class RadDino(NetworkEncoder):
     """
 
     name: ClassVar[str] = "rad_dino"
+    released_repository: ClassVar[str] = HUB_ID
     allowed: ClassVar[dict[str, Option]] = {
         "route": Option("native", str, tuple(ROUTES)),
         "pooling": Option("cls", str, ("cls", "patch_mean")),
@@ -64,6 +65,7 @@ class RadDino(NetworkEncoder):
         self._config = _architecture(self.options.pop("architecture") or {})
         self._revision = self.options.pop("revision")
         self._preprocessing: Preprocessing | None = None
+        self._own_processor = False
 
     def sources(self) -> dict[str, Any]:
         return {
@@ -89,7 +91,7 @@ class RadDino(NetworkEncoder):
                 f"note: {where} asks for {published.describe()}, RAD-DINO was published with {native.describe()}: "
                 "yours is used."
             )
-            native = published
+            native, self._own_processor = published, True
             check_patches("dinov2", native.shape, self._config, where)
         steps = (*ROUTES[self.options["route"]], *native.steps)
         self._preprocessing = Preprocessing(steps, native.mean, native.std, native.divisor)
@@ -106,6 +108,22 @@ class RadDino(NetworkEncoder):
             code_version=self.code_version,
             options={**self.options, **extra},
         )
+
+    def unlike_released(self) -> str:
+        """Why this is not the network that was published, whatever its weights; empty where it is."""
+        self.resolve()
+        differing = [
+            f"{name} {self._config[name]}, not {value}"
+            for name, value in PUBLISHED.items()
+            if self._config.get(name, value) != value
+        ]
+        if self.options["pooling"] != "cls":
+            differing.append(f"pooling {self.options['pooling']}, not cls")
+        if self._own_processor:
+            differing.append("another preprocessor_config.json")
+        if self.precision != "fp32":
+            differing.append(f"precision {self.precision}, not fp32")
+        return "; ".join(differing)
 
     def _checked_config(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         """The keys of the folder's config.json that are used, and all of it with its defaults for the fingerprint.
@@ -167,6 +185,8 @@ class RadDino(NetworkEncoder):
 
 
 _DEFAULTS: dict[str, Any] = {**VIT_B_14, "mlp_ratio": 4, "num_channels": 3, "qkv_bias": True}
+PUBLISHED: dict[str, Any] = {**_DEFAULTS, "hidden_act": "gelu", "layer_norm_eps": 1e-6, "use_swiglu_ffn": False}
+"""What shapes the published network's output besides its weights (config.json of its hub repository)."""
 
 
 def with_revision(encoder: str, reference: str, revision: str | None) -> str:

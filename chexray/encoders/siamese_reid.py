@@ -96,6 +96,10 @@ class SiameseReid(NetworkEncoder):
             options=dict(self.options),
         )
 
+    def unlike_released(self) -> str:
+        """Why this is not the network that was published, whatever its weights; its shape is checked as it is found."""
+        return "" if self.precision == "fp32" else f"precision {self.precision}, not fp32"
+
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """(height, width) uint8 to the route's square, uint8: Pillow's resampling, as upstream's on PIL images."""
         return self._preprocessing.prepare(image)

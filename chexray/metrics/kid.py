@@ -90,9 +90,7 @@ class KID(ScoreFromImages):
         known = found.influence_y is not None and score.value is not None
         return [score], {"kid_influence": found.influence_y} if known else {}
 
-    def _on_subsets(
-        self, real: Rows, synthetic: Rows, related: Related | None, mapper: Mapper, floor: bool
-    ) -> Score:
+    def _on_subsets(self, real: Rows, synthetic: Rows, related: Related | None, mapper: Mapper, floor: bool) -> Score:
         n, m = len(real), len(synthetic)
         size = min(n, m) if isinstance(self.subset_size, str) else self.subset_size
         if min(n, m) < size:

@@ -16,9 +16,11 @@ from chexray.data.pairs import Pairs
 from chexray.data.sources import infer
 from chexray.data.subsets import deduplicate_prompts, expand, inherit_by_prompt
 from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.encoders.released import check_word
 from chexray.errors import ConfigError
 from chexray.metrics.base import Metric
 from chexray.plan.options import checked
+from chexray.plan.overlaps import Listed, overlaps
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
 from chexray.plan.roles import PrivacyRoles, privacy_roles
 from chexray.plan.training import plan_utility
@@ -41,6 +43,7 @@ def make_plan(config: RunConfig) -> Plan:
     metrics = _metrics(config.metrics, preset) if FIDELITY in config.suite else {}
     encoders, suites_of = _encoders(config, preset, storage)
     real, synthetic = read_manifests(config, storage)
+    shared = overlaps(_listed(config, real, synthetic))
     synthetic = inherit_labels(synthetic, real, preset)
     training, heldout = _learned_from(real) if PRIVACY in config.suite else (None, None)
     reference = real["real"]
@@ -67,7 +70,7 @@ def make_plan(config: RunConfig) -> Plan:
     plan = Plan(
         config, preset, storage, reference, tuple(synthetic), encoders, suites_of, metrics, tuple(subsets),
         training, heldout, roles, _pairs(config, training, of.get(PRIVACY, []), storage), utility, read_by,
-        _remarks(config, preset, roles, suites_of),
+        (*shared, *_remarks(config, preset, roles, suites_of)),
     )  # fmt: skip
     _check_metrics(plan)
     return plan
@@ -108,6 +111,14 @@ def _check_depths(sets: Sequence[Manifest]) -> None:
                 f"need {bits} and {others} bits. Give both sets `bits`, such as {max(bits, others, key=abs)}, the "
                 "same if their values have one scale."
             )
+
+
+def _listed(config: RunConfig, real: dict[str, Manifest], synthetic: Sequence[Manifest]) -> list[Listed]:
+    """Every set that the run reads with its role and its place, to be compared with the others."""
+    given = {"real": config.real, "training": config.training, "heldout": config.heldout}
+    items = [(role, manifest, given[role]) for role, manifest in real.items()]
+    items += [("synthetic", manifest, item) for manifest, item in zip(synthetic, _read_sets(config), strict=True)]
+    return [Listed.of(manifest, role, str(item.options.get("path") or "")) for role, manifest, item in items if item]
 
 
 def _read_sets(config: RunConfig) -> list[SetConfig]:
@@ -250,6 +261,7 @@ def _encoders(
                 f"{'it is for privacy alone' if only_privacy else why}. Drop it, or change one of the two."
             )
         encoders[item.label] = (encoder, encoder.resolve())
+        check_word(*encoders[item.label], item.weights_are, item.label)
         suites_of[item.label] = tuple(suites)
     has_hash = any(hasattr(encoder, "mirror_signs") for encoder, _ in encoders.values())
     if PRIVACY in config.suite and config.privacy.duplicates and not has_hash:

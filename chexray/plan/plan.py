@@ -13,6 +13,7 @@ from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
 from chexray.data.subsets import Subset, labels_of_prompts
 from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.encoders.released import likeness
 from chexray.metrics.base import Metric
 from chexray.plan.roles import PrivacyRoles
 from chexray.plan.utility import UtilityPlan
@@ -122,6 +123,11 @@ class Plan:
         outputs = self.encoders[label][1].outputs
         return {key: metric for key, metric in self.metrics.items() if {metric.reads, metric.requires} <= set(outputs)}
 
+    def likeness(self, label: str) -> dict[str, str]:
+        """Params that say whether an encoder is the published network; see `chexray.encoders.released`."""
+        said = {item.label: item.weights_are for item in self.config.encoders}
+        return likeness(*self.encoders[label], said.get(label))
+
     @property
     def images(self) -> dict[str, str]:
         """{image_key: uri} over all sets in manifest order; an image named twice is encoded once."""
@@ -153,7 +159,8 @@ class Plan:
 
     @property
     def notes(self) -> list[str]:
-        notes = [*self.protocol.notes, *self.remarks]
+        # What was found in this run's own sets comes before what is true of every run of the protocol.
+        notes = [*self.remarks, *self.protocol.notes]
         for manifest in self.sets:
             notes += [f"{manifest.name}: {note}" for note in manifest.notes]
             notes += [f"{manifest.name}: {n} rows left out ({why})" for why, n in manifest.excluded.items() if n]

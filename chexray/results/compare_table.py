@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from chexray.results.layout import dim, fits, house_table
+from chexray.results.layout import dim, errors_of, fits, house_table
 from chexray.results.rows import ABSENT, to_records
 from chexray.results.utility.names import line_params, setting_name, threshold_of
 from chexray.results.wording import Wording
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 Line = dict[str, Any]
 """A row of what `compare` returns, None for null."""
-
 
 WITH_SIZE = ("n_real", "n_synthetic")
 SUBSET_WIDTH = 18
@@ -65,13 +65,17 @@ def tally(comparison: pd.DataFrame, wording: Wording) -> list[str]:
     return [
         f"{total}: {counts}.",
         "better: its 95% interval overlaps no other. Nothing corrects for the number of comparisons.",
+        *([wording.own(_DISTANCE)] if any(better == "floor" for better in comparison["better"]) else []),
     ]
+
+
+_DISTANCE = "→: the nearer to what other real images get, the better."
 
 
 def _kind(verdict: str) -> str:
     if verdict.startswith(("better", "only")):
         return verdict
-    return "tie" if verdict.startswith("tie") else verdict.partition(":")[0]
+    return "tie" if verdict.startswith("tie") else re.split("[:;]", verdict)[0]
 
 
 def _side_by_side(lines: list[Line], runs: list[str], notes: list[str], wording: Wording) -> Table | None:
@@ -85,7 +89,7 @@ def _side_by_side(lines: list[Line], runs: list[str], notes: list[str], wording:
         table.add_column(Text(f"{wording.data(name)}\n{'n = ' if sizes else ''}{''.join(sizes)}"))
     table.add_column("verdict", max_width=VERDICT_WIDTH, overflow="fold")
     for line in lines:
-        numbers = [_number(line, name, wording) for name in runs]
+        numbers = [_number(line, name, runs, wording) for name in runs]
         table.add_row(_metric(line, wording), *numbers, _verdict(line, notes, wording))
     return table
 
@@ -103,24 +107,30 @@ def _stacked(lines: list[Line], runs: list[str], notes: list[str], wording: Word
         for position, name in enumerate(having):
             head = _metric(line, wording) if position == 0 else Text("")
             tail = _verdict(line, notes, wording) if position == 0 else Text("")
-            table.add_row(head, Text(wording.data(name)), _number(line, name, wording), Text(_n(line, name)), tail)
+            table.add_row(
+                head, Text(wording.data(name)), _number(line, name, runs, wording), Text(_n(line, name)), tail
+            )
     return table
 
 
 def _matrix(
     lines: list[Line], runs: list[str], wording: Wording, console: Console, width: int
 ) -> Iterable[RenderableType]:
-    """Subsets by metrics: the letter of the better run, "tie", "n/c" for not comparable, "?" for unknown."""
-    letters = {f"better: {name}": chr(ord("A") + position) for position, name in enumerate(runs)}
-    if len(runs) > 26:
-        letters = {f"better: {name}": str(position + 1) for position, name in enumerate(runs)}
+    """Subsets by metrics: the letter of the better run, "tie", "n/c" for not comparable, "?" for unknown; "-B" where
+    there is no winner and B is worse."""
+    letters = {name: chr(ord("A") + place) if len(runs) <= 26 else str(place + 1) for place, name in enumerate(runs)}
     metrics = list(dict.fromkeys(_name(line) for line in lines))
     count = len(metrics)
     while count > 1 and not fits(_grid(lines, runs, metrics[:count], letters, wording), console, width):
         count -= 1
     yield _grid(lines, runs, metrics[:count], letters, wording)
-    named = ", ".join(f"{letter} {wording.data(text.removeprefix('better: '))}" for text, letter in letters.items())
-    yield from dim([f"{named}; tie: intervals overlap; n/c: not comparable; ?: no value or no interval"])
+    named = ", ".join(f"{letter} {wording.data(name)}" for name, letter in letters.items())
+    unclear = any(_mark(line, letters).startswith("-") for line in lines)
+    no_winner = "none: no winner, see the verdict; " if any(_mark(line, letters) == "none" for line in lines) else ""
+    lost = f"-{next(iter(letters.values()))}: no winner, and this one is worse; " if unclear else ""
+    yield from dim(
+        [f"{named}; {lost}{no_winner}tie: intervals overlap; n/c: not comparable; ?: no value or no interval"]
+    )
     if count < len(metrics):
         left_out = ", ".join(wording.data(metric) for metric in metrics[count:])
         yield from dim([f"not shown for want of width: {left_out}"])
@@ -144,9 +154,12 @@ def _grid(lines: list[Line], runs: list[str], metrics: list[str], letters: dict[
 
 
 def _mark(line: Line, letters: dict[str, str]) -> str:
-    verdict = line["verdict"]
-    short = {"tie": "tie", "not comparable": "n/c", "unknown": "?"}
-    return letters.get(verdict) or short.get(_kind(verdict), "")
+    best = [letter for name, letter in letters.items() if line[f"{name}.standing"] == "better"]
+    if best:
+        return "=".join(best)
+    worse = " ".join(f"-{letter}" for name, letter in letters.items() if line[f"{name}.standing"] == "worse")
+    short = {"tie": "tie", "not comparable": "n/c", "unknown": "?", "no winner": "none"}
+    return worse or short.get(_kind(line["verdict"]), "")
 
 
 def _least(lines: list[Line], runs: list[str]) -> int:
@@ -177,12 +190,18 @@ def _n(line: Line, name: str) -> str:
     return "" if any(size is None for size in sizes) else " / ".join(f"{int(size):,}" for size in sizes)
 
 
-def _number(line: Line, name: str, wording: Wording) -> Text:
+def _number(line: Line, name: str, runs: list[str], wording: Wording) -> Text:
     if not _n(line, name):
         return Text("")
-    row = {field: line[f"{name}.{field}"] for field in ("value", "ci_low", "ci_high")} | {"std_error": None}
-    won = line["verdict"] == f"better: {name}"
-    return Text(f"{wording.value(row)} {wording.interval(row)}".rstrip(), style="bold" if won else "")
+    row = _row(line, name)
+    # All that the line shows, so that one number reads alike in each run.
+    error = errors_of(_row(line, other) for other in runs if _n(line, other)).get(row["value"])
+    won = line[f"{name}.standing"] == "better"
+    return Text(f"{wording.value(row, error)} {wording.interval(row, error)}".rstrip(), style="bold" if won else "")
+
+
+def _row(line: Line, name: str) -> Line:
+    return {field: line[f"{name}.{field}"] for field in ("value", "std_error", "ci_low", "ci_high", "real_floor")}
 
 
 def _verdict(line: Line, notes: list[str], wording: Wording) -> Text:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from chexray.results.compare import decide, method_params
+from chexray.results.deciding import Verdict, decide, method_params
 from chexray.results.rows import ABSENT, params_of, suite_of
+from chexray.results.standing import direction
 from chexray.results.wording import Wording, fingerprint, set_name
 
 Row = Mapping[str, Any]
@@ -56,7 +57,7 @@ class Group:
 
     def metric_label(self, key: Key, wording: Wording) -> str:
         """`kid ↓`: the name and the direction in which it gets better."""
-        better = next(row["better"] for lines in self.subsets.values() for row in lines.get(key, {}).values())
+        better = next(direction(row) for lines in self.subsets.values() for row in lines.get(key, {}).values())
         return f"{self.metric_name(key, wording)}{wording.arrow(better)}"
 
     def metric_name(self, key: Key, wording: Wording) -> str:
@@ -69,14 +70,33 @@ class Group:
         again = f" #{ordinal + 1}" if ordinal else ""
         return f"{self._told_apart(metric, params, wording)}{again}"
 
-    def winner(self, key: Key, subset: str = "all") -> Column | None:
-        """The set whose interval overlaps that of no other, when all may be compared and all have the number."""
-        rows = self.subsets[subset][key]
-        if len(rows) < 2 or len(rows) < len(self.columns):
-            return None
-        named = {str(position): row for position, row in enumerate(rows.values())}
-        found = decide(named).winner
-        return list(rows)[int(found)] if found else None
+    def winners(self, key: Key, subset: str = "all") -> tuple[Column, ...]:
+        """The set whose interval overlaps that of no other, when all may be compared and all have the number.
+
+        Several columns where they show one set.
+        """
+        return self._columns(self.verdict(key, subset).winners)
+
+    def losers(self, key: Key, subset: str = "all") -> tuple[Column, ...]:
+        """The sets that are worse than the best one, where that one is no winner."""
+        found = self.verdict(key, subset)
+        return () if found.winners else self._columns(found.worse)
+
+    def verdict(self, key: Key, subset: str = "all") -> Verdict:
+        """What `decide` says of a line; its names are the positions of the columns in it."""
+        if (key, subset) not in self._verdicts:
+            rows = self.subsets[subset][key]
+            all_have_it = len(rows) == len(self.columns) > 1
+            named = {str(self.columns.index(column)): row for column, row in rows.items()}
+            self._verdicts[key, subset] = decide(named) if all_have_it else Verdict("")
+        return self._verdicts[key, subset]
+
+    def _columns(self, names: Iterable[str]) -> tuple[Column, ...]:
+        return tuple(self.columns[int(name)] for name in names)
+
+    @cached_property
+    def _verdicts(self) -> dict[tuple[Key, str], Verdict]:
+        return {}
 
     def _told_apart(self, metric: str, params: str, wording: Wording) -> str:
         if not params:

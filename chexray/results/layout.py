@@ -14,6 +14,7 @@ from rich.text import Text
 
 from chexray.results.published import best, comparable
 from chexray.results.rows import bias_dominated
+from chexray.results.standing import beyond_floor, n_copies
 from chexray.results.wording import Wording, error_of, number
 
 Row = Mapping[str, Any]
@@ -44,12 +45,49 @@ def dim(lines: Iterable[str]) -> Iterable[RenderableType]:
 
 
 def marks(row: Row, won: bool) -> str:
-    """`*` the clear winner (bold alone would be lost on a pipe), `!` mostly bias."""
-    return ("*" if won else "") + ("!" if bias_dominated(row) else "")
+    """`*` the clear winner (bold alone would be lost on a pipe), `!` mostly bias, `^` better than other real images
+    get, `=` copies of the real images among the synthetic ones."""
+    found = {"*": won, "!": bias_dominated(row), "^": beyond_floor(row) == "better", "=": n_copies(row)}
+    return "".join(mark for mark, is_so in found.items() if is_so)
 
 
-def floor_text(row: Row) -> str:
-    return "" if row["real_floor"] is None else number(row["real_floor"], error_of(row))
+Errors = Mapping[float, float]
+"""Number -> the error it is rounded by."""
+
+
+def errors_of(rows: Iterable[Row]) -> Errors:
+    """By which error each value and each floor of a line is rounded, the smallest of those that come with it.
+
+    Sets have errors of their own and share a floor: rounded by each, one floor would read as two, 0.025 and 0.0252. The
+    floors of a line are rounded alike for the same reason.
+    """
+    values: dict[float, float] = {}
+    floors: dict[float, float] = {}
+    for row in rows:
+        own = error_of(row)
+        for found, number_, error in (
+            (values, row["value"], own),
+            (floors, row["real_floor"], row.get("real_floor_std_error") or own),
+        ):
+            if number_ is not None and error:
+                found[number_] = min(error, found.get(number_, error))
+    return {**values, **dict.fromkeys(floors, min(floors.values(), default=0.0))}
+
+
+def floor_text(row: Row, errors: Errors | None = None, *, with_error: bool = False) -> str:
+    """`0.0252`, the real floor; `0.0252 ± 0.0031` with its error, where that is known."""
+    floor = row["real_floor"]
+    if floor is None:
+        return ""
+    error = (errors or errors_of([row])).get(floor)
+    own = row.get("real_floor_std_error")
+    return number(floor, error) + (f" ± {number(own, error)}" if with_error and own else "")
+
+
+def floors_text(rows: Iterable[Row], errors: Errors, wording: Wording, *, with_error: bool = False) -> str:
+    """The floors of a line: one where the sets share it, `0.0252 / 0.0311` where they do not."""
+    texts = dict.fromkeys(floor_text(row, errors, with_error=with_error) for row in rows)
+    return wording.own(" / ".join(text for text in texts if text))
 
 
 def n_text(row: Row) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from chexray.results import fidelity_notes
 from chexray.results.grouping import Group
 from chexray.results.privacy import remarks as privacy_remarks
 from chexray.results.privacy import words as privacy_words
@@ -26,7 +27,7 @@ def summary(rows: Sequence[Row], wording: Wording) -> list[str]:
     """What must not be overlooked, the most important first."""
     loud, quiet = privacy_words.summary(rows, wording)
     labels, trainings = utility_words.summary(rows, wording)
-    lines = [*loud, *labels]
+    lines = [*loud, *fidelity_notes.copies(rows, wording), *labels]
     random = dict.fromkeys(wording.data(f"{row['encoder']}: {row['weights']}") for row in rows if is_random(row))
     if random:
         lines.append(f"{RANDOM_WEIGHTS} ({', '.join(random)})")
@@ -41,7 +42,7 @@ def summary(rows: Sequence[Row], wording: Wording) -> list[str]:
         names = ", ".join(dict.fromkeys(wording.data(row["metric"]) for row in biased))
         subsets = len({row["subset"] for row in biased})
         which = _count(subsets, "subset")
-        lines.append(f"BIAS-DOMINATED: {names} in {which} tells more of n than of the images (marked !)")
+        lines.append(f"BIAS-DOMINATED: {names} in {which} mainly reflects sample size (marked !)")
     lines += [*quiet, *trainings]
     missing = privacy_remarks.missing((row for row in rows if suite_of(row) == "privacy"), wording)
     if missing:
@@ -71,7 +72,12 @@ def _why(row: Row) -> str:
 def overall(group: Group, wording: Wording) -> list[str]:
     """Footnotes of the table over all images."""
     rows = [row for lines in group.overall.values() for row in lines.values()]
-    return [*reasons(rows, wording, several_sets=len(group.columns) > 1), *_paper(rows, wording)]
+    said = [
+        *fidelity_notes.no_floor(rows, wording),
+        *fidelity_notes.p_values(group, wording),
+        *fidelity_notes.worse(group, wording),
+    ]
+    return [*reasons(rows, wording, several_sets=len(group.columns) > 1), *said, *_paper(rows, wording)]
 
 
 def reasons(rows: Iterable[Row], wording: Wording, *, several_sets: bool = False, most: int = 4) -> list[str]:
@@ -119,12 +125,13 @@ def legend(groups: Sequence[Group], wording: Wording) -> list[str]:
     lines = []
     if any(row["real_floor"] is not None for row in rows):
         lines.append("real floor: what other real images score in place of the synthetic ones, at the same n")
-    if any(group.winner(key, subset) for group in groups for subset in group.subsets for key in group.subsets[subset]):
+    if any(group.winners(key, subset) for group in groups for subset in group.subsets for key in group.subsets[subset]):
         lines.append("*  better: its 95% interval overlaps that of no other set")
     elif any(len(group.columns) > 1 for group in groups):
         lines.append("no set is marked better: intervals overlap or are missing, or the numbers do not compare")
     if any(bias_dominated(row) for row in rows):
         lines.append("!  mostly bias at this n: read it against its real floor, or read kid, which is unbiased")
+    lines += fidelity_notes.legend(rows, wording)
     if any(row["value"] is not None and row["std_error"] is None and row["ci_low"] is None for row in rows):
         lines.append("a value without an interval has no error estimate: differences may be chance")
     return lines
@@ -143,6 +150,8 @@ def _paper(rows: Sequence[Row], wording: Wording) -> list[str]:
         f"paper's best: arXiv 2505.10496, without errors, against about {test_set_size():,} MIMIC-CXR test images; "
         f"here n real = {row['n_real']:,}. Other real images, or FID at another n, do not compare."
     ]
+    if params_of(row)["weights_are"].endswith("word"):
+        lines.append("that the weights are the paper's is the config's word (weights_are: released)")
     doubts = dict.fromkeys(f"?  {cell.model}, {cell.subset}: {cell.suspect}" for _, cell in cells if cell.suspect)
     return [wording.own(line) for line in [*lines, *doubts]]
 

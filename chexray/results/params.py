@@ -21,10 +21,11 @@ NUMBERS = frozenset(
 )  # fmt: skip
 TEXTS = frozenset(
     {
-        "against", "best", "cannot_see", "floor_method", "left_out_why", "note", "null", "pairs", "setting",
-        "std_error_reason", "training_set", "worst",
+        "against", "best", "cannot_see", "floor_method", "floor_reason", "left_out_why", "network_differs", "note", "null",
+        "pairs", "setting", "std_error_reason", "training_set", "weights_are", "worst",
     }
 )  # fmt: skip
+LISTS = frozenset({"copies_of_real_first", "counted_as_zero", "left_out"})
 COUNT = "n_"
 """What the names of counts begin with."""
 BY_PART = "n_flagged_by"
@@ -51,7 +52,7 @@ def _kind(name: str, suite: str) -> tuple[Callable[[Any], bool], str]:
         return lambda value: isinstance(value, str) or _is_number(value), "a number or text"
     if name == "significant":
         return lambda value: isinstance(value, bool), "true or false"
-    if name in ("left_out", "counted_as_zero"):
+    if name in LISTS:
         return lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list of text"
     return lambda value: True, ""
 

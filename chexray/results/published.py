@@ -13,10 +13,22 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from chexray.results.rows import params_of
+
 PROTOCOL = "chexgenbench"
 ENCODER = "rad_dino"
 ENCODERS = {"reid_mean": "siamese_reid", "reid_max": "siamese_reid"}
 """Metric -> the paper's encoder, where it is not ENCODER."""
+
+ROUTE = "cgb299"
+ROUTES = {"reid_mean": "cgb224", "reid_max": "cgb224", "latent_distance": "cgb512"}
+OTHER_ROUTES = ("native", "cgb224_direct", "official256")
+"""The paper's preprocessing, with which `encoder_revision` begins; where both suites read one encoder, one of them gets
+another than the paper's."""
+
+PRDC = frozenset({"precision", "recall", "density", "coverage"})
+PRDC_K = 5
+"""Neighbours of upstream's PRDC (fid.py), which the values depend on."""
 
 SAME = {
     "kid_subsets": "kid",
@@ -75,17 +87,29 @@ def best(metric: str, encoder: str, subset: str = "all", *, others: bool = False
 def comparable(row: Mapping[str, Any]) -> str | None:
     """Why a results row may not stand beside the published tables, or None when it may.
 
-    It may under the protocol chexgenbench, from the paper's encoder (RadDINO; the Siamese network for
-    re-identification), with weights that were trained. That the real images are the paper's is not known from a row:
+    It may under the protocol chexgenbench, from the paper's network (RAD-DINO; the Siamese network for
+    re-identification) with the paper's weights, and by a metric of the paper's parameters. The name of the encoder is
+    not enough: any network of that family goes by it. That the real images are the paper's is not known from a row:
     show its n beside `test_set_size()`, or its prompts and seeds beside `prompts_and_seeds()`.
     """
-    encoder = ENCODERS.get(row.get("metric", ""), ENCODER)
+    metric = row.get("metric", "")
+    encoder = ENCODERS.get(metric, ENCODER)
     if row["protocol"] != PROTOCOL:
         return f"protocol is {row['protocol'] or 'not named'}, the paper's is {PROTOCOL}"
     if row["encoder"] != encoder:
         return f"encoder is {row['encoder'] or 'none'}, the paper's is {encoder}"
     if is_random(row):
         return "weights are random"
+    params = params_of(row)
+    if differs := params.get("network_differs"):
+        return f"the network is not the paper's: {differs}"
+    if not str(params.get("weights_are") or "").startswith(f"released {encoder},"):
+        return "whether the weights are the paper's is not known; if so, set weights_are: released on the encoder"
+    route, wanted = str(row.get("encoder_revision") or "").partition("/")[0], ROUTES.get(metric, ROUTE)
+    if route in {*ROUTES.values(), *OTHER_ROUTES, ROUTE} - {wanted}:
+        return f"preprocessing is {route}, the paper's is {wanted}"
+    if metric in PRDC and params.get("k", PRDC_K) != PRDC_K:
+        return f"k is {params['k']}, the paper's is {PRDC_K}"
     return None
 
 

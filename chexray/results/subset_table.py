@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chexray.results.fidelity_notes import no_floor, not_told_apart, standings
 from chexray.results.grouping import Column, Group, Key
-from chexray.results.layout import fits, floor_text, house_table, marks, n_text, paper_cell
+from chexray.results.layout import Errors, errors_of, fits, floor_text, house_table, marks, n_text, paper_cell
 from chexray.results.notes import paper_doubts, reasons
+from chexray.results.standing import NEAREST_TO_FLOOR
 from chexray.results.wording import Wording
 
 Row = Mapping[str, Any]
@@ -19,8 +21,8 @@ Row = Mapping[str, Any]
 PREFERRED = ("kid", "fid", "fid_infinity", "coverage", "recall", "precision", "density")
 """Which metrics a narrow table keeps: KID first, since it alone is unbiased at the small n of a finding."""
 
-WITH_FLOOR = frozenset({"fid", "frd"})
-"""Metrics whose value means nothing without the floor at that n: it differs tenfold between findings."""
+WITH_FLOOR = NEAREST_TO_FLOOR | {"fid", "frd"}
+"""Metrics whose value means nothing without the floor at that n: it differs tenfold between findings, or is the aim."""
 
 
 SUBSET_WIDTH = 18
@@ -43,6 +45,11 @@ def subset_tables(
     for column, found in lines.items():
         shown = [cells[key] for cells in found.values() for key in keys[:count] if key in cells]
         remarks = reasons([row for row in shown if row["value"] is None], wording) + paper_doubts(shown, wording)
+        remarks += [
+            *no_floor(shown, wording),
+            *not_told_apart(shown, wording),
+            *standings(group, found, keys[:count], column, wording),
+        ]
         if count < len(keys):
             left_out = ", ".join(group.metric_name(key, wording) for key in keys[count:])
             remarks.append(f"not shown for want of width: {left_out}; see results.csv")
@@ -82,20 +89,22 @@ def _table(
         kind = _kind(subset)
         line = [Text(wording.data(subset.removeprefix("finding:"))), Text(n_text(next(iter(cells.values()))))]
         for key in keys:
-            won = key in cells and group.winner(key, subset) == column
-            line.append(_cell(cells.get(key), won, wording))
+            won = key in cells and column in group.winners(key, subset)
+            errors = errors_of(group.subsets[subset].get(key, {}).values())
+            line.append(_cell(cells.get(key), won, errors, wording))
             if any(paper[key].values()):
                 line.append(Text(paper[key].get(subset, "")))
         table.add_row(*line)
     return table
 
 
-def _cell(row: Row | None, won: bool, wording: Wording) -> Text:
+def _cell(row: Row | None, won: bool, errors: Errors, wording: Wording) -> Text:
     if row is None:
         return Text("")
-    value = Text(f"{marks(row, won)}{wording.value_and_error(row)}", style="bold" if won else "")
+    text = wording.value_and_error(row, errors.get(row["value"]))
+    value = Text(f"{marks(row, won)}{text}", style="bold" if won else "")
     floored = row["metric"] in WITH_FLOOR and row["value"] is not None and row["real_floor"] is not None
-    return Text.assemble(value, f" ({floor_text(row)})" if floored else "")
+    return Text.assemble(value, f" ({floor_text(row, errors)})" if floored else "")
 
 
 def _kind(subset: str) -> str:

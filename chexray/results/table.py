@@ -17,7 +17,18 @@ from rich.text import Text
 
 from chexray.results import notes
 from chexray.results.grouping import Column, Group, group_rows
-from chexray.results.layout import dim, fits, floor_text, house_table, marks, n_text, paper_cell
+from chexray.results.layout import (
+    Errors,
+    dim,
+    errors_of,
+    fits,
+    floor_text,
+    floors_text,
+    house_table,
+    marks,
+    n_text,
+    paper_cell,
+)
 from chexray.results.privacy import table as privacy_table
 from chexray.results.privacy.groups import audits_of
 from chexray.results.published import is_random
@@ -99,15 +110,18 @@ def _legend(groups: list[Group], wording: Wording, _console: Console, _width: in
 
 
 def _fit(group: Group, wording: Wording, console: Console, width: int) -> Table:
-    """Sets side by side when that fits `width`, below each other when not."""
-    if len(group.columns) > 1:
-        wide = _side_by_side(group, wording)
-        if wide is not None and fits(wide, console, width):
-            return wide
-    return _stacked(group, wording)
+    """Sets side by side when that fits `width`, below each other when not; the errors of floors where they fit."""
+    layouts = [_side_by_side, _stacked] if len(group.columns) > 1 else [_stacked]
+    has_errors = any(row.get("real_floor_std_error") for rows in group.overall.values() for row in rows.values())
+    for layout in layouts:
+        for floor_errors in (True, False) if has_errors else (False,):
+            table = layout(group, wording, floor_errors)
+            if table is not None and fits(table, console, width):
+                return table
+    return _stacked(group, wording, False)
 
 
-def _side_by_side(group: Group, wording: Wording) -> Table | None:
+def _side_by_side(group: Group, wording: Wording, floor_errors: bool) -> Table | None:
     """One row a metric, one column a set; None when a set's n varies between metrics and so fits no header."""
     sizes = {}
     for column in group.columns:
@@ -125,16 +139,15 @@ def _side_by_side(group: Group, wording: Wording) -> Table | None:
     if any(paper.values()):
         table.add_column(Text("paper's best\n"), overflow="fold")
     for key, rows in group.overall.items():
-        cells = [
-            _value_and_interval(rows.get(column), group.winner(key) == column, wording) for column in group.columns
-        ]
-        floors = dict.fromkeys(floor_text(row) for row in rows.values() if row["real_floor"] is not None)
-        line = [_metric(group, key, wording), *cells, Text(" / ".join(floors))]
+        errors, won = errors_of(rows.values()), group.winners(key)
+        cells = [_value_and_interval(rows.get(column), column in won, errors, wording) for column in group.columns]
+        floors = floors_text(rows.values(), errors, wording, with_error=floor_errors)
+        line = [_metric(group, key, wording), *cells, Text(floors)]
         table.add_row(*line, *([Text(paper[key])] if any(paper.values()) else []))
     return table
 
 
-def _stacked(group: Group, wording: Wording) -> Table:
+def _stacked(group: Group, wording: Wording, floor_errors: bool) -> Table:
     """One row a metric and set: readable at 80 columns whatever the number of sets."""
     several = len(group.columns) > 1
     paper = _paper_cells(group, wording)
@@ -149,12 +162,15 @@ def _stacked(group: Group, wording: Wording) -> Table:
     if any(paper.values()):
         table.add_column("paper's best", overflow="fold")
     for key, rows in group.overall.items():
+        errors, winners = errors_of(rows.values()), group.winners(key)
         for position, (column, row) in enumerate((c, rows[c]) for c in group.columns if c in rows):
-            won = group.winner(key) == column
+            won = column in winners
             line = [_metric(group, key, wording) if position == 0 else Text("")]
             line += [Text(group.label(column, wording))] if several else []
-            value = Text(f"{marks(row, won)}{wording.value(row)}", style="bold" if won else "")
-            line += [value, Text(wording.interval(row)), Text(floor_text(row)), Text(n_text(row))]
+            error = errors.get(row["value"])
+            value = Text(f"{marks(row, won)}{wording.value(row, error)}", style="bold" if won else "")
+            floor = wording.own(floor_text(row, errors, with_error=floor_errors))
+            line += [value, Text(wording.interval(row, error)), Text(floor), Text(n_text(row))]
             line += [Text(paper[key] if position == 0 else "")] if any(paper.values()) else []
             table.add_row(*line)
     return table
@@ -164,11 +180,12 @@ def _metric(group: Group, key: Any, wording: Wording) -> Text:
     return Text(group.metric_label(key, wording))
 
 
-def _value_and_interval(row: Row | None, won: bool, wording: Wording) -> Text:
+def _value_and_interval(row: Row | None, won: bool, errors: Errors, wording: Wording) -> Text:
     if row is None:
         return Text("")
-    value = Text(wording.value(row), style="bold" if won else "")
-    rest = " ".join(part for part in (wording.interval(row), marks(row, won)) if part)
+    error = errors.get(row["value"])
+    value = Text(wording.value(row, error), style="bold" if won else "")
+    rest = " ".join(part for part in (wording.interval(row, error), marks(row, won)) if part)
     return Text.assemble(value, f" {rest}" if rest else "")
 
 

@@ -15,7 +15,7 @@ DATA_CHARS = 400
 SCIENTIFIC_BELOW = 1e-5
 """An error this small would need more than six decimals: the number is then written with an exponent."""
 
-_PLAIN = {"↓": "(lower)", "↑": "(higher)", "±": "+/-", "–": "-", "·": "|", "×": "x", "…": "..."}
+_PLAIN = {"↓": "(lower)", "↑": "(higher)", "→": "(floor)", "±": "+/-", "–": "-", "·": "|", "×": "x", "…": "..."}
 
 
 _FINGERPRINTED = re.compile(r"(.+)@([0-9a-f]{8,})$", re.DOTALL)
@@ -46,26 +46,26 @@ class Wording:
 
     def arrow(self, better: str) -> str:
         """The direction in which a metric gets better, with a space before it; empty when there is none."""
-        return self.own({"lower": " ↓", "higher": " ↑"}.get(better, ""))
+        return self.own({"lower": " ↓", "higher": " ↑", "floor": " →"}.get(better, ""))
 
-    def value(self, row: Mapping[str, Any]) -> str:
-        """`0.1234`, to the second significant digit of its error."""
-        return self.own("–") if row["value"] is None else number(row["value"], error_of(row))
+    def value(self, row: Mapping[str, Any], error: float | None = None) -> str:
+        """`0.1234`, to the second significant digit of its error, or of the one given."""
+        return self.own("–") if row["value"] is None else number(row["value"], error or error_of(row))
 
-    def interval(self, row: Mapping[str, Any]) -> str:
+    def interval(self, row: Mapping[str, Any], error: float | None = None) -> str:
         """`[0.117, 0.130]`, the 95% interval; `± 0.0031` where only an error is known; empty where nothing is."""
         if row["value"] is None:
             return ""
-        error = error_of(row)
+        error = error or error_of(row)
         if row["ci_low"] is not None and row["ci_high"] is not None:
             return f"[{number(row['ci_low'], error)}, {number(row['ci_high'], error)}]"
         return "" if row["std_error"] is None else self.own(f"± {number(row['std_error'], error)}")
 
-    def value_and_error(self, row: Mapping[str, Any]) -> str:
+    def value_and_error(self, row: Mapping[str, Any], error: float | None = None) -> str:
         """`0.1234 ± 0.0031`, the value alone where no error is known."""
         if row["value"] is None or row["std_error"] is None:
-            return self.value(row)
-        return self.own(f"{self.value(row)} ± {number(row['std_error'], error_of(row))}")
+            return self.value(row, error)
+        return self.own(f"{self.value(row, error)} ± {number(row['std_error'], error or error_of(row))}")
 
 
 def number(value: float, error: float | None = None) -> str:
@@ -90,6 +90,11 @@ def fingerprint(identity: str) -> str:
     """What identifies a set: the fingerprint of `name@fingerprint`, or the whole text where there is none."""
     match = _FINGERPRINTED.match(identity)
     return match[2] if match else identity
+
+
+def has_fingerprint(identity: str) -> bool:
+    """Whether the text is `name@fingerprint`."""
+    return _FINGERPRINTED.match(identity) is not None
 
 
 def error_of(row: Mapping[str, Any]) -> float | None:

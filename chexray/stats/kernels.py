@@ -138,9 +138,7 @@ def kernel_sums(
 Item = tuple[str, int, int, Kernel, str, torch.dtype]
 
 
-def _stripe(
-    item: Item, x: np.ndarray, y: np.ndarray, related: Related | None
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _stripe(item: Item, x: np.ndarray, y: np.ndarray, related: Related | None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Sums over rows start:stop of one matrix, and over the columns from `start` on (all columns for "xy").
 
     First those over unrelated pairs, then, where pairs are told apart, those over related ones. Of a symmetric matrix

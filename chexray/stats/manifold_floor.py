@@ -133,7 +133,9 @@ class Balls:
             mass[start:stop] = ((position - own_before < found.k) * eligible * (1 - left / n)).sum(1)
             both = (position - own_before[:, None, :] - before < found.k) & ~same & (position[:, None] < position)
             rest = n - left[:, :, None] - left[:, None, :]
-            weight = np.maximum(rest * (rest + 1) / (n * (n + 1)), 0.0) * (both & eligible[:, :, None] & eligible[:, None])
+            weight = np.maximum(rest * (rest + 1) / (n * (n + 1)), 0.0) * (
+                both & eligible[:, :, None] & eligible[:, None]
+            )
             square[start:stop] = 2 * weight.sum((1, 2))
         with np.errstate(divide="ignore", invalid="ignore"):
             return cls(mass / strangers, square / pairs, found.k)

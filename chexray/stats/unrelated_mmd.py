@@ -56,7 +56,9 @@ class _Means:
         own_count, cross_count = (self.counts[0], self.counts[2]) if side == "x" else (self.counts[1], self.counts[3])
         at, other = (0, 1) if side == "x" else (1, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            within = (self.totals[at] - 2 * np.bincount(codes, own)) / (self.n_pairs[at] - 2 * np.bincount(codes, own_count))
+            within = (self.totals[at] - 2 * np.bincount(codes, own)) / (
+                self.n_pairs[at] - 2 * np.bincount(codes, own_count)
+            )
             between = (self.totals[2] - np.bincount(codes, cross)) / (self.n_pairs[2] - np.bincount(codes, cross_count))
         return within + self.totals[other] / self.n_pairs[other] - 2 * between
 

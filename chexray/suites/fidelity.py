@@ -13,17 +13,22 @@ from chexray.engine.features import Done
 from chexray.engine.reduce import Cell, CellResult, Matrix, reduce
 from chexray.plan.plan import FIDELITY
 from chexray.suites.common import Context, Outcome, result_row, shared_codes, shared_units
+from chexray.suites.real_copies import Copies, find_copies
 
 
 def evaluate_fidelity(context: Context) -> Outcome:
     """All metrics of every synthetic set, encoder and subset: a row each, and one row an image in `per_image`."""
     plan = context.plan
     cells, matrices = build_cells(context)
+    copies = find_copies(context, matrices)
     progress = context.progress("reduce", "cells", len(cells))
     scored = reduce(cells, matrices, plan.real.name, seed=plan.config.seed, workers=context.workers, progress=progress)
+    tables = {"per_image": per_image_table(cells, scored, matrices, plan.real.name)}
+    if copies:
+        tables["copies_of_real"] = pa.concat_tables([found.table(name) for name, found in copies.items()])
     return Outcome(
-        rows=result_rows(context, cells, scored),
-        tables={"per_image": per_image_table(cells, scored, matrices, plan.real.name)},
+        rows=result_rows(context, cells, scored, _said(cells, copies, matrices, plan.real.name)),
+        tables=tables,
         failures=[failure for cell in scored for failure in cell.failures],
     )
 
@@ -83,12 +88,29 @@ def build_cells(context: Context) -> tuple[list[Cell], dict[str, dict[str, dict[
     return cells, matrices
 
 
-def result_rows(context: Context, cells: list[Cell], scored: list[CellResult]) -> list[dict[str, Any]]:
-    """Rows of the results schema, in the order of cells and of the metrics' outputs."""
+def _said(
+    cells: list[Cell], copies: dict[str, Copies], matrices: dict[str, dict[str, dict[str, Matrix]]], real_set: str
+) -> list[dict[str, Any]]:
+    """The params that tell of copies of real images, for each cell."""
+    said: list[dict[str, Any]] = []
+    for cell in cells:
+        found = copies.get(cell.synthetic_set)
+        real, synthetic = (
+            next(iter(matrices[cell.encoder][name].values())).ids[index].tolist()
+            for name, index in ((real_set, cell.real), (cell.synthetic_set, cell.synthetic))
+        )
+        said.append(found.params(real, synthetic) if found else {})
+    return said
+
+
+def result_rows(
+    context: Context, cells: list[Cell], scored: list[CellResult], said: list[dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of the results schema, in the order of cells and of the metrics' outputs. said: further params of cells."""
     plan = context.plan
     sets = {manifest.name: manifest for manifest in plan.sets}
     rows = []
-    for cell, result in zip(cells, scored, strict=True):
+    for cell, result, further in zip(cells, scored, said or [{}] * len(cells), strict=True):
         policy = {"label_policy": plan.config.label_policy} if cell.subset.startswith("finding:") else {}
         rows += [
             result_row(
@@ -101,7 +123,7 @@ def result_rows(context: Context, cells: list[Cell], scored: list[CellResult]) -
                 n_synthetic=len(cell.synthetic),
                 encoder=cell.encoder,
                 subset=cell.subset,
-                params={**policy, **score.params, "metric_key": key},
+                params={**policy, **further, **score.params, "metric_key": key},
             )
             for key, score in result.scores
         ]

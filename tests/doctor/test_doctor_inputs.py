@@ -164,3 +164,13 @@ def test_the_classifier_of_the_utility_suite_is_looked_at(hub, tmp_path) -> None
     assert "is not in the hub cache" in line()
     assert "cannot be used: no such file" in line(weights="/gone/model.safetensors")
     assert "has no model 'resnet_fifty'" in line(name="resnet_fifty")
+
+
+def test_images_that_two_sets_share_are_said_beside_the_second(write_images, tmp_path) -> None:
+    real = write_images("real", 9)
+    generated = write_images("real/generated", 4, seed=1)
+    looks = inputs.looks(case(tmp_path, real, synthetic=str(generated)))
+    first_line, second = (perform(look).line for look in looks)
+    assert first_line.startswith("ok ")
+    assert second.startswith("note  set generated")
+    assert "SHARED IMAGES: 4 of 13 images of real set 'real' and 4 of 4 images of synthetic set 'generated'" in second

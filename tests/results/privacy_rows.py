@@ -35,8 +35,8 @@ PEERS = {
 
 
 def row(metric: str, value: float | None, low: float | None = None, high: float | None = None, **changes: Any) -> dict:
-    """One row of the results schema; null with status too_few when value is None."""
-    return {
+    """One row of the results schema; null with status too_few when value is None. Networks are the paper's."""
+    found = {
         "suite": "privacy",
         "metric": metric,
         "value": value,
@@ -66,6 +66,8 @@ def row(metric: str, value: float | None, low: float | None = None, high: float 
         "created_at": "2026-01-02T03:04:05Z",
         **changes,
     }
+    known = {"weights_are": f"released {found['encoder']}, by the config's word"} if found["weights"] else {}
+    return found | {"params": {**known, **found["params"]}}
 
 
 def search(n_flagged: int = 20, low: float = 0.021, high: float = 0.066, n: int = 400, **changes: Any) -> list[dict]:

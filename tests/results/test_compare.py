@@ -54,8 +54,8 @@ def test_a_winner_needs_intervals_apart_in_the_better_direction():
 
 def test_of_several_the_best_must_clear_them_all():
     assert verdict(row(), row(value=0.05), row(value=0.06)) == "better: A"
-    assert verdict(row(), row(value=0.022), row(value=0.06)) == "tie (intervals overlap)"
-    assert verdict(row(), row(value=0.05), row(value=0.06, half=0.05)) == "tie (intervals overlap)"
+    assert verdict(row(), row(value=0.022), row(value=0.06)) == "no single best; C is worse"
+    assert verdict(row(), row(value=0.05), row(value=0.06, half=0.05)) == "no single best; B is worse"
 
 
 def test_what_is_unknown_is_said():

@@ -10,6 +10,10 @@ from chexray.findings import FINDINGS
 from chexray.results import published
 from chexray.results.published import best, comparable, rows
 
+RELEASED, REID = (
+    json.dumps({"weights_are": f"released {name}, by the config's word"}) for name in ("rad_dino", "siamese_reid")
+)
+
 
 @pytest.fixture(scope="module")
 def oracle(shared):
@@ -97,7 +101,7 @@ def test_best_takes_the_direction_and_passes_over_shuffled_columns():
 
 
 def test_only_like_stands_beside_the_paper():
-    row = {"protocol": "chexgenbench", "encoder": "rad_dino", "weights": "microsoft/rad-dino"}
+    row = {"protocol": "chexgenbench", "encoder": "rad_dino", "weights": "microsoft/rad-dino", "params": RELEASED}
     assert comparable(row) is None
     assert "standard" in comparable(row | {"protocol": "standard"})
     assert "pixels" in comparable(row | {"encoder": "pixels"})
@@ -114,9 +118,10 @@ def test_the_mean_over_subsets_stands_beside_what_the_paper_calls_kid() -> None:
 
 
 def test_privacy_stands_beside_the_paper_by_its_own_encoder():
-    row = {"protocol": "chexgenbench", "weights": "hub/trained"}
-    assert comparable(row | {"metric": "reid_mean", "encoder": "siamese_reid"}) is None
-    assert comparable(row | {"metric": "reid_max", "encoder": "siamese_reid"}) is None
+    row = {"protocol": "chexgenbench", "weights": "hub/trained", "params": RELEASED}
+    reid = row | {"encoder": "siamese_reid", "params": REID}
+    assert comparable(reid | {"metric": "reid_mean"}) is None
+    assert comparable(reid | {"metric": "reid_max"}) is None
     assert comparable(row | {"metric": "latent_distance", "encoder": "rad_dino"}) is None
     assert "the paper's is siamese_reid" in comparable(row | {"metric": "reid_mean", "encoder": "rad_dino"})
     assert "the paper's is rad_dino" in comparable(row | {"metric": "latent_distance", "encoder": "siamese_reid"})
@@ -136,3 +141,41 @@ def test_the_pixel_distance_and_the_count_have_no_best(oracle):
         assert all(best(metric, encoder) is None for encoder in ("", "pixels", "siamese_reid", "rad_dino"))
     protocol = oracle["privacy"]["protocol"]
     assert published.prompts_and_seeds() == (protocol["n_prompts"], protocol["generations_per_prompt"])
+
+
+def test_a_network_that_only_goes_by_the_name_never_stands_beside_the_paper():
+    row = {"metric": "precision", "protocol": "chexgenbench", "encoder": "rad_dino", "weights": "microsoft/rad-dino"}
+
+    def why(**params):
+        return comparable(row | {"params": json.dumps(params)})
+
+    assert "not known" in why()
+    assert "weights_are: released" in why()  # the next move
+    differs = {"network_differs": "hidden_size 192, not 768", "weights_are": "released rad_dino, by sha256"}
+    assert why(**differs) == "the network is not the paper's: hidden_size 192, not 768"
+    for known in ("sha256", "hub revision 0123456789ab", "the config's word"):
+        assert why(weights_are=f"released rad_dino, by {known}") is None
+    assert why(weights_are="released rad_dino, by sha256", k=3) == "k is 3, the paper's is 5"
+    assert why(weights_are="released rad_dino, by sha256", k=5) is None
+
+
+def test_a_name_given_to_another_network_does_not_stand_beside_the_paper():
+    """`id: rad_dino` on any encoder: the row's encoder is what the config calls it."""
+    row = {"metric": "fid", "protocol": "chexgenbench", "encoder": "rad_dino", "weights": "/models/x", "params": REID}
+    assert "not known" in comparable(row)
+
+
+@pytest.mark.parametrize(
+    ("metric", "encoder", "params", "right", "wrong"),
+    [
+        ("fid", "rad_dino", RELEASED, "cgb299", ("native", "cgb512")),
+        ("latent_distance", "rad_dino", RELEASED, "cgb512", ("native", "cgb299")),
+        ("reid_max", "siamese_reid", REID, "cgb224", ("official256", "cgb224_direct")),
+    ],
+)
+def test_images_are_prepared_as_the_paper_does(metric, encoder, params, right, wrong):
+    row = {"metric": metric, "protocol": "chexgenbench", "encoder": encoder, "weights": "w", "params": params}
+    assert comparable(row | {"encoder_revision": f"{right}/squash+0123"}) is None
+    for route in wrong:
+        why = comparable(row | {"encoder_revision": f"{route}/cover+0123"})
+        assert why == f"preprocessing is {route}, the paper's is {right}"

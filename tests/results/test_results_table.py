@@ -47,16 +47,17 @@ def row(metric="kid", value=0.02, error=0.002, n=222, **changes):
     } | changes
 
 
-def run(sets=("good", "poor"), **changes):
+def run(sets=("good", "poor"), params=None, **changes):
     """Two generators of different quality over all images and per finding, the smallest findings without FID."""
+    changes = {"params": json.dumps(params), **changes} if params else changes
     rows = []
     for position, name in enumerate(sets):
         factor, identity = 1 + 0.6 * position, f"{name}@{'abcdef'[position] * 16}"
         subsets = {"all": 222} | {f"finding:{f}": 12 + 9 * k for k, f in enumerate(FINDINGS)} | {"sex:F": 101}
         for subset, n in subsets.items():
             common = {"n": n, "subset": subset, "synthetic_set": identity, **changes}
-            fid = {"params": json.dumps({"bias_dominated": True}), "real_floor": 4600.0 / n}
-            rows.append(row("fid", 12000 / n * factor if n >= 30 else None, 1.3, **(fid | common)))
+            fid = {"params": json.dumps({"bias_dominated": True, **(params or {})}), "real_floor": 4600.0 / n}
+            rows.append(row("fid", 12000 / n * factor if n >= 30 else None, 1.3, **(common | fid)))
             rows.append(row("kid", 0.0231 * factor, 0.0021, real_floor=1e-4, **common))
             rows.append(row("precision", 0.71, 0.08, **common))
             rows.append(row("vendi", 12.345, None, **common))
@@ -182,6 +183,7 @@ def test_markup_and_control_characters_of_the_data_stay_text():
 
 def paper(**changes):
     trained = {"encoder": "rad_dino", "weights": "microsoft/rad-dino", "protocol": "chexgenbench"}
+    trained["params"] = {"weights_are": "released rad_dino, by hub revision 0123456789ab"}
     return text_of(run(("mine",), **(trained | changes)), 140)
 
 
@@ -202,6 +204,11 @@ def test_the_papers_best_stands_beside_like_only():
         ({"protocol": "standard"}, "protocol is standard"),
         ({"encoder": "pixels"}, "encoder is pixels"),
         ({"weights": "random:7"}, "weights are random"),
+        ({"params": {}}, "whether the weights are the paper's is not known"),
+        (
+            {"params": {"network_differs": "hidden_size 192, not 768"}},
+            "the network is not the paper's: hidden_size 192",
+        ),
     ],
 )
 def test_where_the_paper_may_not_stand_no_value_of_it_is_shown(changes, why):

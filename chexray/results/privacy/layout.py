@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from chexray.results.layout import fits, floor_text, house_table, paper_cell
+from chexray.results.layout import errors_of, fits, floor_text, house_table, paper_cell
 from chexray.results.privacy.groups import Audit, Line, n_text
 from chexray.results.wording import Wording
 
@@ -26,21 +26,28 @@ class Extra:
     cell: Callable[[Row], str]
     field: str = ""
     """What the cell is made from: rows that have the same there share one text, the most precise."""
+    is_floor: bool = False
+    """Whether the cell is the plain floor, which is rounded alike in all rows of a line."""
+
+    def among(self, row: Row, rows: Iterable[Row]) -> str:
+        """The cell of one of the rows of a line."""
+        return floor_text(row, errors_of(rows)) if self.is_floor else self.cell(row)
 
     def beside(self, rows: Iterable[Row]) -> str:
         """What stands beside several numbers of a line."""
         texts: dict[Any, str] = {}
+        rows = list(rows)
         for row in rows:
-            text = self.cell(row)
+            text = self.among(row, rows)
             what = row[self.field] if self.field else text
             if text and len(text) > len(texts.get(what, "")):
                 texts[what] = text
-        return " / ".join(texts.values())
+        return " / ".join(dict.fromkeys(texts.values()))
 
 
 def real_floor(wording: Wording) -> Extra:
     """What real images score in place of the synthetic ones."""
-    return Extra("real\nfloor", lambda row: wording.own(floor_text(row)), "real_floor")
+    return Extra("real\nfloor", floor_text, "real_floor", is_floor=True)
 
 
 def papers_best(wording: Wording) -> Extra:
@@ -141,7 +148,7 @@ class Matrix:
             for position, column in enumerate(column for column in self._columns if column in line.rows):
                 row = line.rows[column]
                 name = self.audit.label(column, self.wording)
-                beside = [extra.cell(row) for extra in self._extras]
+                beside = [extra.among(row, line.rows.values()) for extra in self._extras]
                 table.add_row(*map(Text, ("" if position else label, name, self.cell(row), *beside)))
         return table
 
