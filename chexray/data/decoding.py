@@ -102,7 +102,7 @@ def _by_format(data: bytes, max_pixels: int, lease: Lease, depth: Depth | None, 
     layout = tiff.read_layout(data)
     if isinstance(layout, Reject):
         return layout
-    found = _open(layout.file if layout else data)
+    found = _open(layout.files[0] if layout else data)
     if isinstance(found, Reject):
         return dicom.decode_dicom(data, max_pixels, lease, depth, facts) if dicom.looks_bare(data) else found
     with found:
@@ -182,12 +182,13 @@ def _grey(
     try:
         low = png.low_bytes(image, data) if deep and image.mode[0] != "I" else None
         image = _load(image)
+        planes = [image] + [_loaded_plane(file) for file in layout.files[1:]] if layout else []
     except (OSError, SyntaxError, ValueError, EOFError, LookupError) as error:
         return _reject_broken(name, data, error)
     if name == "JPEG" and data.rfind(b"\xff\xd9") < data.find(b"\xff\xda"):
         return Reject("truncated", f"the JPEG ends after {len(data)} bytes without its end mark")
     if layout is not None:
-        return tiff.grey_of(image, layout, depth, facts)
+        return tiff.grey_of(planes, layout, depth, facts)
     if deep:
         return png.grey_of(image, low, data, depth, facts)
     if image.mode.startswith("I") or image.mode == "F":
@@ -198,6 +199,14 @@ def _grey(
     for rows, band in _bands(image):
         grey[rows] = np.asarray(_flat(band, transparent))
     return grey
+
+
+def _loaded_plane(file: bytes) -> Image.Image:
+    found = _open(file)
+    if isinstance(found, Reject):
+        raise SyntaxError(found.detail)
+    found.load()
+    return found
 
 
 def _load(image: Image.Image) -> Image.Image:
