@@ -110,7 +110,7 @@ def _by_format(data: bytes, max_pixels: int, lease: Lease, depth: Depth | None, 
         if reject := check_size(width, height, max_pixels):
             return reject
         facts.container, facts.mode = str(found.format), _mode(found)
-        lease.take(width * height * 3 * layout.pixel_bytes if layout and layout.pixel_bytes > 5 else _cost(found, data))
+        lease.take(width * height * _bytes_per_pixel(found, data, layout) + _of_tables(found, data))
         return _grey(found, data, layout, depth, facts)
 
 
@@ -119,11 +119,17 @@ def _mode(image: Image.Image) -> str:
     return names.get(image.mode, f"{image.mode}, 8 bits")
 
 
-def _cost(image: Image.Image, data: bytes) -> int:
-    """Bytes of memory that decoding and preparing will need at most."""
-    cost = image.size[0] * image.size[1] * memory.BYTES_PER_PIXEL
-    # The Huffman tables of a lossless WebP take 5 kB for 20 bits of file, whatever its size in pixels.
-    return cost + min(2000 * len(data), 400_000_000) if image.format == "WEBP" else cost
+def _bytes_per_pixel(image: Image.Image, data: bytes, layout: Layout | None) -> int:
+    """Bytes of memory that decoding and preparing one pixel will need at most."""
+    if layout is not None:
+        return max(memory.BYTES_PER_PIXEL, 3 * layout.pixel_bytes)
+    deep_colour = png.is_deep(data) and image.mode[0] != "I"
+    return memory.DEEP_BYTES_PER_PIXEL if deep_colour else memory.BYTES_PER_PIXEL
+
+
+def _of_tables(image: Image.Image, data: bytes) -> int:
+    """The Huffman tables of a lossless WebP take 5 kB for 20 bits of file, whatever its size in pixels."""
+    return min(2000 * len(data), 400_000_000) if image.format == "WEBP" else 0
 
 
 def _open(data: bytes) -> Image.Image | Reject:
