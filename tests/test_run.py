@@ -17,9 +17,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from fixtures.deep_files import png, ramp
 from fixtures.toys import Broken
 
 from chexray import evaluate, parse_config, read_results
+from chexray.data.looks import SAMPLE
+from chexray.data.manifest import lowest_hashes
 from chexray.errors import ChexrayError, RunFailed
 
 
@@ -109,6 +112,31 @@ def test_unreadable_images_are_rejects_and_too_many_fail_the_run(ray_cluster, se
     assert (done.results["n_real"] == 39).all()
     assert (done.results["n_rejected"] == 1).all()
     assert done.rejects[["set", "sample_id", "code"]].values.tolist() == [["real", "0003.png", "not_an_image"]]
+
+
+def test_images_beyond_the_depth_of_their_set_are_counted_and_too_many_fail_the_run(ray_cluster, tmp_path) -> None:
+    for name in ("real", "synthetic"):
+        (tmp_path / name).mkdir()
+        for i in range(40):
+            (tmp_path / name / f"{i:04d}.png").write_bytes(png(ramp(4095 - i)))
+    # Not in the sample: ids that hash high.
+    real, synthetic = tmp_path / "real", tmp_path / "synthetic"
+    hidden = sorted(set(range(40)) - set(lowest_hashes([f"{i:04d}.png" for i in range(40)], SAMPLE).tolist()))
+    assert hidden
+    (synthetic / f"{hidden[0]:04d}.png").write_bytes(png(ramp(5000)))
+    with pytest.raises(RunFailed, match=r"1 of 40 images hold values beyond the 12 bits of its set.*`bits`"):
+        evaluate(config(real, synthetic, tmp_path / "out"))
+    relaxed = {"chunk_size": 8, "batch_size": 4, "max_reject_fraction": 0.05}
+    done = evaluate(config(real, synthetic, tmp_path / "out", encode=relaxed))
+    assert any("synthetic: 1 of 40 images hold values beyond" in note for note in done.notes)
+    assert (done.results["n_rejected"] == 0).all()
+    params = json.loads(done.results["params"].iloc[0])
+    assert params["note_depth"] == {"real": "found 12", "synthetic": "found 12"}
+    story = json.loads((Path(done.uri) / "run.json").read_text())
+    assert [each["depth"] for each in story["sets"]] == [{"bits": 12, "given": False}] * 2
+    given = evaluate(config(real, synthetic, tmp_path / "out", synthetic=[{"path": str(synthetic), "bits": 14}]))
+    assert not any("beyond" in note for note in given.notes)
+    assert given.run_id != done.run_id
 
 
 def test_one_image_gives_nulls_with_reasons(ray_cluster, write_images, tmp_path) -> None:

@@ -102,7 +102,7 @@ def _by_format(data: bytes, max_pixels: int, lease: Lease, depth: Depth | None, 
     layout = tiff.read_layout(data)
     if isinstance(layout, Reject):
         return layout
-    found = _open(layout.file if layout else data)
+    found = _open(layout.files[0] if layout else data)
     if isinstance(found, Reject):
         return dicom.decode_dicom(data, max_pixels, lease, depth, facts) if dicom.looks_bare(data) else found
     with found:
@@ -110,7 +110,7 @@ def _by_format(data: bytes, max_pixels: int, lease: Lease, depth: Depth | None, 
         if reject := check_size(width, height, max_pixels):
             return reject
         facts.container, facts.mode = str(found.format), _mode(found)
-        lease.take(width * height * 3 * layout.pixel_bytes if layout and layout.pixel_bytes > 5 else _cost(found, data))
+        lease.take(width * height * _bytes_per_pixel(found, data, layout) + _of_tables(found, data))
         return _grey(found, data, layout, depth, facts)
 
 
@@ -119,11 +119,17 @@ def _mode(image: Image.Image) -> str:
     return names.get(image.mode, f"{image.mode}, 8 bits")
 
 
-def _cost(image: Image.Image, data: bytes) -> int:
-    """Bytes of memory that decoding and preparing will need at most."""
-    cost = image.size[0] * image.size[1] * memory.BYTES_PER_PIXEL
-    # The Huffman tables of a lossless WebP take 5 kB for 20 bits of file, whatever its size in pixels.
-    return cost + min(2000 * len(data), 400_000_000) if image.format == "WEBP" else cost
+def _bytes_per_pixel(image: Image.Image, data: bytes, layout: Layout | None) -> int:
+    """Bytes of memory that decoding and preparing one pixel will need at most."""
+    if layout is not None:
+        return max(memory.BYTES_PER_PIXEL, 3 * layout.pixel_bytes)
+    deep_colour = png.is_deep(data) and image.mode[0] != "I"
+    return memory.DEEP_BYTES_PER_PIXEL if deep_colour else memory.BYTES_PER_PIXEL
+
+
+def _of_tables(image: Image.Image, data: bytes) -> int:
+    """The Huffman tables of a lossless WebP take 5 kB for 20 bits of file, whatever its size in pixels."""
+    return min(2000 * len(data), 400_000_000) if image.format == "WEBP" else 0
 
 
 def _open(data: bytes) -> Image.Image | Reject:
@@ -182,12 +188,13 @@ def _grey(
     try:
         low = png.low_bytes(image, data) if deep and image.mode[0] != "I" else None
         image = _load(image)
+        planes = [image] + [_loaded_plane(file) for file in layout.files[1:]] if layout else []
     except (OSError, SyntaxError, ValueError, EOFError, LookupError) as error:
         return _reject_broken(name, data, error)
     if name == "JPEG" and data.rfind(b"\xff\xd9") < data.find(b"\xff\xda"):
         return Reject("truncated", f"the JPEG ends after {len(data)} bytes without its end mark")
     if layout is not None:
-        return tiff.grey_of(image, layout, depth, facts)
+        return tiff.grey_of(planes, layout, depth, facts)
     if deep:
         return png.grey_of(image, low, data, depth, facts)
     if image.mode.startswith("I") or image.mode == "F":
@@ -198,6 +205,14 @@ def _grey(
     for rows, band in _bands(image):
         grey[rows] = np.asarray(_flat(band, transparent))
     return grey
+
+
+def _loaded_plane(file: bytes) -> Image.Image:
+    found = _open(file)
+    if isinstance(found, Reject):
+        raise SyntaxError(found.detail)
+    found.load()
+    return found
 
 
 def _load(image: Image.Image) -> Image.Image:

@@ -66,17 +66,18 @@ def imagecodecs() -> Any:
 
 
 def decodes(dataset: Dataset, frame: bytes) -> bool:
-    """Whether imagecodecs is to decode the frame: grey JPEG of more than 8 bits or lossless, and JPEG-LS."""
-    syntax = syntax_of(dataset)
-    if imagecodecs() is None or int(dataset.get("SamplesPerPixel") or 1) != 1:
+    """Whether imagecodecs is to decode the frame: JPEG of more than 8 bits or lossless, and JPEG-LS, grey or RGB."""
+    syntax, samples = syntax_of(dataset), int(dataset.get("SamplesPerPixel") or 1)
+    if imagecodecs() is None or not (samples == 1 or dataset.PhotometricInterpretation == "RGB"):
         return False
-    if syntax in JPEG_LS:
+    if syntax in JPEG_LS or (syntax in JPEG and syntax[-2:] in ("57", "70")):
         return True
-    return syntax in JPEG and (syntax[-2:] in ("57", "70") or _bits(frame) > 8)
+    return syntax in JPEG and samples == 1 and _bits(frame) > 8
 
 
 def decoded(dataset: Dataset, frame: bytes) -> np.ndarray:
-    """(h, w) of the frame, of the type that BitsAllocated and PixelRepresentation name. Its size was checked."""
+    """(h, w) or (h, w, 3) of the frame, of the type that BitsAllocated and PixelRepresentation name. Its size was
+    checked."""
     codecs = imagecodecs()
     pixels = codecs.jpegls_decode(frame) if syntax_of(dataset) in JPEG_LS else codecs.jpeg8_decode(frame)
     pixels = pixels.astype(f"u{max(pixels.dtype.itemsize, int(dataset.BitsAllocated) // 8)}", copy=False)

@@ -17,6 +17,8 @@ PIXEL_BYTES = 768_000_000
 BYTES_PER_PIXEL = 16
 """Memory that one pixel needs at most, measured on images of 64 million: JPEG 2000 in colour takes 15 to decode, the
 other formats 2 to 12 (tests/data/test_decoding_bombs.py), and the encoder `pixels` takes 16 to prepare one."""
+DEEP_BYTES_PER_PIXEL = 24
+"""The same for 16-bit colour of PNG, which is decoded twice: its upper and its lower bytes."""
 TRIM_BYTES = 128_000_000
 """Leases after which freed memory goes back to the system, a few ms; images from 8 million pixels on."""
 

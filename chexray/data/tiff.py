@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,8 @@ _LOSSLESS = frozenset({_RAW, 5, 8, 32946, _PACKBITS, 34925, 50000})
 """Compressions of bytes: none, LZW, Deflate, PackBits, LZMA, Zstandard. Others compress samples."""
 MAX_SAMPLE_BYTES = 12
 """Bytes of one pixel; three floats of 32 bits."""
+MAX_PLANAR_BYTES = 256_000_000
+"""Bytes of a file in separate planes, each of which is read from a copy of it."""
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
 
 
@@ -37,7 +39,8 @@ class Layout:
     """How the samples of a TIFF lie in its bytes. kind: numpy's type of a sample, with its order of bytes.
 
     declared: the depth that the file says it uses, or 0. tile: width of a tile in pixels, 0 for strips. alpha: whether
-    the last sample says how much of the pixel is seen. file: the bytes by which it is a grey image of bytes.
+    the last sample says how much of the pixel is seen. files: the bytes by which it is a grey image of bytes; where
+    the samples lie in separate planes, one for each.
     """
 
     width: int
@@ -51,7 +54,7 @@ class Layout:
     tile: int
     orientation: int
     declared: int
-    file: bytes
+    files: tuple[bytes, ...]
 
     @property
     def pixel_bytes(self) -> int:
@@ -118,14 +121,20 @@ def _layout(data: bytes, entries: dict[int, tuple[int, int, bytes]], following: 
     planar, tile = first(284, 1) == 2 and samples > 1, first(322, 0)
     sample = np.dtype(f"{_order(data)}{kind}{int(bits[0]) // 8}")
     predictor = first(317, 1) if compression not in (_RAW, _PACKBITS) else 1
-    if planar or samples * sample.itemsize > MAX_SAMPLE_BYTES or predictor not in (1, 2, 3):
-        return Reject("unsupported", f"a TIFF of {samples} x {int(bits[0])} bits a pixel, or in separate planes")
+    if samples * sample.itemsize > MAX_SAMPLE_BYTES or predictor not in (1, 2, 3):
+        return Reject("unsupported", f"a TIFF of {samples} x {int(bits[0])} bits a pixel")
+    if planar and len(data) * samples > MAX_PLANAR_BYTES:
+        return Reject("unsupported", f"a TIFF of {len(data)} bytes in separate planes")
     if predictor == 3 and (kind != "f" or (tile and width % tile)):
         return Reject("unsupported", "a TIFF whose predictor does not fit its samples or tiles")
+    files = tuple(
+        _as_bytes(data, _of_plane(data, entries, plane, samples), following, sample.itemsize)
+        for plane in range(samples if planar else 0)
+    ) or (_as_bytes(data, entries, following, samples * sample.itemsize),)
     return Layout(
         width, height, samples, colours, sample, photometric == 0, samples > colours and first(338, 2) == 2,
         predictor, tile, first(274, 1),
-        _declared(data, entries, kind), _as_bytes(data, entries, following, samples * sample.itemsize),
+        _declared(data, entries, kind), files,
     )  # fmt: skip
 
 
@@ -143,6 +152,28 @@ def _declared(data: bytes, entries: dict[int, tuple[int, int, bytes]], kind: str
             if full_range(bits) == (low[0], high[0]):
                 return bits
     return 0
+
+
+def _of_plane(
+    data: bytes, entries: dict[int, tuple[int, int, bytes]], plane: int, samples: int
+) -> dict[int, tuple[int, int, bytes]]:
+    """The directory with the strips or tiles of one plane only: the planes lie one after the other."""
+    found = dict(entries)
+    for tag in (273, 279, 324, 325):
+        if tag not in entries:
+            continue
+        kind, number, held = entries[tag]
+        each, size = number // samples, struct.calcsize(_TYPES[kind])
+        if number % samples:
+            raise ValueError("planes that share a strip")
+        form = f"{_order(data)}{'Q' if len(held) == 8 else 'I'}"
+        if each == 1:
+            value = _values(data, entries, tag)[plane]
+            found[tag] = (16 if len(held) == 8 else 4, 1, struct.pack(form, int(value)))
+        else:
+            place = struct.unpack(form, held)[0] + plane * each * size
+            found[tag] = (kind, each, struct.pack(form, place))
+    return found
 
 
 def _as_bytes(data: bytes, entries: dict[int, tuple[int, int, bytes]], following: bytes, pixel_bytes: int) -> bytes:
@@ -165,13 +196,16 @@ def _as_bytes(data: bytes, entries: dict[int, tuple[int, int, bytes]], following
     return head + data[len(head) :] + bytes(len(data) % 2) + body + following
 
 
-def grey_of(image: Image.Image, layout: Layout, depth: Depth | None, facts: Facts) -> np.ndarray | Reject:
-    """(h, w) uint8 of the loaded image of bytes that `layout.file` is."""
+def grey_of(planes: list[Image.Image], layout: Layout, depth: Depth | None, facts: Facts) -> np.ndarray | Reject:
+    """(h, w) uint8 of the loaded images of bytes that `layout.files` are."""
     facts.mode = f"{'RGB' if layout.colours > 1 else 'grey'}, {layout.kind.name}"
 
     def band(rows: slice) -> np.ndarray:
-        part = np.asarray(image.crop((0, rows.start, image.size[0], rows.stop)))
-        return _samples(part, layout)
+        parts = [np.asarray(image.crop((0, rows.start, image.size[0], rows.stop))) for image in planes]
+        if len(parts) == 1:
+            return _samples(parts[0], layout)
+        single = replace(layout, samples=1)
+        return np.concatenate([_samples(part, single) for part in parts], axis=2)
 
     lowest, highest = np.inf, -np.inf
     for rows in bands(layout.height, layout.width):

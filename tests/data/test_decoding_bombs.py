@@ -24,7 +24,7 @@ from chexray.storage import Storage
 
 HOSTILE = {**hostile.files(), **hostile.dicoms()}
 LARGE = ["png transparent", "webp transparent", "tiff float", "jpeg cmyk"]
-LARGE += ["dicom 32 bits", "dicom 16 bits", "dicom ybr"]
+LARGE += ["tiff predicted", "dicom 32 bits", "dicom 16 bits", "dicom ybr"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are read from /proc")
 
 
@@ -58,6 +58,13 @@ def test_a_large_image_needs_what_the_budget_counts(honest, name):
     """16 million pixels at 16 bytes are 256 MB, so 64 million are 1 GB; part of them is copied before the fork."""
     assert honest[name]["shape"] == [4000, 4000]
     assert honest[name]["mb"] < memory.BYTES_PER_PIXEL * 16 + 16, honest[name]
+
+
+@linux
+@pytest.mark.parametrize(("name", "bytes_per_pixel"), [("png rgb 16", 24), ("tiff rgb 16", 18), ("tiff float64", 24)])
+def test_a_large_image_of_many_bits_needs_what_the_budget_counts(honest, name, bytes_per_pixel):
+    assert honest[name]["shape"] == [4000, 4000]
+    assert honest[name]["mb"] < bytes_per_pixel * 16 + 16, honest[name]
 
 
 @pytest.mark.parametrize(

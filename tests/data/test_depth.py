@@ -232,3 +232,15 @@ def test_depths_travel_as_text():
     for depth in (Depth(), Depth(12), Depth(-12, given=True)):
         assert Depth.parse(str(depth)) == depth
     assert Depth.parse(None) is None
+
+
+def test_the_seven_containers_of_the_experiment_hold_one_picture_and_the_darkened_pair_another():
+    """A slice of tests/calibration/containers.py, which puts 100 radiographs through the whole pipeline."""
+    from calibration.containers import DARK, containers, darkened
+
+    picture = np.random.default_rng(5).integers(0, 256, (40, 48)).astype(np.uint8)
+    picture[0, :2] = 0, 255
+    for name, (_, of) in containers().items():
+        assert np.array_equal(decode(of(picture)), picture), name
+    for name, (_, of) in darkened().items():
+        assert np.array_equal(decode(of(picture)), np.rint(picture * DARK)), name

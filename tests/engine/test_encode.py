@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.deep_files import png, ramp
 from fixtures.toys import DEADLY, FULL, GREEDY, UNDEFINED, Toy
 from PIL import Image
 
+from chexray.data.depth import Depth
 from chexray.data.images import decode
 from chexray.engine.encode import Encoded, encode, plan_chunks
 from chexray.engine.features import Done, FeatureStore
@@ -20,14 +22,17 @@ from chexray.errors import ResourceError, StorageError
 from chexray.storage import Storage
 
 
-def run(folder: Path, root: Path, encoder: Toy, *, layout: str = "fused", chunk: int = 8) -> tuple[Encoded, Progress]:
+def run(
+    folder: Path, root: Path, encoder: Toy, *, layout: str = "fused", chunk: int = 8, depth: Depth | None = None
+) -> tuple[Encoded, Progress]:
     images = {f"key-{path.stem}": str(path) for path in sorted(folder.glob("*.png"))}
     pool = Pool("cpu", layout, 2, 0.5, 0.25, 0.0, 1, 4, chunk)
     encoders = {"toy": (encoder, encoder.resolve())}
     store = FeatureStore(str(root), Storage())
     job = Job(encoders, store, Storage(), "cpu", 1, pool.batch_size, 4, 10**6)
     progress = Progress("encode", "images", len(images), stream=io.StringIO())
-    return encode(images, encoders, store, pool, job, progress), progress
+    depths = None if depth is None else dict.fromkeys(images, depth)
+    return encode(images, encoders, store, pool, job, progress, depths=depths), progress
 
 
 def stored(root: Path, encoded: Encoded, encoder: Toy) -> tuple[list[str], np.ndarray]:
@@ -52,6 +57,27 @@ def test_any_layout_gives_the_bits_of_a_plain_loop(ray_cluster, write_images, tm
     plain = [decode((folder / f"{key[4:]}.png").read_bytes()) for key in keys]
     expected = np.concatenate([toy.encode(toy.prepare(image)[None])["features"] for image in plain])
     np.testing.assert_array_equal(features, expected)
+
+
+@pytest.mark.parametrize("layout", ["fused", "split"])
+def test_workers_decode_by_the_depth_of_the_set_and_count_what_is_beyond(ray_cluster, tmp_path, layout) -> None:
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    tops = {f"{i:04d}": top for i, top in enumerate([4095, 1000, 5000, 200, 4095, 65535, 4000, 4095, 4095, 4095])}
+    for name, top in tops.items():
+        (folder / f"{name}.png").write_bytes(png(ramp(top)))
+    encoded, progress = run(folder, tmp_path / "store", Toy(), layout=layout, depth=Depth(12))
+    keys, features = stored(tmp_path / "store", encoded, Toy())
+    done = encoded.done["toy"]
+    assert (len(keys), done.rejects, done.clipped) == (10, {}, {"key-0002", "key-0005"})
+    assert (progress.done, progress.rejected) == (10, 0)
+    corner = [np.rint(np.clip(ramp(top)[:8, :8] / 4095, 0, 1) * 255) for top in tops.values()]
+    np.testing.assert_allclose(features[:, 0], [each.mean() for each in corner], rtol=1e-6)
+    again, _ = run(folder, tmp_path / "store", Toy(), layout=layout, depth=Depth(12))
+    assert (again.n_encoded, again.done["toy"].clipped) == (0, done.clipped)
+    none, _ = run(folder, tmp_path / "none", Toy(), layout=layout, depth=Depth(0))
+    assert {reject["code"] for reject in none.done["toy"].rejects.values()} == {"unsupported"}
+    assert not none.done["toy"].rows
 
 
 def test_a_second_run_does_nothing_and_new_images_are_all_it_does(ray_cluster, write_images, tmp_path) -> None:

@@ -86,3 +86,12 @@ def test_a_broken_part_says_what_to_do(store: FeatureStore) -> None:
     store.storage.write(join(store.folder(SPEC), f"part-{chunk_name(['a'])}.parquet"), b"PAR1 but not really")
     with pytest.raises(StorageError, match=r"part-[0-9a-f]{16}\.parquet.*Delete this part"):
         store.done(SPEC)
+
+
+def test_a_clipped_image_is_encoded_and_counted(store: FeatureStore) -> None:
+    cut = {"image_key": "b", "stage": "decode", "code": "clipped", "detail": "beyond 12 bits", "transient": False}
+    store.commit(SPEC, ["a", "b"], blocks(2), [reject("c"), cut])
+    done = store.done(SPEC)
+    assert (set(done.rows), set(done.rejects), done.clipped) == ({"a", "b"}, {"c"}, {"b"})
+    assert pending(["a", "b", "c"], done) == []
+    np.testing.assert_array_equal(store.read(SPEC, "features", ["b"], done), [[3, 4, 5]])
