@@ -30,6 +30,8 @@ class EncoderSpec:
     what they are stored as: "float32", or "uint8" for images that a training reads.
     `input_shape` and `input_dtype` describe what `prepare` returns for one image.
     `weights` is the reference as the user wrote it ("random:7", a hub id, a path); `weights_sha256` what it held.
+    `code` says which code a plug-in is (`chexray.plugins`; the plan fills it in); "" for chexray's own encoders, whose
+    `code_version` says it.
     """
 
     name: str
@@ -44,6 +46,7 @@ class EncoderSpec:
     code_version: int
     options: dict[str, Any]
     output_dtype: str = "float32"
+    code: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -52,6 +55,8 @@ class EncoderSpec:
         del fields["weights"]
         if self.output_dtype == "float32":  # keeps the features valid that were stored before there was another
             del fields["output_dtype"]
+        if not self.code:
+            del fields["code"]
         text = json.dumps({**fields, "decoder_version": DECODER_VERSION}, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
