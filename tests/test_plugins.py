@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chexray.config import parse_config
+from chexray.encoders.pixels import Pixels
 from chexray.plan import make_plan
 from chexray.plugins import code_of
 
@@ -146,7 +147,8 @@ RUN = """
 import json, sys
 from chexray import evaluate, parse_config
 run = evaluate(parse_config(json.loads(sys.argv[1])), once=True)
-print(json.dumps([run.run_id, float(run.results["value"].iloc[0])]))
+row = run.results.iloc[0]
+print(json.dumps([run.run_id, float(row["value"]), json.loads(row["params"])["note_encoder_cannot_see"]]))
 """
 
 
@@ -167,7 +169,8 @@ def test_a_second_run_serves_nothing_of_the_old_code(plugin, tmp_path, write_ima
             [sys.executable, "-c", RUN, json.dumps(config)], env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        run_id, value = json.loads(done.stdout.splitlines()[-1])
+        run_id, value, unseen = json.loads(done.stdout.splitlines()[-1])
+        assert unseen == Pixels.cannot_see  # it travels with the numbers of whoever inherits it
         return run_id, value
 
     first, value = run()

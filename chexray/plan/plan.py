@@ -88,7 +88,7 @@ class Plan:
 
     @property
     def run_id(self) -> str:
-        """`<name>-<10 hex>`, the hex over config, images, weights and plug-ins: the same question asked again is the same run."""
+        """`<name>-<10 hex>`, the hex over config, images, weights and plug-ins: the same question is the same run."""
         digest = hashlib.blake2b(self.config.fingerprint.encode(), digest_size=5)
         for part in [manifest.fingerprint for manifest in self.sets]:
             digest.update(part.encode())

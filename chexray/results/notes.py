@@ -19,6 +19,8 @@ from chexray.results.wording import Wording, set_name
 Row = Mapping[str, Any]
 
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: these numbers compare with nothing"
+CANNOT_SEE = "note_encoder_cannot_see"
+"""The param in which an encoder without weights says what its features do not show."""
 STATUS_WORDS = {"too_few": "too few images", "undefined": "undefined", "failed": "FAILED"}
 
 
@@ -71,7 +73,14 @@ def _why(row: Row) -> str:
 def overall(group: Group, wording: Wording) -> list[str]:
     """Footnotes of the table over all images."""
     rows = [row for lines in group.overall.values() for row in lines.values()]
-    return [*reasons(rows, wording, several_sets=len(group.columns) > 1), *_paper(rows, wording)]
+    said = [*reasons(rows, wording, several_sets=len(group.columns) > 1), *_paper(rows, wording)]
+    return [*said, *_unseen(rows, wording)]
+
+
+def _unseen(rows: Iterable[Row], wording: Wording) -> list[str]:
+    """`pixels cannot see what is finer than ...`: without weights, an encoder ranks sets by what it sees alone."""
+    blind = dict.fromkeys((row["encoder"], str(params_of(row).get(CANNOT_SEE) or "")) for row in rows)
+    return [f"{wording.data(encoder)} cannot see {wording.data(what)}" for encoder, what in blind if what]
 
 
 def reasons(rows: Iterable[Row], wording: Wording, *, several_sets: bool = False, most: int = 4) -> list[str]:
