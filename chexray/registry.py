@@ -41,6 +41,11 @@ def _plugins(kind: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"chexray.{kind}")}
 
 
+def plugin(kind: str, name: str) -> EntryPoint | None:
+    """The entry point of a third-party package that `find` would load; None for what this package brings itself."""
+    return None if name in _modules(kind) else _plugins(kind).get(name)
+
+
 def names(kind: str) -> dict[str, str]:
     """Name -> one-line description of everything registered under `kind` ("metrics", "encoders" or "sources")."""
     plugins = {name: f"plug-in {point.value}" for name, point in _plugins(kind).items()}

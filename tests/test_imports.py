@@ -17,6 +17,7 @@ ALLOWED = {
     "log": {"text"},
     "findings": set(),
     "registry": {"errors", "text"},
+    "plugins": {"__init__", "registry"},
     "storage": {"storage", "errors", "text"},
     "config": {"config", "errors", "text"},
     "protocols": {"errors", "text"},
@@ -33,7 +34,7 @@ ALLOWED = {
     "utility": {"utility", "encoders", "stats", "metrics", *LEAVES},
     "figures": {"figures", *LEAVES},
     "privacy": {"privacy", "metrics", "stats", "errors", "text"},
-    "plan": {"plan", "config", "protocols", "data", "encoders", "metrics", "utility", *LEAVES},
+    "plan": {"plan", "config", "protocols", "plugins", "data", "encoders", "metrics", "utility", *LEAVES},
     "suites": {
         "__init__",
         "suites",

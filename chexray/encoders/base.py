@@ -30,6 +30,9 @@ class EncoderSpec:
     what they are stored as: "float32", or "uint8" for images that a training reads.
     `input_shape` and `input_dtype` describe what `prepare` returns for one image.
     `weights` is the reference as the user wrote it ("random:7", a hub id, a path); `weights_sha256` what it held.
+    `code` says which code a plug-in is (`chexray.plugins`; the plan fills it in); "" for chexray's own encoders, whose
+    `code_version` says it. `cannot_see` stands under tables of an encoder without weights: differences between images
+    that its features do not show.
     """
 
     name: str
@@ -44,14 +47,25 @@ class EncoderSpec:
     code_version: int
     options: dict[str, Any]
     output_dtype: str = "float32"
+    code: str = ""
+    cannot_see: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over every field that changes a feature: the hash of the weights, not their wording."""
+        """16 hex digits over every field that changes a feature: the hash of the weights, not their wording.
+
+        Versions of libraries are left out, but for the major release of Pillow in `preprocessing`, since they did not
+        move a bit where that was measured (x86-64): Pillow 10.4 to 13.0 (resizes, JPEG, JPEG 2000, WebP), NumPy 1.26
+        to 2.4, timm 1.0.12 to 1.0.31, torch 2.13 to 2.15 on a CPU (Inception v3, ResNet, ViT, ConvNeXt, DINOv2).
+        Another CPU or number of threads moves fp32 features by up to 1e-6 of their length, which no number shows.
+        tests/encoders/test_libraries.py fails when a release of Pillow moves pixels: raise DECODER_VERSION then.
+        """
         fields = asdict(self)
-        del fields["weights"]
+        del fields["weights"], fields["cannot_see"]
         if self.output_dtype == "float32":  # keeps the features valid that were stored before there was another
             del fields["output_dtype"]
+        if not self.code:
+            del fields["code"]
         text = json.dumps({**fields, "decoder_version": DECODER_VERSION}, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

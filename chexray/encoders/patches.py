@@ -28,6 +28,7 @@ class Patches(WeightFreeEncoder):
 
     name: ClassVar[str] = "patches"
     allowed: ClassVar[dict[str, Option]] = {"side": Option(32, int), "patch": Option(8, int)}
+    cannot_see: ClassVar[str] = "brightness, contrast, and what is finer than a cell of its grid: blur, noise, texture"
 
     def __init__(self, **options: Any):
         super().__init__(**options)

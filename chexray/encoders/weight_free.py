@@ -13,12 +13,14 @@ class WeightFreeEncoder:
     """Base of encoders that compute what they say and nothing learned; a subclass prepares, encodes and describes.
 
     `precision` is accepted, so that one config serves all encoders, and has no meaning: the arithmetic is float64.
+    `cannot_see` says which differences between images its features do not show; it stands under its tables.
     Raises ConfigError for weights, unknown options, or a precision that does not exist.
     """
 
     name: ClassVar[str]
     code_version: ClassVar[int] = 1
     allowed: ClassVar[dict[str, Option]] = {}
+    cannot_see: ClassVar[str] = ""
 
     def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
         if weights is not None:
@@ -43,4 +45,5 @@ class WeightFreeEncoder:
             input_dtype="float32",
             code_version=self.code_version,
             options=dict(self.options),
+            cannot_see=self.cannot_see,
         )

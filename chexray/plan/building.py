@@ -25,6 +25,7 @@ from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
 from chexray.plan.roles import PrivacyRoles, privacy_roles
 from chexray.plan.training import plan_utility
 from chexray.plan.utility import IMAGES
+from chexray.plugins import code_of
 from chexray.protocols import Protocol, check_label_policy, merged, protocol
 from chexray.registry import find
 from chexray.storage import Storage, absolute, basename, join
@@ -71,6 +72,7 @@ def make_plan(config: RunConfig) -> Plan:
         config, preset, storage, reference, tuple(synthetic), encoders, suites_of, metrics, tuple(subsets),
         training, heldout, roles, _pairs(config, training, of.get(PRIVACY, []), storage), utility, read_by,
         (*shared, *_remarks(config, preset, roles, suites_of)),
+        {item.name: code for item in config.metrics if metrics and (code := code_of("metrics", item.name))},
     )  # fmt: skip
     _check_metrics(plan)
     return plan
@@ -260,7 +262,7 @@ def _encoders(
                 f"encoder {quoted(item.label)} has no use in suite {', '.join(config.suite)}: "
                 f"{'it is for privacy alone' if only_privacy else why}. Drop it, or change one of the two."
             )
-        encoders[item.label] = (encoder, encoder.resolve())
+        encoders[item.label] = (encoder, replace(encoder.resolve(), code=code_of("encoders", item.name)))
         check_word(*encoders[item.label], item.weights_are, item.label)
         suites_of[item.label] = tuple(suites)
     has_hash = any(hasattr(encoder, "mirror_signs") for encoder, _ in encoders.values())

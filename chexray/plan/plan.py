@@ -40,7 +40,7 @@ class Plan:
     roles: which encoder does what for privacy. pairs: {synthetic set: which image is held against which real one}.
     utility: what is trained on what, None where nothing is. read_by: {synthetic set: the suites that read it}, all of
     them for a set that is not named there.
-    remarks: lines to show the user.
+    remarks: lines to show the user. code: {plug-in metric: which code it is}; of encoders, the specs say it.
     """
 
     config: RunConfig
@@ -59,6 +59,7 @@ class Plan:
     utility: UtilityPlan | None = None
     read_by: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = field(default=())
+    code: dict[str, str] = field(default_factory=dict)
 
     def has(self, suite: str) -> bool:
         """Whether the run computes this suite."""
@@ -95,12 +96,14 @@ class Plan:
 
     @property
     def run_id(self) -> str:
-        """`<name>-<10 hex>`, the hex over config, images and weights: the same question asked again is the same run."""
+        """`<name>-<10 hex>`, the hex over config, images, weights and plug-ins: the same question is the same run."""
         digest = hashlib.blake2b(self.config.fingerprint.encode(), digest_size=5)
         for part in [manifest.fingerprint for manifest in self.sets]:
             digest.update(part.encode())
         for label, (_, spec) in self.encoders.items():
             digest.update(f"{label}={spec.fingerprint}".encode())
+        for name, code in sorted(self.code.items()):
+            digest.update(f"{name}={code}".encode())
         for pairs in self.pairs.values():
             if pairs.how == "given":  # the config names the table only, and the sets do not hold it
                 digest.update(repr(pairs.table.to_pydict()).encode())

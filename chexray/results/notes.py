@@ -20,6 +20,8 @@ from chexray.results.wording import Wording, set_name
 Row = Mapping[str, Any]
 
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: these numbers compare with nothing"
+CANNOT_SEE = "note_encoder_cannot_see"
+"""The param in which an encoder without weights says what its features do not show."""
 STATUS_WORDS = {"too_few": "too few images", "undefined": "undefined", "failed": "FAILED"}
 
 
@@ -77,7 +79,14 @@ def overall(group: Group, wording: Wording) -> list[str]:
         *fidelity_notes.p_values(group, wording),
         *fidelity_notes.worse(group, wording),
     ]
-    return [*reasons(rows, wording, several_sets=len(group.columns) > 1), *said, *_paper(rows, wording)]
+    whole = [*reasons(rows, wording, several_sets=len(group.columns) > 1), *said, *_paper(rows, wording)]
+    return [*whole, *_unseen(rows, wording)]
+
+
+def _unseen(rows: Iterable[Row], wording: Wording) -> list[str]:
+    """`pixels cannot see what is finer than ...`: without weights, an encoder ranks sets by what it sees alone."""
+    blind = dict.fromkeys((row["encoder"], str(params_of(row).get(CANNOT_SEE) or "")) for row in rows)
+    return [f"{wording.data(encoder)} cannot see {wording.data(what)}" for encoder, what in blind if what]
 
 
 def reasons(rows: Iterable[Row], wording: Wording, *, several_sets: bool = False, most: int = 4) -> list[str]:

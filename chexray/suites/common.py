@@ -16,6 +16,10 @@ from chexray.engine.pools import Resources
 from chexray.engine.progress import Progress
 from chexray.metrics.base import Score
 from chexray.plan import Plan
+from chexray.plan.plan import FIDELITY
+
+CANNOT_SEE = "note_encoder_cannot_see"
+"""The param of fidelity rows that says what their encoder cannot see, in its own words."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,11 @@ def result_row(
     also: a further set that entered it, whose rejects count too.
     """
     lost = context.rejects["set"].to_pylist()
+    unseen = context.plan.encoders[encoder][1].cannot_see if encoder and suite == FIDELITY else ""
+    said = {CANNOT_SEE: unseen} if unseen else {}
     return score_row(
         context.plan,
-        replace(score, params={**(params or {}), **score.params}),
+        replace(score, params={**said, **(params or {}), **score.params}),
         suite=suite,
         real=real,
         synthetic=synthetic,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import warnings
 
@@ -94,6 +95,14 @@ def test_read_only_batches_are_fine_and_stay_as_they_are(loaded, greys, name):
         warnings.simplefilter("error")
         encoder.encode(batch)
     np.testing.assert_array_equal(batch, before)
+
+
+@pytest.mark.parametrize("name", ["pixels", "patches", "wavelets"])
+def test_encoders_without_weights_say_what_they_cannot_see(loaded, name):
+    spec = loaded[name].resolve()
+    assert spec.cannot_see
+    assert not spec.cannot_see.endswith(".")
+    assert dataclasses.replace(spec, cannot_see="other words").fingerprint == spec.fingerprint
 
 
 @pytest.mark.parametrize("name", RANDOM)

@@ -261,3 +261,12 @@ def test_a_number_without_error_says_why():
     text = text_of(rows)
     assert "kid: no error estimate, 5 images are too few blocks" in text
     assert "a value without an interval has no error estimate" in text
+
+
+def test_an_encoder_without_weights_says_what_it_cannot_see():
+    blind = json.dumps({"note_encoder_cannot_see": "what is finer than a cell of its grid"})
+    rows = [row(params=blind), row("fid", params=blind), row(encoder="rad_dino")]
+    said = [line for line in text_of(to_table(rows).to_pandas(), 140).splitlines() if "cannot see" in line]
+    assert said == [" pixels cannot see what is finer than a cell of its grid"]
+    hostile = row(params=json.dumps({"note_encoder_cannot_see": ["\x1b[2J", {}]}))
+    assert "\x1b" not in text_of([hostile])
