@@ -41,6 +41,8 @@ CONSEQUENCES = {
 }
 """By the roles of the two sets."""
 
+_ROLES = {"heldout": "held-out"}
+
 HARMLESS = (frozenset({"real", "heldout"}), frozenset({"synthetic"}))
 
 
@@ -93,7 +95,7 @@ def overlaps(sets: Sequence[Listed]) -> list[str]:
 
 def _line(a: Listed, b: Listed, shared: tuple[set[str], set[str]], roles: frozenset[str]) -> str:
     parts = [
-        f"{len(found):,} of {len(each.uris):,} images of {each.role} set {quoted(each.name, 60)}"
+        f"{len(found):,} of {len(each.uris):,} images of {_ROLES.get(each.role, each.role)} set {quoted(each.name, 60)}"
         for each, found in ((a, shared[0]), (b, shared[1]))
     ]
     first = shown(os.path.basename(min(shared[1])), 80)

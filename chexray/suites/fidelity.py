@@ -20,7 +20,7 @@ def evaluate_fidelity(context: Context) -> Outcome:
     """All metrics of every synthetic set, encoder and subset: a row each, and one row an image in `per_image`."""
     plan = context.plan
     cells, matrices = build_cells(context)
-    copies = find_copies(context, matrices)
+    copies, notes = find_copies(context, matrices)
     progress = context.progress("reduce", "cells", len(cells))
     scored = reduce(cells, matrices, plan.real.name, seed=plan.config.seed, workers=context.workers, progress=progress)
     tables = {"per_image": per_image_table(cells, scored, matrices, plan.real.name)}
@@ -29,6 +29,7 @@ def evaluate_fidelity(context: Context) -> Outcome:
     return Outcome(
         rows=result_rows(context, cells, scored, _said(cells, copies, matrices, plan.real.name)),
         tables=tables,
+        notes=notes,
         failures=[failure for cell in scored for failure in cell.failures],
     )
 

@@ -31,6 +31,15 @@ CHUNK_IMAGES = 256
 SMALL_IMAGES = 64
 """Images up to which pixels are compared in this process: less than a worker needs to start."""
 
+MOST_PAIRS = 200_000
+"""Pairs of equal features above which an encoder does not tell images apart."""
+
+MOST_DECODED = 50_000
+"""Images that are decoded where no encoder does: some minutes of one core."""
+
+FEW = 16
+"""Real images that one copy is paired with: the others are equal too."""
+
 FIRST = 3
 """Copies that a row names."""
 
@@ -77,32 +86,42 @@ class Copies:
         return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def find_copies(context: Context, matrices: dict[str, Sets]) -> dict[str, Copies]:
-    """{synthetic set: the copies of real images in it} of fidelity's sets, those without one left out."""
+def find_copies(context: Context, matrices: dict[str, Sets]) -> tuple[dict[str, Copies], list[str]]:
+    """({synthetic set: the copies of real images in it}, notes) of fidelity's sets, those without a copy left out."""
     plan = context.plan
     specs = {label: spec for label, (_, spec) in plan.encoders_of(FIDELITY).items()}
-    found = {}
+    found: dict[str, Copies] = {}
+    notes: list[str] = []
     for synthetic in plan.synthetic_of(FIDELITY):
         pairs = suspects(
             {label: (sets[plan.real.name], sets[synthetic.name]) for label, sets in matrices.items()}, specs
         )
-        if not pairs:
+        if pairs is not None and not pairs:
             continue
-        names = [list(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1)]
+        if pairs is None and len(plan.real) + len(synthetic) > MOST_DECODED:
+            notes.append(
+                f"{synthetic.name}: copies of real images were not looked for, since no encoder tells images apart. "
+                "Add pixels to the encoders"
+            )
+            continue
+        # Where features tell nothing every image is a suspect.
+        names = [None if pairs is None else {pair[side] for pair in pairs} for side in (0, 1)]
         sides = [_uris(manifest, ids) for manifest, ids in zip((plan.real, synthetic), names, strict=True)]
-        copies = confirmed(pairs, *_digests(context, sides))
+        real, made = _digests(context, sides)
+        copies = confirmed(same_digests(real, made) if pairs is None else pairs, real, made)
         if copies.real_of:
             found[synthetic.name] = copies
-    return found
+    return found, notes
 
 
 def suspects(
     encoded: Mapping[str, tuple[dict[str, Matrix], dict[str, Matrix]]], specs: Mapping[str, Any]
-) -> dict[tuple[str, str], bool]:
+) -> dict[tuple[str, str], bool] | None:
     """{(real id, synthetic id): whether every encoder gives both the same features to the last digit}.
 
     encoded: {encoder: (real, synthetic)}; specs: {encoder: its EncoderSpec}. The pairs are those whose features are
-    equal in one encoder that tells images apart; in none of them does a copy have other features.
+    equal in one encoder that tells images apart; in none of them does a copy have other features. None where no encoder
+    does: a network of random weights may give all images nearly the same features.
     """
     # Without weights first: there equal images have equal features to the last digit, so that few others are suspects.
     labels = sorted(
@@ -112,11 +131,22 @@ def suspects(
         real, synthetic = (_features(outputs) for outputs in encoded[label])
         spec = specs[label]
         tolerance = TOLERANCE.get(spec.precision, 1e-3) if spec.weights else EXACT
-        pairs = equal_rows(real.features, synthetic.features, tolerance)
+        pairs = equal_rows(real.features, synthetic.features, tolerance, MOST_PAIRS)
         if pairs is not None:
             names = list(zip(real.ids[pairs[0]].tolist(), synthetic.ids[pairs[1]].tolist(), strict=True))
             return dict(zip(names, _alike(names, encoded), strict=True))
-    return {}
+    return None
+
+
+def same_digests(real: Mapping[str, str], synthetic: Mapping[str, str]) -> dict[tuple[str, str], bool]:
+    """The pairs of equal pixels of two whole sets, as `suspects` gives its pairs."""
+    at: dict[str, list[str]] = {}
+    for name, digest in real.items():
+        at.setdefault(digest, []).append(name)
+    either = {digest for digest in synthetic.values() if digest not in (BLANK, "")}
+    return {
+        (a, name): False for name, digest in synthetic.items() if digest in either for a in at.get(digest, [])[:FEW]
+    }
 
 
 def confirmed(pairs: Mapping[tuple[str, str], bool], real: Mapping[str, str], synthetic: Mapping[str, str]) -> Copies:
@@ -156,11 +186,11 @@ def _alike(
     return alike
 
 
-def _uris(manifest: Manifest, ids: Sequence[str]) -> dict[str, str]:
-    wanted = set(ids)
+def _uris(manifest: Manifest, wanted: set[str] | None) -> dict[str, str]:
+    """{sample_id: uri} of the images wanted, None for all."""
     table = manifest.table
     both = zip(table["sample_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
-    return {name: uri for name, uri in both if name in wanted}
+    return {name: uri for name, uri in both if wanted is None or name in wanted}
 
 
 def _digests(context: Context, sides: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

@@ -80,7 +80,7 @@ def test_training_and_held_out_sets_are_compared_too_and_two_synthetic_ones(writ
     more = {"training": str(training), "heldout": str(heldout), "suite": ["privacy"]}
     found = said(tmp_path, real, synthetic, **more)
     assert len(found) == 2
-    assert any("1 of 13 images of training set 't' and 1 of 13 images of heldout set 'h'" in note for note in found)
+    assert any("1 of 13 images of training set 't' and 1 of 13 images of held-out set 'h'" in note for note in found)
     assert any("first 0005.png: privacy then finds copies" in note for note in found)
     notes = plan(tmp_path, real, synthetic, synthetic).notes
     twice = "12 of 12 images of synthetic set 's0' and 12 of 12 images of synthetic set 's1' are the same files"

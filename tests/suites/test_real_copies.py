@@ -14,7 +14,7 @@ from chexray import evaluate, parse_config
 from chexray.engine.reduce import Matrix
 from chexray.results.table import summary_lines
 from chexray.storage import Storage
-from chexray.suites.real_copies import BLANK, confirmed, digests, suspects
+from chexray.suites.real_copies import BLANK, confirmed, digests, same_digests, suspects
 
 
 class Spec:
@@ -48,7 +48,14 @@ def test_an_encoder_that_gives_all_images_the_same_features_is_passed_over():
     found = suspects(encoded, {"flat": Spec(), "good": Spec()})
     assert len(found) == 1500
     assert not any(found.values())  # one encoder sees no image at all: equal features then prove nothing
-    assert suspects({"flat": encoded["flat"]}, {"flat": Spec()}) == {}
+    assert suspects({"flat": encoded["flat"]}, {"flat": Spec()}) is None
+
+
+def test_where_no_encoder_tells_images_apart_all_pixels_are_compared():
+    real, synthetic = {"r0": "aa", "r1": BLANK, "r2": "aa"}, {"s0": "aa", "s1": BLANK, "s2": "", "s3": "bb"}
+    pairs = same_digests(real, synthetic)
+    assert pairs == {("r0", "s0"): False, ("r2", "s0"): False}
+    assert confirmed(pairs, real, synthetic).real_of == {"s0": ("r0", "r2")}
 
 
 def test_pixels_decide_and_blank_frames_are_copies_of_nothing():
