@@ -50,13 +50,13 @@ class CMMD(ScoreFromImages):
         x, y = centred_unit_rows(real.features, synthetic.features)
         sums = kernel_sums(x, y, Gaussian(self.sigma), related=related, mapper=mapper)
         found = mmd(sums.whole, biased=True)
-        influences = (None if psi is None else SCALE * psi for psi in (found.influence_x, found.influence_y))
-        floors = (SCALE * part for part in mmd_floor(sums, related, biased=True))
+        of_x, of_y = (None if psi is None else SCALE * psi for psi in (found.influence_x, found.influence_y))
+        expected, doubt = mmd_floor(sums, related, biased=True)
         score = measured(
             self.outputs[0],
             max(SCALE * found.value, 0.0),  # rounding alone can take it below
-            two_sided_error(*influences, real, synthetic, "jackknife"),
-            Floor.of(*floors, "real_pairs") if floor else NO_FLOOR,
+            two_sided_error(of_x, of_y, real, synthetic, "jackknife"),
+            Floor.of(SCALE * expected, SCALE * doubt, "real_pairs") if floor else NO_FLOOR,
             low=0.0,
             note=same_features_note(real, synthetic),
         )

@@ -87,12 +87,11 @@ class KID(ScoreFromImages):
             pairs_left_out=found.left_out or None,
             **(_test(real, synthetic, seed) if math.isfinite(found.value) else {}),
         )
-        known = found.influence_y is not None and score.value is not None
-        return [score], {"kid_influence": found.influence_y} if known else {}
+        if found.influence_y is None or score.value is None:
+            return [score], {}
+        return [score], {"kid_influence": found.influence_y}
 
-    def _on_subsets(
-        self, real: Rows, synthetic: Rows, related: Related | None, mapper: Mapper, floor: bool
-    ) -> Score:
+    def _on_subsets(self, real: Rows, synthetic: Rows, related: Related | None, mapper: Mapper, floor: bool) -> Score:
         n, m = len(real), len(synthetic)
         size = min(n, m) if isinstance(self.subset_size, str) else self.subset_size
         if min(n, m) < size:

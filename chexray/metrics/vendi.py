@@ -56,7 +56,7 @@ class Vendi(ScoreFromImages):
         return [measured(self.outputs[0], value, error, floored, low=1.0, high=high)], {}
 
     def _floor(self, real: Rows, synthetic: Rows, seed: int, mapper: Mapper) -> Floor:
-        """The score of independent real images; of fewer than asked, carried on by Gaussian samples of like spectrum."""
+        """The score of independent real images; where these are too few, carried on by samples of like spectrum."""
         why_not = refusal(self.outputs, synthetic, real, self.min_samples, False, refuse_zero_rows=True)
         if why_not:
             return Floor(reason=why_not[0].reason)

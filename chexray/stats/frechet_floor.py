@@ -50,9 +50,8 @@ class Population:
         Traces come without bias from differences of strangers (Kong and Valiant 2017), where the eigenvalues of a
         sample are far off below n = d.
         """
-        n, d = x.shape
         traces = np.mean([_traces(_differences(x, patients, rng)) for _ in range(PAIRINGS)], axis=0)
-        return cls(_spectrum(traces, d), _alike(x, patients, traces[0], rng))
+        return cls(_spectrum(traces, x.shape[1]), _alike(x, patients, traces[0], rng))
 
     def draw(self, patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A row for each code: (len(patients), d) float32; rows of one code share a part."""
@@ -70,7 +69,7 @@ def _differences(x: np.ndarray, patients: np.ndarray | None, rng: np.random.Gene
     """Differences of disjoint pairs of rows of different patients, over sqrt 2: independent, of mean 0."""
     order = rng.permutation(len(x))
     if patients is not None:
-        # By size and patient, the first half against the second: no patient meets itself unless it has half the rows.
+        # By patient, the first half against the second: no patient meets itself unless it has half of the rows.
         codes = patients[order]
         order = order[np.argsort(codes, kind="stable")]
     half = len(order) // 2
@@ -99,7 +98,7 @@ def _traces(z: np.ndarray) -> np.ndarray:
 def _spectrum(traces: np.ndarray, d: int) -> np.ndarray:
     first, second, third = traces
     i = np.arange(1, d + 1)
-    heads = HEADS[HEADS < d]
+    heads = HEADS[d > HEADS]
     shapes = (i + heads[:, None, None]) ** -POWERS[:, None]
     shapes /= shapes.sum(-1, keepdims=True)
     wanted = max(second, first**2 / d) / first**2, max(third, 0.0) / first**3
@@ -193,9 +192,9 @@ def _split(codes: np.ndarray, m: int, rng: np.random.Generator) -> tuple[np.ndar
 
 
 def vendi_growth(x: np.ndarray, patients: np.ndarray | None, n: int, seed: int) -> float:
-    """By what factor the Vendi score of the rows of `x` grows with n of them, from Gaussian samples of their directions.
+    """By what factor the Vendi score of the rows of `x` grows with n of them.
 
-    The directions are the mean one and, around it, a Gaussian of their spectrum.
+    From samples of their directions: the mean one and, around it, a Gaussian of their spectrum.
     """
     rng = np.random.default_rng([seed, 4])
     unit = unit_rows(x)

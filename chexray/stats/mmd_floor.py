@@ -43,5 +43,7 @@ def mmd_floor(sums: KernelSums, related: Related | None, *, biased: bool) -> tup
     taken = [np.bincount(codes, part) for part in (sums.xx, own, apart, left[0])]
     without = floor(whole[0] - 2 * taken[0], whole[1] - 2 * taken[1], whole[2] - taken[2], whole[3] - taken[3])
     groups = len(without)
-    spread = math.sqrt((groups - 1) / groups * float(np.sum((without - without.mean()) ** 2))) if groups > 1 else math.nan
+    spread = (
+        math.sqrt((groups - 1) / groups * float(np.sum((without - without.mean()) ** 2))) if groups > 1 else math.nan
+    )
     return float(floor(*whole)[0]), spread

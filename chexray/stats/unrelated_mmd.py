@@ -42,8 +42,8 @@ class _Means:
     @classmethod
     def of(cls, sums: KernelSums, related: Related | None) -> _Means:
         n, m = len(sums.xx), len(sums.yy)
-        left = related.counts() if related else (np.zeros(n), np.zeros(m), np.zeros(n), np.zeros(m))
-        counts = tuple(all_ - part for all_, part in zip((n - 1, m - 1, m, n), left, strict=True))
+        xx, yy, xy, yx = related.counts() if related else (np.zeros(n), np.zeros(m), np.zeros(n), np.zeros(m))
+        counts = n - 1 - xx, m - 1 - yy, m - xy, n - yx
         numbers = (int(counts[0].sum()), int(counts[1].sum()), int(counts[2].sum()))
         return cls(sums, counts, (total(sums.xx), total(sums.yy), total(sums.xy)), numbers)
 
@@ -56,7 +56,9 @@ class _Means:
         own_count, cross_count = (self.counts[0], self.counts[2]) if side == "x" else (self.counts[1], self.counts[3])
         at, other = (0, 1) if side == "x" else (1, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            within = (self.totals[at] - 2 * np.bincount(codes, own)) / (self.n_pairs[at] - 2 * np.bincount(codes, own_count))
+            within = (self.totals[at] - 2 * np.bincount(codes, own)) / (
+                self.n_pairs[at] - 2 * np.bincount(codes, own_count)
+            )
             between = (self.totals[2] - np.bincount(codes, cross)) / (self.n_pairs[2] - np.bincount(codes, cross_count))
         return within + self.totals[other] / self.n_pairs[other] - 2 * between
 
