@@ -63,7 +63,7 @@ N_TOLERANCE = 0.01
 N_STRONG = 2.0
 """Ratio of n from which a difference is worth a note even for unbiased metrics."""
 
-REMARKS = frozenset({"bias_dominated", "metric_key"})
+REMARKS = frozenset({"bias_dominated", "metric_key", "moves_with_n", "n_used", "pairs_left_out"})
 REMARK_PREFIXES = ("floor", "note", "std_error", "ci_", "p_value")
 """Params that say how a number came out, how its error was found, or what a config calls it. Others: what it is."""
 
