@@ -75,7 +75,7 @@ def _call(fn: Callable[..., Any], item: Any, *shared: Any) -> Any:
 
 @dataclass(frozen=True)
 class Matrix:
-    """One encoder output for the images of one set: ids (n,) sorted, features (n, d) float32, and the codes of `Rows`."""
+    """One encoder output for the images of one set: ids (n,) sorted, features (n, d) float32, codes as in `Rows`."""
 
     ids: np.ndarray
     features: np.ndarray

@@ -18,6 +18,10 @@ Values = dict[str, float]
 Z = 1.96
 """Of a normal 95 % interval."""
 
+BETTER = 1.25
+"""How much farther a number must lie to be called better than perfect. Without it 8 to 12 % of the KID and CMMD of
+perfect generators are, at 20 real patients: jackknife errors of a statistic near its least value fall with it."""
+
 
 def refusal(
     outputs: Sequence[Output],
@@ -165,13 +169,14 @@ def judged(score: Score, spread: float = 0.0) -> Score:
 
     The error of the difference is that of the floor and that of the value, as independent ones. For the value the
     largest counts of its standard error, its half interval on the side of the floor, and `spread`, the error that a
-    perfect generator would have: a number that is low by chance has a low error, too.
+    perfect generator would have. "Better" takes a quarter more: a number that is good by chance has a small error, too.
     """
     value, floor, error = score.value, score.real_floor, score.std_error
     if value is None or floor is None or score.real_floor_std_error is None or error is None or not score.better:
         return score
     end = score.ci_low if value > floor else score.ci_high
     half = max(Z * error, Z * spread, 0.0 if end is None else abs(value - end))
-    beyond = abs(value - floor) > math.hypot(half, Z * score.real_floor_std_error)
     good = (value < floor) == (score.better == "lower")
+    limit = math.hypot(half, Z * score.real_floor_std_error) * (BETTER if good else 1.0)
+    beyond = abs(value - floor) > limit
     return replace(score, beyond_floor=("better" if good else "worse") if beyond else "")

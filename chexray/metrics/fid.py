@@ -41,8 +41,10 @@ MAPPED_FROM_S = 2.0
 class FID(ScoreFromImages):
     """Fréchet distance of real and synthetic features. Lower is better; 0 when their means and covariances agree.
 
-    In squared feature units, biased upwards by about 1/n: compare at equal n, and read it beside its floor.
-    params["bias_dominated"] is true where the smaller set has fewer than 2 d images: most of the value is then bias.
+    In squared feature units, biased upwards by about 1/n: compare at equal n, and read it beside its floor, which is
+    for these very sizes and patients. Beyond it lay 0 to 5 % of perfect draws (d = 24 to 48, n = d/4 to 10 d, 1 to 16
+    images a patient, ratios 1:10 to 10:1), and 92 to 100 % of generators 4 errors above it. params["bias_dominated"]
+    is true where the smaller set has fewer than 2 d images: most of the value is then bias.
 
     error: "influence" sums the first-order terms of each image per patient; "jackknife" leaves out each of `groups`
     blocks of whole patients, on both sides; "auto" takes the first from n = 2 d on and the second below; "none".

@@ -30,7 +30,8 @@ class InceptionScore(ScoreFromImages):
 
     The classes are ImageNet's and mean nothing clinically; biased downwards for few images in a split. Splits are
     torch-fidelity's. The error leaves out each of 20 blocks of patients: 0.9 to 1.1 times the true one by Monte Carlo
-    (the first-order error falls to 0.6 of it). Floor: the real set's own value at the same n.
+    (the first-order error falls to 0.6 of it). Floor: the value of as many real images, one a
+    patient; where there are fewer, carried on as 1/n. Beyond it lay 3 to 4 % of perfect draws.
 
     source: "logits", or "features", which takes pooled features for logits as CheXGenBench does (params["input"] is
     then "pool3_upstream") and gives numbers near 1.2 where logits give 30.

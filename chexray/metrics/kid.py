@@ -34,11 +34,13 @@ TEST_IMAGES = 500
 class KID(ScoreFromImages):
     """Kernel inception distance, unbiased MMD^2 with the kernel (x.y/d + 1)^3. Lower is better; 0 when the sets agree.
 
-    Exact over all pairs of images that share neither a patient nor a prompt, within a set and across the sets: unbiased
-    at any n and with any number of images a patient, so slightly negative values occur; the floor is 0. Null when no
-    such pair is left. Its error is the exact delete-one jackknife over patients and prompts: by Monte Carlo RATES.
-    Whether the sets agree is asked by params["p_value"], a permutation test on at most 500 images a side, one a
-    patient and a prompt. params["pairs_left_out"] counts the related pairs.
+    Exact over all pairs of images that share neither a patient nor a prompt, within a set and across the sets:
+    unbiased at any n and with any number of images a patient, so slightly negative values occur; the floor is 0. Null
+    when no such pair is left. Its error is the exact delete-one jackknife over patients and prompts: by Monte Carlo
+    1.0 to 1.1 times the true one where the sets differ and 1.2 to 1.8 times where they agree: 0 lay outside the
+    interval in 0 to 5 % of null draws (12 to 1,000 images, ratios 1:10 to 10:1, 1 to 10 images a patient), 8 % at 20
+    patients. Whether the sets agree is asked by params["p_value"], a permutation test on at most 500 images a side,
+    one a patient and a prompt. params["pairs_left_out"] counts the related pairs.
 
     subsets > 0 gives "kid_subsets" instead, the mean over that many random subsets of `subset_size` images as
     torch-fidelity and torchmetrics compute it, over all pairs, with the subsets of torch-fidelity. params["std"] is
@@ -87,8 +89,9 @@ class KID(ScoreFromImages):
             pairs_left_out=found.left_out or None,
             **(_test(real, synthetic, seed) if math.isfinite(found.value) else {}),
         )
-        known = found.influence_y is not None and score.value is not None
-        return [score], {"kid_influence": found.influence_y} if known else {}
+        if found.influence_y is None or score.value is None:
+            return [score], {}
+        return [score], {"kid_influence": found.influence_y}
 
     def _on_subsets(self, real: Rows, synthetic: Rows, related: Related | None, mapper: Mapper, floor: bool) -> Score:
         n, m = len(real), len(synthetic)

@@ -63,7 +63,10 @@ N_STRONG = 2.0
 """Ratio of n from which a difference is worth a note even for unbiased metrics."""
 
 REMARKS = frozenset(
-    {"bias_dominated", "copies_of_real_first", "metric_key", "moves_with_n", "network_differs", "weights_are"}
+    {
+        "bias_dominated", "copies_of_real_first", "metric_key", "moves_with_n", "n_used", "network_differs",
+        "pairs_left_out", "weights_are",
+    }  # fmt: skip
 )
 REMARK_PREFIXES = (COPIES, "floor", "note", "std_error", "ci_", "p_value")
 """Params that say how a number came out, how its error was found, or what a config calls it. Others: what it is."""

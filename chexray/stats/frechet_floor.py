@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from chexray.stats.moments import BLOCK_ROWS
 from chexray.stats.resampling import clustered_std_error
 from chexray.stats.spectrum import unit_rows, vendi_score
 
@@ -21,6 +22,12 @@ Distance = Callable[[np.ndarray, np.ndarray], float]
 
 CHEAP_S = 0.02
 """CPU-seconds of a distance up to which more repeats cost nothing that is noticed."""
+
+LARGE, SMALLER_ERROR = 12, 0.02
+"""From n = 12 d on both sets are thinned to that, which is 2 % from the law of 1/n."""
+
+MOST_PAIRS = 1000
+"""Differences that the traces are taken from: their Gram matrix is then 8 MB."""
 
 VENDI_SAMPLES = 3
 
@@ -50,9 +57,8 @@ class Population:
         Traces come without bias from differences of strangers (Kong and Valiant 2017), where the eigenvalues of a
         sample are far off below n = d.
         """
-        n, d = x.shape
         traces = np.mean([_traces(_differences(x, patients, rng)) for _ in range(PAIRINGS)], axis=0)
-        return cls(_spectrum(traces, d), _alike(x, patients, traces[0], rng))
+        return cls(_spectrum(traces, x.shape[1]), _alike(x, patients, traces[0], rng))
 
     def draw(self, patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A row for each code: (len(patients), d) float32; rows of one code share a part."""
@@ -70,11 +76,13 @@ def _differences(x: np.ndarray, patients: np.ndarray | None, rng: np.random.Gene
     """Differences of disjoint pairs of rows of different patients, over sqrt 2: independent, of mean 0."""
     order = rng.permutation(len(x))
     if patients is not None:
-        # By size and patient, the first half against the second: no patient meets itself unless it has half the rows.
-        codes = patients[order]
-        order = order[np.argsort(codes, kind="stable")]
+        # By patient, the first half against the second: no patient meets itself unless it has half of the rows.
+        known, codes = np.unique(patients, return_inverse=True)
+        shuffled = rng.permutation(len(known))[codes.reshape(-1)]
+        order = order[np.argsort(shuffled[order], kind="stable")]
     half = len(order) // 2
-    first, second = order[:half], order[half : 2 * half]
+    kept = rng.permutation(half)[:MOST_PAIRS]
+    first, second = order[:half][kept], order[half : 2 * half][kept]
     if patients is not None:
         apart = patients[first] != patients[second]
         first, second = first[apart], second[apart]
@@ -99,7 +107,7 @@ def _traces(z: np.ndarray) -> np.ndarray:
 def _spectrum(traces: np.ndarray, d: int) -> np.ndarray:
     first, second, third = traces
     i = np.arange(1, d + 1)
-    heads = HEADS[HEADS < d]
+    heads = HEADS[d > HEADS]
     shapes = (i + heads[:, None, None]) ** -POWERS[:, None]
     shapes /= shapes.sum(-1, keepdims=True)
     wanted = max(second, first**2 / d) / first**2, max(third, 0.0) / first**3
@@ -150,10 +158,21 @@ def frechet_floor(
 
     x: (n, d) rows; patients: (n,) codes or None; synthetic_units: (m,) codes, equal for images made alike (of one
     prompt). distance: of two sets of rows. extrapolated: what is asked for in place of `distance` at the wanted sizes:
-    a number in its units, whose own expectation may be about 0.
+    a number in its units, whose own expectation may be about 0. Far above n = d, where the distance is as 1/n, smaller
+    sets stand for both.
+
+    Monte Carlo, 24 to 48 dimensions, n = d/4 to 10 d, ratios 1:10 to 10:1, 1 to 16 images a patient: within 0.7 of the
+    standard deviation of the distance itself, and within 7 %; up to 20 % too high where patients differ in other
+    directions than images do, and the halves have several images of each.
     """
     codes = np.arange(len(x)) if patients is None else np.unique(patients, return_inverse=True)[1].reshape(-1)
     population = Population.of(x, patients, np.random.default_rng([seed, 1]))
+    smaller = min(1.0, LARGE * x.shape[1] / min(len(x), len(synthetic_units)))
+    if smaller < 1:
+        rng = np.random.default_rng([seed, 5])
+        kept = _share_of(codes, smaller, rng)
+        x, codes, synthetic_units = x[kept], codes[kept], synthetic_units[_share_of(synthetic_units, smaller, rng)]
+        codes = np.unique(codes, return_inverse=True)[1].reshape(-1)
     ratios = []
     for repeat in range(repeats.splits):
         rng = np.random.default_rng([seed, 2, repeat])
@@ -165,12 +184,26 @@ def frechet_floor(
         rng = np.random.default_rng([seed, 3, repeat])
         sampled = population.draw(codes, rng), population.draw(synthetic_units, rng)
         wanted.append((extrapolated or distance)(*sampled))
-    factor, base = float(np.mean(ratios)), float(np.mean(wanted))
+    factor, base = smaller * float(np.mean(ratios)), float(np.mean(wanted))
     # The distance is quadratic in the features: its scale is known as well as their variance is.
-    squares = np.sum((x - x.mean(0, dtype=np.float64)) ** 2, axis=1)
+    centre = x.mean(0, dtype=np.float64)
+    squares = np.concatenate(
+        [np.sum((x[start : start + BLOCK_ROWS] - centre) ** 2, axis=1) for start in range(0, len(x), BLOCK_ROWS)]
+    )
     scale = clustered_std_error(squares, codes) / float(squares.mean())
-    error = math.hypot(factor * _error_of_mean(wanted), base * _error_of_mean(ratios), factor * base * scale)
+    shapes = SMALLER_ERROR if smaller < 1 else 0.0
+    error = math.hypot(
+        factor * _error_of_mean(wanted),
+        smaller * base * _error_of_mean(ratios),
+        factor * base * math.hypot(scale, shapes),
+    )
     return factor * base, error
+
+
+def _share_of(codes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Sorted indices of all images of about a share of the codes."""
+    known = np.unique(codes)
+    return np.flatnonzero(np.isin(codes, rng.permutation(known)[: math.ceil(share * len(known))]))
 
 
 def _error_of_mean(values: list[float]) -> float:
@@ -193,9 +226,9 @@ def _split(codes: np.ndarray, m: int, rng: np.random.Generator) -> tuple[np.ndar
 
 
 def vendi_growth(x: np.ndarray, patients: np.ndarray | None, n: int, seed: int) -> float:
-    """By what factor the Vendi score of the rows of `x` grows with n of them, from Gaussian samples of their directions.
+    """By what factor the Vendi score of the rows of `x` grows with n of them.
 
-    The directions are the mean one and, around it, a Gaussian of their spectrum.
+    From samples of their directions: the mean one and, around it, a Gaussian of their spectrum.
     """
     rng = np.random.default_rng([seed, 4])
     unit = unit_rows(x)

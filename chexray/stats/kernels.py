@@ -18,7 +18,6 @@ import torch
 from chexray.stats.related import Related
 from chexray.stats.tiles import CUDA_TILE, STRIPE, TILE, Mapper, TileBuffer, as_tensor, full_precision, spans, threaded
 
-
 OFFSET_RATIO = 100.0
 """|mean|^2 over total variance from which products are taken in float64. Inception, RAD-DINO and pixels: 1 to 20."""
 
@@ -97,7 +96,8 @@ class KernelSums:
         """The sums over all pairs."""
         if self.related is None:
             return self
-        return KernelSums(*(getattr(self, name) + getattr(self.related, name) for name in ("xx", "yy", "xy", "yx")))
+        rest = self.related
+        return KernelSums(self.xx + rest.xx, self.yy + rest.yy, self.xy + rest.xy, self.yx + rest.yx)
 
 
 def kernel_sums(
@@ -124,7 +124,8 @@ def kernel_sums(
         for pair, n in sizes.items()
         for start, stop in spans(0, n, stripe_rows)
     ]  # fmt: skip
-    parts = [KernelSums(*(np.zeros(n) for n in (len(x), len(y), len(x), len(y)))) for _ in range(2 if related else 1)]
+    n, m = len(x), len(y)
+    parts = [KernelSums(np.zeros(n), np.zeros(m), np.zeros(n), np.zeros(m)) for _ in range(2 if related else 1)]
     for (pair, start, stop, *_), found in zip(items, mapper(_stripe, items, x, y, related), strict=True):
         for sums, (rows, columns) in zip(parts, found, strict=True):
             getattr(sums, pair)[start:stop] += rows

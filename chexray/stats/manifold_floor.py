@@ -150,10 +150,9 @@ class Balls:
 
         1 - E (1 - p)^m with p of a beta distribution that has the two moments; for independent images it has them.
         """
-        sums = [np.bincount(patients, part) for part in (np.ones(len(self.mass)), self.mass, self.square)]
-        totals = [part.sum() for part in sums]
-        whole = float(_covered(*totals, m))
-        without = _covered(*(total - part for total, part in zip(totals, sums, strict=True)), m)
+        n, mass, square = (np.bincount(patients, part) for part in (np.ones(len(self.mass)), self.mass, self.square))
+        whole = float(_covered(n.sum(), mass.sum(), square.sum(), m))
+        without = _covered(n.sum() - n, mass.sum() - mass, square.sum() - square, m)
         g = len(without)
         spread = math.sqrt((g - 1) / g * float(np.sum((without - without.mean()) ** 2)))
         n, k = len(self.mass), self.k

@@ -42,8 +42,8 @@ class _Means:
     @classmethod
     def of(cls, sums: KernelSums, related: Related | None) -> _Means:
         n, m = len(sums.xx), len(sums.yy)
-        left = related.counts() if related else (np.zeros(n), np.zeros(m), np.zeros(n), np.zeros(m))
-        counts = tuple(all_ - part for all_, part in zip((n - 1, m - 1, m, n), left, strict=True))
+        xx, yy, xy, yx = related.counts() if related else (np.zeros(n), np.zeros(m), np.zeros(n), np.zeros(m))
+        counts = n - 1 - xx, m - 1 - yy, m - xy, n - yx
         numbers = (int(counts[0].sum()), int(counts[1].sum()), int(counts[2].sum()))
         return cls(sums, counts, (total(sums.xx), total(sums.yy), total(sums.xy)), numbers)
 

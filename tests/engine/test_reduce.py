@@ -73,3 +73,12 @@ def test_unknown_membership_is_a_null_with_the_reason(ray_cluster) -> None:
     (result,) = run([cell({"kid": find("metrics", "kid")()}, unavailable="synthetic set has no column 'sex'")])
     assert result.scores[0][1].reason == "synthetic set has no column 'sex'"
     assert result.scores[0][1].value is None
+
+
+def test_patients_and_prompts_reach_the_metric():
+    ids, features = np.array(["a", "b", "c"]), np.eye(3, dtype=np.float32)
+    whole = Matrix(ids, features, np.array([4, 4, 5]), np.array([1, -1, 2]))
+    for index, subjects, prompts in (([0, 1, 2], [4, 4, 5], [1, -1, 2]), ([2, 0], [5, 4], [2, 1])):
+        rows = whole.rows(np.array(index))
+        np.testing.assert_array_equal(rows.subjects, subjects)
+        np.testing.assert_array_equal(rows.prompts, prompts)

@@ -93,6 +93,8 @@ def test_a_number_gets_its_interval_and_a_missing_error_its_reason():
         ("higher", 1.0, Floor(0.5, 0.1), "better"),
         ("higher", 0.1, Floor(0.5, 0.1), "worse"),
         ("lower", 0.75, Floor(0.5, 0.1), ""),
+        ("lower", 0.8, Floor(0.5, 0.1), "worse"),
+        ("lower", 0.2, Floor(0.5, 0.1), ""),
         ("lower", 1.0, Floor(0.5, 0.3), ""),
         ("lower", 1.0, Floor(0.5, 0.1, spread=0.3), ""),
         ("", 9.0, Floor(0.5, 0.1), ""),

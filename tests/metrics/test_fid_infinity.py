@@ -92,3 +92,25 @@ def test_bad_input_is_answered_in_words():
         FIDInfinity(blocks=3, first_block=3)
     with pytest.raises(MetricError, match="expected one of"):
         FIDInfinity(error="guess")
+
+
+@pytest.mark.parametrize(("n", "m"), [(30, 300), (300, 30)])
+def test_at_unequal_n_no_bias_is_left_that_its_error_hides(n, m):
+    """With both sides at all their rows the mean is below the truth of 0: at d = 48, 2 d / 20 d by 2.4 deviations."""
+    metric = FIDInfinity(error="none", blocks=6)
+    found = [metric.score(rows(n, i), rows(m, i + 900), seed=i)[0] for i in range(40)]
+    values = np.array([score.value for score in found])
+    assert abs(values.mean()) < 0.6 * values.std()
+    floors = np.array([score.real_floor for score in found])
+    assert abs(floors.mean() - values.mean()) < 3.5 * np.hypot(values.std(), floors.std()) / np.sqrt(40)
+    assert {score.params["n_used"] for score in found} == {30}
+
+
+def test_a_bias_beyond_the_error_is_marked_and_moves_with_n():
+    subjects = np.arange(192) // 16
+    x = np.repeat(np.random.default_rng(1).normal(size=(12, D)), 16, axis=0)
+    x += 0.2 * np.random.default_rng(2).normal(size=x.shape)
+    real = Rows(np.arange(192).astype(str), x.astype(np.float32), subjects)
+    score = FIDInfinity().score(real, rows(192, 3))[0]
+    assert (score.params["bias_dominated"], score.params["moves_with_n"]) == (True, True)
+    assert score.real_floor > 2 * score.real_floor_std_error

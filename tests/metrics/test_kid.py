@@ -115,7 +115,10 @@ def test_patients_and_prompts_leave_kid_unbiased():
         y = x + rng.normal(size=(60, 16)) * 0.3
         real, synthetic = (Rows(np.arange(60).astype(str), z.astype(np.float32), None, None) for z in (x, y))
         plain.append(KID().score(real, synthetic, floor=False)[0].value)
-        named = Rows(real.ids, real.features, patients, prompts), Rows(synthetic.ids, synthetic.features, patients, prompts)
+        named = (
+            Rows(real.ids, real.features, patients, prompts),
+            Rows(synthetic.ids, synthetic.features, patients, prompts),
+        )
         apart.append(KID().score(*named, floor=False)[0].value)
     truth = 0.0
     assert np.mean(plain) < -8 * np.std(plain) / np.sqrt(40)

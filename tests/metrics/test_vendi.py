@@ -71,3 +71,24 @@ def test_bad_input_is_answered_in_words():
     assert Vendi().score(same, same)[0].value == pytest.approx(1)
     one = rows(9, 4, 7, subjects=np.zeros(9, dtype=np.int64))
     assert "one patient" in Vendi().score(one, one)[0].params["std_error_reason"]
+
+
+@pytest.mark.parametrize(("n", "m"), [(200, 20), (40, 240)])
+def test_the_floor_is_for_n_synthetic_images(n, m):
+    """Of 100 real images the score is that of 100; 1000 synthetic ones of a perfect generator show more."""
+    found = [Vendi().score(rows(n, 12, s), rows(m, 12, s + 500), seed=s)[0] for s in range(25)]
+    values, floors = (np.array([getattr(s, name) for s in found]) for name in ("value", "real_floor"))
+    assert abs(values.mean() - floors.mean()) < 3.5 * np.hypot(values.std(), floors.std()) / 5 + 0.02 * values.mean()
+    assert np.mean([score.beyond_floor != "" for score in found]) <= 0.16
+
+
+def test_images_of_one_patient_are_not_those_of_a_generator():
+    """Ten images of each of 30 patients: 120 independent images differ more than any 120 of them."""
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(30, 40)), 10, axis=0) + 0.1 * rng.normal(size=(300, 40))
+    real = Rows(np.arange(300).astype(str), x.astype(np.float32), np.repeat(np.arange(30), 10))
+    independent = Rows(np.arange(120).astype(str), rng.normal(size=(120, 40)).astype(np.float32))
+    (score,) = Vendi().score(real, independent)
+    assert score.real_floor == pytest.approx(score.value, rel=0.1)
+    assert score.params["floor_method"] == "real_stand_ins_extrapolated"
+    assert score.real_floor > 1.15 * vendi_score(real.features)

@@ -156,7 +156,9 @@ def test_values_too_large_for_float32_are_nan():
 @pytest.mark.parametrize(("scale", "offset"), [(1e-4, 0), (1e-3, 0.002), (1, 1e3), (0.01, 100), (1e7, 0), (3e6, 1e6)])
 def test_scale_and_offset_of_features_cost_no_digits(scale, offset):
     x, y = (cloud(90, 16, seed, shift) * np.float32(scale) + np.float32(offset) for seed, shift in ((0, 0), (1, 0.5)))
-    xx, yy, xy = ((a.astype(np.longdouble) @ b.T / 16 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y.astype(np.longdouble))))
+    xx, yy, xy = (
+        (a.astype(np.longdouble) @ b.T / 16 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y.astype(np.longdouble)))
+    )
     expected = (xx.sum() - np.trace(xx)) / (90 * 89) + (yy.sum() - np.trace(yy)) / (90 * 89) - 2 * xy.mean()
     assert mmd(kernel_sums(x, y, Cubic()), biased=False).value == pytest.approx(float(expected), rel=2e-4)
 
