@@ -42,8 +42,8 @@ NNAA_SAMPLE = 2000
 def spacing_searches(
     context: Context, sets: Sets, spaces: dict[str, Space], found: Mapping[Key, Found], names: Sequence[Key]
 ) -> dict[str, np.ndarray]:
-    """{label: (N,) distances of training images to the nearest one of another patient}, NaN but for those that the searches `names`,
-    without their label, found; {} when the run does not ask for peers.
+    """{label: (N,) distances of training images to the nearest one of another patient}, NaN but for those that the
+    searches `names`, without their label, found; {} when the run does not ask for peers.
 
     Those are all AuthPct reads, so a training set of any size is searched for at most n_synthetic + n_heldout images.
     """
