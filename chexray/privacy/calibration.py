@@ -35,6 +35,9 @@ TARGET_FPR = 1e-3
 MIN_FALSE_POSITIVES = 10
 """Different-patient pairs above the threshold that a false-positive rate must rest on: fewer say little about it."""
 
+CHANCE = 0.5
+"""AUC of a network that recognises nobody."""
+
 MAX_SAME, MAX_DIFFERENT = 100_000, 1_000_000
 
 _CHUNK = 16_384
@@ -74,6 +77,18 @@ class Calibration:
     reason: str = ""
     auc_reason: str = ""
     threshold_reason: str = ""
+
+    @property
+    def recognises_nobody(self) -> str:
+        """Why no score of this network is a verdict: its AUC, or the lower end of its interval, is no better than
+        chance. Empty where it tells patients apart, or where no patient has two images to try it on."""
+        if self.auc is None:
+            return ""
+        low = self.auc if self.auc_interval is None else self.auc_interval[0]
+        if low > CHANCE:
+            return ""
+        interval = "" if self.auc_interval is None else " [{:.3f}, {:.3f}]".format(*self.auc_interval)
+        return f"the network does not tell patients apart: AUC {self.auc:.3f}{interval} on real pairs, chance is 0.5"
 
 
 def calibrate(
@@ -138,6 +153,8 @@ def calibration_scores(calibration: Calibration) -> list[Score]:
     else:
         extra = {"std_error_reason": calibration.auc_reason} if calibration.auc_reason else {}
         auc_error = (calibration.auc_std_error, calibration.auc_interval)
+        if calibration.recognises_nobody:
+            extra["recognises_nobody"] = calibration.recognises_nobody
         scores.append(_score(outputs[0], calibration.auc, auc_error, {**params, **extra}))
     if calibration.threshold is None:
         scores += nulls(outputs[1:2], "too_few", calibration.threshold_reason)
@@ -157,10 +174,12 @@ def calibration_scores(calibration: Calibration) -> list[Score]:
 
 
 def count_thresholds(calibration: Calibration) -> dict[str, tuple[float | None, float | None]]:
-    """{label: (threshold, false-positive rate)} for `prompts.count_scores`: the fixed ones, and "calibrated"."""
+    """{label: (threshold, false-positive rate)} for `prompts.count_scores`: the fixed ones, and "calibrated", which has
+    no threshold where the network tells nobody apart."""
     fixed: dict[str, tuple[float | None, float | None]]
     fixed = {f"{cut:g}": (cut, calibration.fpr_at.get(cut)) for cut in calibration.thresholds}
-    return {**fixed, "calibrated": (calibration.threshold, calibration.fpr)}
+    threshold = None if calibration.recognises_nobody else calibration.threshold
+    return {**fixed, "calibrated": (threshold, calibration.fpr)}
 
 
 def _scores(scorer: Scorer, vectors: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:

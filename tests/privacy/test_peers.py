@@ -117,7 +117,14 @@ def test_nnaa_loss_draws_equal_sets() -> None:
     t, e, s = (rng.standard_normal((n, 8)).astype(np.float32) for n in (400, 50, 120))
     score = nnaa_loss(t, e, s, training_subjects=np.arange(400) // 2, heldout_subjects=np.arange(50) // 2)
     assert score.params["n_each"] == 50
-    assert score.value == nnaa_loss(t, e, s).value
+    assert score.params["n_patients"] == 25
+    assert nnaa_loss(t, e, s).params["n_each"] == 50
+    # An image of an own patient is no neighbour, and patients of one side have as many images as those of the other.
+    mixed = nnaa_loss(t, e, s, training_subjects=np.arange(400) // 8, heldout_subjects=np.arange(50) // 2)
+    assert (mixed.params["n_each"], mixed.params["n_patients"]) == (50, 25)
+    one = nnaa_loss(t, e, s, training_subjects=np.arange(400) // 8, heldout_subjects=np.arange(50))
+    assert (one.params["n_each"], one.params["n_patients"]) == (50, 50)
+    assert nnaa_loss(t, e, s, training_subjects=np.zeros(400, int)).status == "too_few"
     assert nnaa_loss(t, e, s, n_most=30).params["n_each"] == 30
     assert nnaa_loss(t, e[:1], s).status == "too_few"
 

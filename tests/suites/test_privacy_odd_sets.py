@@ -53,7 +53,7 @@ def reasons(run: Run) -> dict[str, str]:
 
 def test_one_synthetic_image(run, world: World) -> None:
     done = run(synthetic=[world.generated(Path(part(world, "one-generated", read_rows(world.synthetic)[1:2])))])
-    assert set(reasons(done)) == {"c_t", "nnaa_loss"}
+    assert set(reasons(done)) == {"c_t", "c_t_pca64", "nnaa_loss"}
     found = tables(done)
     assert found["copies"][["sample_id", "nearest_training_id", "flagged"]].values.tolist() == [
         ["g00_gen_1.png", "t00", True]
@@ -91,7 +91,7 @@ def test_one_image_everywhere_and_no_heldout(run, world: World) -> None:
         synthetic=[world.generated(Path(part(world, "only-generated", read_rows(world.synthetic)[:1])))],
     )
     why = "1 training images of 1 patients give no null: give --heldout"
-    assert reasons(done) == dict.fromkeys((*MEMORISATION, "authenticity", "c_t", "nnaa_loss"), why)
+    assert reasons(done) == dict.fromkeys((*MEMORISATION, "authenticity", "c_t", "c_t_pca64", "nnaa_loss"), why)
 
 
 @pytest.mark.parametrize("nameless", ["training", "heldout", "both"])
@@ -101,7 +101,13 @@ def test_without_patients(run, world: World, nameless: str) -> None:
         if nameless in (role, "both"):
             sets[key] = part(world, f"{role}-no-patients", read_rows(getattr(world, role)), patientID=None)
     done = run(**sets)
-    assert reasons(done) == {}
+    # Two held-out images of one patient are each other's nearest: without the names they are no baseline.
+    withheld = set() if nameless == "training" else {"memorised_share", "memorised_excess", "nnaa_loss"}
+    assert set(reasons(done)) == withheld
+    assert all("follow-ups of one patient are no baseline" in why for why in reasons(done).values())
+    copies = tables(done)["copies"]
+    assert copies["flagged"].isna().all() == bool(withheld)
+    assert copies["ratio"].notna().all()
     said = [note for note in done.notes if "no patients" in note]
     assert len(said) == 1
     assert "{subject_id: ...}" in said[0]

@@ -27,7 +27,7 @@ from chexray import evaluate
 from chexray.evaluation import Run
 from chexray.plan import make_plan
 
-NEED_HELDOUT = ("closer_to_training", "c_t", "nnaa_loss")
+NEED_HELDOUT = ("closer_to_training", "c_t", "c_t_pca64", "nnaa_loss")
 
 
 @pytest.fixture(scope="module")

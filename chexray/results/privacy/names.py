@@ -13,6 +13,7 @@ PEERS = (
     "dcr_below_null",
     "authenticity",
     "c_t",
+    "c_t_pca64",
     "nnaa_loss",
 )
 """What other tools report. They overlook a few copies or alarm without any, and so come last and dim."""

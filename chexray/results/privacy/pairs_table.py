@@ -17,7 +17,7 @@ from chexray.results.privacy.groups import Audit, Line
 from chexray.results.privacy.layout import Extra, Matrix, papers_best, real_floor, value_and_interval, whole_interval
 from chexray.results.privacy.names import COUNT_PREFIX, DISTANCES, FPR_PREFIX, REID_SCORES, UPSTREAM_PIXELS, WRAPS
 from chexray.results.privacy.remarks import has_no_pairs, remarks
-from chexray.results.privacy.words import percent, plural
+from chexray.results.privacy.words import nobody, percent, plural
 from chexray.results.published import is_random, prompts_and_seeds
 from chexray.results.rows import params_of
 from chexray.results.wording import Wording
@@ -42,6 +42,8 @@ def reidentification(audit: Audit, wording: Wording, console: Console, width: in
         yield Text(f"\nre-identification: {_network(audit, group, wording)}", style="bold")
         if is_random(vars(group)):
             yield Text("RANDOM WEIGHTS: this network recognises nobody, its scores mean nothing", style="bold red")
+        for text in nobody(calibration, wording):
+            yield Text(f"NO VERDICT: {text}; ignore its scores", style="bold red")
         shown = [line for line in lines if not _repeats(line)]
         if shown:
             names = [REID_SCORES.get(line.metric) or _count_label(line, calibration) for line in shown]

@@ -44,6 +44,11 @@ def memorisation(audit: Audit, wording: Wording, console: Console, width: int) -
     tables = [(p, _table(audit, found, wording, p, words)) for p, words in product((tested, False), (True, False))]
     with_p, table = next((choice for choice in tables if fits(choice[1], console, width)), tables[-1])
     yield table
+    yield from dim(
+        f"{audit.label(search.column, wording)}, {search.encoder}: {search.case_mix}"
+        for search, _ in found
+        if search.case_mix
+    )
     yield from dim(_how_flagged([search for search, _ in found], wording, with_p))
     yield from dim(remarks((row for line in audit.lines(*HEADLINE) for row in line.rows.values()), wording))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chexray.results.grouping import Column
-from chexray.results.privacy.groups import Audit, Search, audits_of, searches
+from chexray.results.privacy.groups import Audit, Line, Search, audits_of, searches
 from chexray.results.privacy.names import DUPLICATES
 from chexray.results.rows import params_of, suite_of
 from chexray.results.wording import Wording, number
@@ -94,7 +94,29 @@ def summary(rows: Sequence[Row], wording: Wording) -> tuple[list[str], list[str]
     for audit in audits_of(row for row in rows if suite_of(row) == "privacy"):
         for found, line in sentences(audit, wording):
             (loud if found else quiet).append(line)
+        for group in audit.groups:
+            name = audit.encoder(group, wording)
+            lines = audit.lines("reid_auc", group=group)
+            loud += [
+                f"NO RE-IDENTIFICATION by {name}: {text}; its scores are no verdict" for text in nobody(lines, wording)
+            ]
     return loud, quiet
+
+
+def nobody(calibration: Sequence[Line], wording: Wording) -> list[str]:
+    """That a network does not tell patients apart, with its AUC; [] where it does, or where that is unknown."""
+    rows = (row for line in calibration if line.metric == "reid_auc" for row in line.rows.values())
+    said = dict.fromkeys(str(params_of(row).get("recognises_nobody") or _no_better(row)) for row in rows)
+    return [wording.data(text) for text in said if text]
+
+
+def _no_better(row: Row) -> str:
+    """The same from the interval alone, of a run that did not say it."""
+    low = row["value"] if row["ci_low"] is None else row["ci_low"]
+    if low is None or low > 0.5:
+        return ""
+    interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+    return f"the network does not tell patients apart: AUC {row['value']:.3f}{interval} on real pairs, chance is 0.5"
 
 
 def sentences(audit: Audit, wording: Wording) -> list[tuple[bool | None, str]]:
@@ -116,9 +138,11 @@ def sentences(audit: Audit, wording: Wording) -> list[tuple[bool | None, str]]:
         lines += duplicates(name, copies)
         if clear and not hits:
             what = f"the search alone flags {_counts(clear)}: not significant"
-            if not copies.doubtful and not any(search.outlier for search in clear):
+            explained = any(search.explained for search in clear)
+            if not copies.doubtful and not explained and not any(search.outlier for search in clear):
                 what = f"{NOT_FOUND} ({'; '.join([*_beyond_chance(clear, copies), *_sensitivity(clear)])})"
             lines.append((False, f"{name}: {what}"))
+            lines += [(None, f"{name}: {search.case_mix} ({search.encoder})") for search in clear if search.explained]
             lines += _outliers(name, clear)
         lines += [(None, f"{name}: {words.text} ({search.encoder})") for search, words in judged if words.found is None]
     return sorted(lines, key=lambda line: (True, None, False).index(line[0]))

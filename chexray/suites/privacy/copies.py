@@ -210,7 +210,10 @@ def _judge(
     if spacing is not None:
         heldout_near = None if sets.heldout is None or not len(sets.heldout) else found.null_near
         with guard(f"{space.label} {images.name}", "authenticity", one.scores):
-            one.scores += peer_scores(context, sets, space, images, found.near, heldout_near, spacing)
+            one.scores += peer_scores(
+                context, sets, space, images, found.near, heldout_near, spacing,
+                prompts=prompt_codes(images), baseline=found.baseline,
+            )  # fmt: skip
     return one
 
 

@@ -64,7 +64,8 @@ def _score_set(
             scores += pair_scores("reid", values, one.prompts, patients, "lower", at_floor, rng, **kw)
             calibration = calibrations.get(label)
             if calibration is not None:
-                why_not = calibration.reason or calibration.threshold_reason or "not calibrated"
+                why_not = calibration.recognises_nobody or calibration.reason or calibration.threshold_reason
+                why_not = why_not or "not calibrated"
                 scores += count_scores(
                     values, one.prompts, patients, count_thresholds(calibration), at_floor, rng, **kw,
                     uncalibrated=why_not,

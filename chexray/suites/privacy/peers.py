@@ -10,9 +10,12 @@ from chexray.engine.blocks import FeatureBlocks
 from chexray.engine.search import Search
 from chexray.metrics.base import Score
 from chexray.metrics.common import nulls
+from chexray.privacy.baseline import Baseline
+from chexray.privacy.dgm_eval import c_t_pca64
 from chexray.privacy.peers import (
     AUTHENTICITY,
     C_T,
+    C_T_PCA64,
     NNAA_LOSS,
     ToTraining,
     assign_cells,
@@ -23,11 +26,14 @@ from chexray.privacy.peers import (
 )
 from chexray.stats.nearest import Found
 from chexray.suites.common import Context
-from chexray.suites.privacy.searches import Key, Space, distance, run_searches
+from chexray.suites.privacy.searches import Key, Space, distance, own_or_patient, run_searches
 from chexray.suites.privacy.sets import ImageSet, Sets
 
 CELL_SAMPLE = 8192
 """Training images that the cells of C_T are fitted to."""
+
+MOST_WHOLE = 50_000
+"""Images of a set up to which dgm-eval's C_T is computed: 300 MB in float64 at 768 features."""
 
 NNAA_SAMPLE = 2000
 """Images of each of the three sets that NNAA compares."""
@@ -36,8 +42,8 @@ NNAA_SAMPLE = 2000
 def spacing_searches(
     context: Context, sets: Sets, spaces: dict[str, Space], found: Mapping[Key, Found], names: Sequence[Key]
 ) -> dict[str, np.ndarray]:
-    """{label: (N,) distances of training images to the nearest other one}, NaN but for those that the searches `names`,
-    without their label, found; {} when the run does not ask for peers.
+    """{label: (N,) distances of training images to the nearest one of another patient}, NaN but for those that the
+    searches `names`, without their label, found; {} when the run does not ask for peers.
 
     Those are all AuthPct reads, so a training set of any size is searched for at most n_synthetic + n_heldout images.
     """
@@ -47,7 +53,7 @@ def spacing_searches(
     n = len(sets.training)
     for label, space in spaces.items():
         rows = np.unique(np.concatenate([found[label, *name].row for name in names]))
-        blocks, own = space.of(sets.training), np.arange(n)
+        blocks, own = space.of(sets.training), own_or_patient(sets.training)
         searches[(label,)] = Search(blocks, blocks, own, own, query_rows=rows[rows >= 0])
     spacing = {}
     for (label,), each in run_searches(context, searches).items():
@@ -58,7 +64,7 @@ def spacing_searches(
 
 def peer_nulls(context: Context, status: str, reason: str) -> list[Score]:
     """The scores of `peer_scores` as nulls with one reason; none when the run does not ask for peers."""
-    return nulls([AUTHENTICITY, C_T, NNAA_LOSS], status, reason) if context.plan.config.privacy.peers else []
+    return nulls([AUTHENTICITY, C_T, C_T_PCA64, NNAA_LOSS], status, reason) if context.plan.config.privacy.peers else []
 
 
 def peer_scores(
@@ -69,17 +75,23 @@ def peer_scores(
     near: Found,
     heldout_near: Found | None,
     spacing: np.ndarray,
+    *,
+    prompts: np.ndarray | None = None,
+    baseline: Baseline | None = None,
 ) -> list[Score]:
-    """authenticity, c_t and nnaa_loss; without held-out images the first alone, without a floor."""
+    """authenticity, c_t, c_t_pca64 and nnaa_loss; without held-out images the first alone, without a floor.
+
+    prompts: codes of the synthetic images. baseline: where it has a `problem`, nnaa_loss is null for that reason, as it
+    counts how near held-out images are to each other."""
     if heldout_near is None or sets.heldout is None:
         return [
             authenticity(ToTraining(distance(near), near.row), spacing),
-            *nulls([C_T, NNAA_LOSS], "undefined", "no held-out images"),
+            *nulls([C_T, C_T_PCA64, NNAA_LOSS], "undefined", "no held-out images"),
         ]
-    seed = context.plan.config.seed
-    t, h, s = space.of(sets.training), space.of(sets.heldout), space.of(images)
-    centres = fit_cells(_sample(t, CELL_SAMPLE), seed=seed)
-    return [
+    seed, heldout = context.plan.config.seed, sets.heldout
+    t, h, s = space.of(sets.training), space.of(heldout), space.of(images)
+    centres = fit_cells(_sample(t, CELL_SAMPLE)[0], seed=seed)
+    found = [
         authenticity(
             ToTraining(distance(near), near.row),
             spacing,
@@ -87,18 +99,34 @@ def peer_scores(
         ),
         c_t(
             distance(near), distance(heldout_near), _cells(s, centres), _cells(h, centres),
-            heldout_subjects=sets.heldout.patients, seed=seed,
+            heldout_subjects=heldout.patients, synthetic_groups=prompts, seed=seed,
         ),
+    ]  # fmt: skip
+    if max(t.n, h.n, s.n) > MOST_WHOLE:
+        reason = f"a set of more than {MOST_WHOLE:,} images: dgm-eval's variant holds all of them in memory"
+        found += nulls([C_T_PCA64], "undefined", reason)
+    else:
+        whole = (blocks.take(np.arange(blocks.n)) for blocks in (t, h, s))
+        found.append(c_t_pca64(*whole, heldout_subjects=heldout.patients, synthetic_groups=prompts, seed=seed))
+    if baseline is not None and baseline.problem:
+        return [*found, *nulls([NNAA_LOSS], "undefined", baseline.problem)]
+    (real, i), (unseen, j), (made, k) = (_sample(blocks, NNAA_SAMPLE) for blocks in (t, h, s))
+    return [
+        *found,
         nnaa_loss(
-            *(_sample(blocks, NNAA_SAMPLE) for blocks in (t, h, s)), n_most=NNAA_SAMPLE, seed=seed,
+            real, unseen, made, n_most=NNAA_SAMPLE, seed=seed,
+            training_subjects=None if sets.training.patients is None else sets.training.patients[i],
+            heldout_subjects=None if heldout.patients is None else heldout.patients[j],
+            synthetic_groups=None if prompts is None else prompts[k],
         ),
     ]  # fmt: skip
 
 
-def _sample(blocks: FeatureBlocks, size: int) -> np.ndarray:
-    """At most `size` rows in the order of the set, from the blocks' random order: few files are read."""
-    rows = np.concatenate([blocks.rows_of(i) for i in range(blocks.n_blocks)])[:size]
-    return blocks.take(np.sort(rows))
+def _sample(blocks: FeatureBlocks, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most `size` images in the order of the set, from the blocks' random order: few files are read. And their
+    rows."""
+    rows = np.sort(np.concatenate([blocks.rows_of(i) for i in range(blocks.n_blocks)])[:size])
+    return blocks.take(rows), rows
 
 
 def _cells(blocks: FeatureBlocks, centres: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ def verdicts(
                         reasons.setdefault(row["sample_id"], []).append(_duplicate(row))
         for one in pairs:
             if one.synthetic is images:
-                judged |= any(each.threshold is not None for each in calibrations.values()) and len(one.pairs) > 0
+                judged |= any(_judges(each) for each in calibrations.values()) and len(one.pairs) > 0
                 for sample_id, text in _reidentified(one, calibrations):
                     reasons.setdefault(sample_id, []).append(text)
         flagged = pa.array([each in reasons if judged else None for each in ids], pa.bool_())
@@ -74,12 +74,17 @@ def _duplicate(row: dict) -> str:
     return f"duplicate: {row['bits']:g} bits from training image {row['other_id']}{mirrored}"
 
 
+def _judges(calibration: Calibration) -> bool:
+    """Whether scores above the network's threshold are a verdict."""
+    return calibration.threshold is not None and not calibration.recognises_nobody
+
+
 def _reidentified(one: PairsOf, calibrations: dict[str, Calibration]) -> list[tuple[str, str]]:
     found = []
     ids, real = one.pairs.table["synthetic_id"].to_pylist(), one.pairs.table["real_id"].to_pylist()
     for label, calibration in calibrations.items():
         values = one.columns.get(f"reid_{label}")
-        if values is None or calibration.threshold is None:
+        if values is None or calibration.threshold is None or not _judges(calibration):
             continue
         for i in np.flatnonzero(values > calibration.threshold):
             text = f"{label}: {values[i]:.4f} with training image {real[i]}, above {calibration.threshold:.4f}"
