@@ -190,8 +190,8 @@ class PrivacyConfig(Strict):
     views: bool = True
     """Also search among turned and cropped versions of the real images, in spaces that need no weights: about 15 times
     the work of the plain search there, and the same rate of false flags."""
-    planted: int = Field(default=40, ge=0, le=1000)
-    """Training images that the run alters and searches for, to say which altered copies its search finds; 0 for none."""
+    planted: int = Field(default=40, ge=0, le=400)
+    """Training images that the run alters and searches for, to say which altered copies it would find; 0 for none."""
     pixel_distance: bool = True
     peers: bool = True
     """Also AuthPct, C_T and NNAA, for comparison with other tools."""

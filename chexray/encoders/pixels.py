@@ -43,7 +43,8 @@ class Pixels(WeightFreeEncoder):
         return {"features": np.array(batch, np.float32, order="C", copy=True).reshape(len(batch), self.side**2)}
 
     def mirror_order(self) -> np.ndarray:
-        """(side * side,) int64: features in this order are those of the horizontally mirrored image, but for rounding."""
+        """(side * side,) int64: features in this order are those of the mirrored image (left and right), but for
+        rounding."""
         return np.arange(self.side**2).reshape(self.side, self.side)[:, ::-1].reshape(-1)
 
 

@@ -48,8 +48,8 @@ class Search:
 
     query_codes, reference_codes: (n,) int64 by row of each set, both or neither; a reference with its query's code is
     excluded (the same patient, or the query itself). query_rows: distinct rows to search for; None is all of them.
-    signs: (width,) of +-1 by which queries are multiplied first, order: (width,) a permutation of their entries (a hash,
-    a grid, as its mirrored image would have it).
+    signs: (width,) of +-1 by which queries are multiplied first; order: (width,) a permutation of their entries (a
+    hash, a grid, as its mirrored image would have it).
     views: vectors that the references hold for each of their rows, one after the other, each as wide as a query; what
     is found is then row * views + view.
     """

@@ -174,8 +174,9 @@ def duplicate_scores(
 
     The floor of near duplicates of training images is how many of as many held-out images there would be. That of exact
     ones needs heldout_exact, (m,) bool: which held-out images equal a training image of another patient. Sets of
-    synthetic images have no real counterpart here, so no floor. bits_within: as for find_duplicates. Intervals are for another n images of this generator,
-    clustered by `prompts`, (n,) int64 codes; counts within the set come without, as they grow with the square of n.
+    synthetic images have no real counterpart here, so no floor. bits_within: as for find_duplicates. Intervals are for
+    another n images of this generator, clustered by `prompts`, (n,) int64 codes; counts within the set come without, as
+    they grow with the square of n.
     params["significant"] of the near ones: more of them than among as many held-out images, by an exact test over the
     n_sets synthetic sets of the audit. The bits may lie just below the nearest held-out image, and one synthetic image
     below that is no surprise.

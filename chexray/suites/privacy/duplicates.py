@@ -48,12 +48,13 @@ view: how the other image is to be changed to be so near, besides mirrored; empt
 
 @dataclass
 class DuplicatesOf:
-    """What was found for one synthetic set; `found` is None when that failed."""
+    """What was found for one synthetic set; `found` is None when that failed. bits: what is near a training image."""
 
     synthetic: ImageSet
     scores: list[Score]
     found: Duplicates | None
     images: pa.Table
+    bits: Bits
 
 
 def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[DuplicatesOf]:
@@ -82,7 +83,9 @@ def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[Duplic
     if heldout is not None:
         both_ways((NULL,), Search(space.of(heldout), t))
     found = run_searches(context, searches)
-    wanted = {name: AmongViews(label, each.queries, sets.training) for name, each in searches.items() if name in to_real}
+    wanted = {
+        name: AmongViews(label, each.queries, sets.training) for name, each in searches.items() if name in to_real
+    }
     views = search_views(context, wanted) if label in context.plan.roles.views else {}
 
     def nearest(name: Key) -> Nearest:
@@ -105,7 +108,7 @@ def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[Duplic
         heldout_exact = first[len(sets.training) :] < len(sets.training)
     results = []
     for images in sets.synthetic:
-        one = DuplicatesOf(images, [], None, SCHEMA.empty_table())
+        one = DuplicatesOf(images, [], None, SCHEMA.empty_table(), bits)
         with guard(f"{label} {images.name}", "duplicates_near_training", one.scores):
             one.found = find_duplicates(
                 digests[images.name],
