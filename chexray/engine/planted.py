@@ -29,6 +29,10 @@ Original = tuple[str, str]
 """image_key and uri."""
 
 
+class OriginalLost(StorageError):
+    """An original that the encoders have read cannot be read again."""
+
+
 def planted_blocks(
     originals: Sequence[Original],
     changes: Mapping[str, Change],
@@ -44,7 +48,7 @@ def planted_blocks(
 
     Row o * changes + c is original o after change c; its generator is seeded by a hash of (seed, image_key, name).
     encoders: those without weights. Made in this process, since a few dozen images take less than a worker's start.
-    Raises StorageError when an original cannot be read again.
+    Raises OriginalLost when an original cannot be read again.
     """
     n = len(originals) * len(changes)
     found: dict[str, FeatureBlocks] = {}
@@ -85,7 +89,7 @@ def _changed(
     uris = [uri for _, uri in originals]
     for uri, answer in zip(uris, load_and(use, uris, storage, threads=io_threads, max_pixels=max_pixels), strict=True):
         if isinstance(answer, Reject):
-            raise StorageError(
+            raise OriginalLost(
                 f"{uri} cannot be read again to plant copies of it ({answer.code}: {answer.detail}). Run the same "
                 "command again, or set privacy.planted to 0.",
                 transient=answer.transient,

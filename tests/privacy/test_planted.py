@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from calibration.altered_copies import FOUND, false_flags, phantoms, radiographs, recall
 from scipy.stats import binomtest
 
-from calibration.altered_copies import FOUND, false_flags, phantoms, radiographs, recall
 from chexray.privacy.augmentations import ALTERATIONS, ALTERED
 from chexray.privacy.planted import drawn, planted_scores
 

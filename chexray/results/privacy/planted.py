@@ -61,7 +61,7 @@ def planted(audit: Audit, wording: Wording, console: Console, width: int) -> Ite
         "found: flagged by the thresholds above, among training images altered by this run; intervals: results.csv"
     ]
     notes += (
-        [f"not tried: {', '.join(map(wording.data, untried))}; chexray audit tries networks too"] if untried else []
+        [f"not tried: {', '.join(map(wording.data, untried))}; chexray audit tries them"] if untried else []
     )
     yield from dim(notes)
 

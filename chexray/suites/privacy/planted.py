@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from chexray.engine.blocks import FeatureBlocks
-from chexray.engine.planted import planted_blocks
+from chexray.engine.planted import OriginalLost, planted_blocks
 from chexray.engine.search import Search
-from chexray.metrics.base import Score
-from chexray.privacy.augmentations import ALTERATIONS
+from chexray.metrics.base import Output, Score
+from chexray.metrics.common import nulls
+from chexray.privacy.augmentations import ALTERATIONS, EXACT
 from chexray.privacy.memorisation import HELD_OUT, RatioTest
 from chexray.privacy.planted import PREFIX, drawn, planted_scores
 from chexray.privacy.ratio import ratios
@@ -47,17 +48,19 @@ def search_planted(
     """{encoder label: planted_found_* of what its search found}, ANY for all of them together; {} without a search
     that could judge a copy, and with privacy.planted 0.
 
-    Networks are not tried: their spaces would take a model in this process. `chexray audit` tries them.
+    Spaces that know what mirrors an image are tried, which are cheap and need no weights. A network would have to be
+    loaded in this process: `chexray audit` tries those.
     """
     n, roles, encoders = context.plan.config.privacy.planted, context.plan.roles, context.plan.encoders
     tests = {each.label: each.test for each in copies if each.test is not None and each.test.attained_alpha}
-    labels = [label for label in roles.search if label in tests and encoders[label][1].weights == "none"]
+    labels = [label for label in roles.search if label in tests and hasattr(encoders[label][0], "mirror_order")]
     hashed = roles.duplicates if any(each.found is not None for each in duplicates) else None
     labels += [hashed] if hashed else []
     if not n or not labels or not len(sets.training):
         return {}
     scores: dict[str, list[Score]] = {ANY: []}
-    with guard("planted copies", f"{PREFIX}any", scores[ANY]):
+    metric = f"{PREFIX}{EXACT}"
+    with guard("planted copies", metric, scores[ANY]):
         ids = sets.training.ids
         order = sorted(
             range(len(ids)), key=lambda i: hashlib.blake2b(f"{context.plan.config.seed}|{ids[i]}".encode()).digest()
@@ -65,11 +68,15 @@ def search_planted(
         rows = drawn(np.array(order), sets.training.patients, n)
         keys, uris = sets.training.keys, sets.training.table["uri"].to_pylist()
         encode = context.plan.config.encode
-        blocks = planted_blocks(
-            [(keys[row], uris[row]) for row in rows], ALTERATIONS, {label: encoders[label] for label in labels},
-            root=context.store.root, storage=context.plan.storage, seed=context.plan.config.seed,
-            max_pixels=encode.max_pixels, io_threads=encode.io_threads,
-        )  # fmt: skip
+        try:
+            blocks = planted_blocks(
+                [(keys[row], uris[row]) for row in rows], ALTERATIONS, {label: encoders[label] for label in labels},
+                root=context.store.root, storage=context.plan.storage, seed=context.plan.config.seed,
+                max_pixels=encode.max_pixels, io_threads=encode.io_threads,
+            )  # fmt: skip
+        except OriginalLost:
+            why = "a training image could not be read again to plant copies of it: run the same command again"
+            return {ANY: nulls([Output(metric, "higher")], "undefined", why)}
         found = _ratios(context, sets, {label: blocks[label] for label in labels if label != hashed}, tests)
         if hashed:
             bits = _nearest_hash(context, sets, hashed, blocks[hashed])
