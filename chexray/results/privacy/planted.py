@@ -60,9 +60,7 @@ def planted(audit: Audit, wording: Wording, console: Console, width: int) -> Ite
     notes = [
         "found: flagged by the thresholds above, among training images altered by this run; intervals: results.csv"
     ]
-    notes += (
-        [f"not tried: {', '.join(map(wording.data, untried))}; chexray audit tries them"] if untried else []
-    )
+    notes += [f"not tried: {', '.join(map(wording.data, untried))}; chexray audit tries them"] if untried else []
     yield from dim(notes)
 
 

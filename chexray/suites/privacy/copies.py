@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,7 @@ from chexray.suites.privacy.searches import (
     set_aside,
 )
 from chexray.suites.privacy.sets import ImageSet, Sets
-from chexray.suites.privacy.views import AmongViews, search_views
+from chexray.suites.privacy.views import Viewed, among_views, own_views, search_views, viewed_of
 
 IMAGES_SCHEMA = pa.schema(
     [
@@ -105,7 +105,7 @@ def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], gua
                 if sample is not None:
                     searches[label, MATCHED_SIZES, side, images.name] = Search(s, space.of(real, sample))
     found = run_searches(context, searches)
-    ratios = {**found, **search_views(context, _among_views(sets, spaces))}
+    views = search_views(context, among_views(sets, spaces))
     names = [(NULL, TRAINING), *((SYNTHETIC, TRAINING, images.name) for images in sets.synthetic)]
     spacing = spacing_searches(context, sets, spaces, found, names)
 
@@ -116,12 +116,11 @@ def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], gua
             for side, whole in ((TRAINING, near), (HELDOUT, far))
         )
         return _Evidence(
-            ratios[label, SYNTHETIC, TRAINING, images.name], ratios[label, SYNTHETIC, HELDOUT, images.name],
-            ratios[label, NULL, TRAINING], ratios[label, NULL, HELDOUT], near, found[label, NULL, TRAINING],
-            heldout.patients,
+            near, far, found[label, NULL, TRAINING], found[label, NULL, HELDOUT], heldout.patients,
             MatchedReferences(
                 distance(near_matched), distance(far_matched), size, size, near_matched.row, far_matched.row
             ),
+            viewed=viewed_of(views, label, images),
         )  # fmt: skip
 
     return [
@@ -146,26 +145,23 @@ def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space]
         for images in sets.synthetic:
             first[label, SYNTHETIC, images.name] = Search(space.of(images), space.of(training))
     found = run_searches(context, first)
-    viewed = context.plan.roles.views
-    near = {**found, **search_views(context, _among_own_views(sets, spaces, first, others))}
+    views = own_views(context, sets, first, others)
     second: dict[Key, Search] = {}
     for label, space in spaces.items():
-        if label in viewed:
-            continue
         met = patients[others][found[label, NULL].row]
         second[label, NULL] = Search(space.of(training, aside), space.of(training, others), met, patients[others])
         for images in sets.synthetic:
             met = patients[found[label, SYNTHETIC, images.name].row]
             second[label, SYNTHETIC, images.name] = Search(space.of(images), space.of(training), met, patients)
-    other = run_searches(context, second) | search_views(
-        context, _among_own_views(sets, spaces, first, others, met=near)
-    )
+    other = run_searches(context, second)
     spacing = spacing_searches(context, sets, spaces, found, [(SYNTHETIC, images.name) for images in sets.synthetic])
 
     def evidence(label: str, images: ImageSet) -> _Evidence:
         name = (label, SYNTHETIC, images.name)
-        null = (label, NULL)
-        return _Evidence(near[name], other[name], near[null], other[null], found[name], found[null], patients[aside])
+        return _Evidence(
+            found[name], other[name], found[label, NULL], other[label, NULL], patients[aside],
+            viewed=viewed_of(views, label, images),
+        )  # fmt: skip
 
     return [
         _judge(context, sets, space, images, guard, neighbour_ratio, evidence(label, images), spacing.get(label))
@@ -174,53 +170,26 @@ def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space]
     ]
 
 
-def _among_views(sets: Sets, spaces: dict[str, Space]) -> dict[Key, AmongViews]:
-    """The four searches of a ratio, in the spaces that have views."""
-    training, heldout, wanted = sets.training, sets.heldout, dict[Key, AmongViews]()
-    assert heldout is not None
-    for label, space in spaces.items():
-        if label in space.context.plan.roles.views:
-            own = own_or_patient(heldout)
-            wanted[label, NULL, TRAINING] = AmongViews(label, space.of(heldout), training)
-            wanted[label, NULL, HELDOUT] = AmongViews(label, space.of(heldout), heldout, None, own, own)
-            for images in sets.synthetic:
-                for side, real in ((TRAINING, training), (HELDOUT, heldout)):
-                    wanted[label, SYNTHETIC, side, images.name] = AmongViews(label, space.of(images), real)
-    return wanted
-
-
-def _among_own_views(
-    sets: Sets, spaces: dict[str, Space], plain: Mapping[Key, Search], others: np.ndarray, met: Mapping[Key, Found] = {}
-) -> dict[Key, AmongViews]:
-    """The searches `plain` of a ratio without held-out images, in the spaces that have views. met: what they found, to
-    look for the nearest image of another patient than that."""
-    training, patients = sets.training, own_or_patient(sets.training)
-    wanted: dict[Key, AmongViews] = {}
-    for name, search in plain.items():
-        if name[0] in next(iter(spaces.values())).context.plan.roles.views:
-            rows = others if name[1] == NULL else None
-            known = patients if rows is None else patients[rows]
-            codes = (known[met[name].row], known) if met else (None, None)
-            wanted[name] = AmongViews(name[0], search.queries, training, rows, *codes)
-    return wanted
-
-
 @dataclass(frozen=True)
 class _Evidence:
     """Nearest training image and nearest stranger of the synthetic images, and of the images of the null.
 
-    plain, null_plain: the nearest training image as it is, where the others may be views of images: distances to it
-    are those that other tools report.
+    viewed: the same four among turned and cropped images, where the space has views: they are judged. The others, among
+    images as they are, give the distances that other tools report.
     """
 
     near: Found
     far: Found
     null_near: Found
     null_far: Found
-    plain: Found
-    null_plain: Found
     null_patients: np.ndarray | None
     matched: MatchedReferences | None = None
+    viewed: Viewed | None = None
+
+    @property
+    def judged(self) -> Viewed:
+        """What the ratio is made of: near, far, null_near, null_far."""
+        return self.viewed or (self.near, self.far, self.null_near, self.null_far)
 
 
 def _judge(
@@ -234,13 +203,10 @@ def _judge(
     spacing: np.ndarray | None,
 ) -> Copies:
     one = Copies(space.label, images, [])
-    to_training, null_to_training = distance(found.plain), distance(found.null_plain)
+    to_training, null_to_training = distance(found.near), distance(found.null_near)
     with guard(f"{space.label} {images.name}", "memorised_share", one.scores):
         try:
-            judged = test(
-                distance(found.near), distance(found.far), distance(found.null_near), distance(found.null_far),
-                alpha=context.plan.config.privacy.alpha,
-            )  # fmt: skip
+            judged = test(*map(distance, found.judged), alpha=context.plan.config.privacy.alpha)
         except MetricError as error:
             one.scores += memorisation_nulls("undefined", str(error))
         else:
@@ -251,9 +217,9 @@ def _judge(
                 prompts=prompt_codes(images), n_searches=len(context.plan.roles.search) * len(sets.synthetic),
             )  # fmt: skip
     if spacing is not None:
-        heldout_near = None if sets.heldout is None or not len(sets.heldout) else found.null_plain
+        heldout_near = None if sets.heldout is None or not len(sets.heldout) else found.null_near
         with guard(f"{space.label} {images.name}", "authenticity", one.scores):
-            one.scores += peer_scores(context, sets, space, images, found.plain, heldout_near, spacing)
+            one.scores += peer_scores(context, sets, space, images, found.near, heldout_near, spacing)
     return one
 
 
@@ -278,9 +244,9 @@ def _images(copies: Copies, test: RatioTest, training: ImageSet, found: _Evidenc
         "synthetic_set": [copies.synthetic.name] * n,
         "encoder": [copies.label] * n,
         "sample_id": copies.synthetic.ids,
-        "nearest_training_id": training.table["sample_id"].take(pa.array(found.near.row)),
-        "distance_training": distance(found.near),
-        "distance_stranger": distance(found.far),
+        "nearest_training_id": training.table["sample_id"].take(pa.array(found.judged[0].row)),
+        "distance_training": distance(found.judged[0]),
+        "distance_stranger": distance(found.judged[1]),
         "ratio": test.ratio,
         "p_value": test.p_value,
         "flagged": test.flagged,

@@ -7,7 +7,7 @@ is a reference too. So a synthetic image has no more tries than a held-out one, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,8 +17,18 @@ from chexray.engine.view_blocks import VIEWS, write_view_blocks
 from chexray.plan.roles import SMALL
 from chexray.stats.nearest import Found
 from chexray.suites.common import Context
-from chexray.suites.privacy.searches import MIRRORED, Key, run_searches
-from chexray.suites.privacy.sets import ImageSet
+from chexray.suites.privacy.searches import (
+    HELDOUT,
+    MIRRORED,
+    NULL,
+    SYNTHETIC,
+    TRAINING,
+    Key,
+    Space,
+    own_or_patient,
+    run_searches,
+)
+from chexray.suites.privacy.sets import ImageSet, Sets
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,55 @@ def search_views(context: Context, wanted: Mapping[Key, AmongViews]) -> dict[Key
         searches[*name, MIRRORED] = Search(each.queries, blocks[place], *codes, signs=signs, order=order, views=views)
     found = run_searches(context, searches)
     return {name: _nearer(found[name], found[*name, MIRRORED]) for name in wanted}
+
+
+def among_views(sets: Sets, spaces: Mapping[str, Space]) -> dict[Key, AmongViews]:
+    """The searches of a ratio against held-out images, in the spaces that have views; see `viewed_of`."""
+    training, heldout, wanted = sets.training, sets.heldout, dict[Key, AmongViews]()
+    assert heldout is not None
+    for label, space in spaces.items():
+        if label in space.context.plan.roles.views:
+            own = own_or_patient(heldout)
+            wanted[label, NULL, TRAINING] = AmongViews(label, space.of(heldout), training)
+            wanted[label, NULL, HELDOUT] = AmongViews(label, space.of(heldout), heldout, None, own, own)
+            for images in sets.synthetic:
+                for side, real in ((TRAINING, training), (HELDOUT, heldout)):
+                    wanted[label, SYNTHETIC, side, images.name] = AmongViews(label, space.of(images), real)
+    return wanted
+
+
+def own_views(context: Context, sets: Sets, plain: Mapping[Key, Search], others: np.ndarray) -> dict[Key, FoundView]:
+    """The same without held-out images: first the nearest training image, then the nearest of another patient.
+
+    plain: the first searches as they are without views, (label, NULL) among the rows `others` and (label, SYNTHETIC,
+    name) among all of training.
+    """
+    training, patients = sets.training, own_or_patient(sets.training)
+    first = {
+        (*name, TRAINING): AmongViews(name[0], search.queries, training, others if name[1] == NULL else None)
+        for name, search in plain.items()
+        if name[0] in context.plan.roles.views
+    }
+    found = search_views(context, first)
+    second = {}
+    for name, each in first.items():
+        known = patients if each.rows is None else patients[each.rows]
+        second[*name[:-1], HELDOUT] = replace(each, query_codes=known[found[name].row], real_codes=known)
+    both = {**found, **search_views(context, second)}
+    # In the order of the words that `among_views` uses.
+    return {(name[0], name[1], name[-1], *name[2:-1]): each for name, each in both.items()}
+
+
+Viewed = tuple[Found, Found, Found, Found]
+
+
+def viewed_of(found: Mapping[Key, FoundView], label: str, images: ImageSet) -> Viewed | None:
+    """Nearest training view and nearest stranger's of a set's images, and of the null's; None in a space without."""
+    if (label, NULL, TRAINING) not in found:
+        return None
+    names = [(label, SYNTHETIC, side, images.name) for side in (TRAINING, HELDOUT)]
+    near, far, null_near, null_far = (found[name] for name in (*names, (label, NULL, TRAINING), (label, NULL, HELDOUT)))
+    return near, far, null_near, null_far
 
 
 def _blocks(context: Context, each: AmongViews) -> FeatureBlocks:
