@@ -15,9 +15,10 @@ from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
+from PIL import Image
 
 from chexray.encoders.base import Encoder, EncoderSpec
-from chexray.encoders.pixels import cell_means
+from chexray.encoders.resize import PILLOW, grey
 from chexray.encoders.weight_free import WeightFreeEncoder
 
 SIDE = 64
@@ -63,12 +64,13 @@ class SmallImages(WeightFreeEncoder):
 
     def resolve(self) -> EncoderSpec:
         """The spec; there is nothing to find."""
-        spec = self._describe(f"area-{SIDE}/uint8", {"image": SIDE**2}, (SIDE, SIDE))
+        spec = self._describe(f"box-{SIDE}/{PILLOW}", {"image": SIDE**2}, (SIDE, SIDE))
         return replace(spec, input_dtype="uint8", output_dtype="uint8")
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """(height, width) uint8 to (64, 64) uint8."""
-        return np.rint(cell_means(image, SIDE)).astype(np.uint8)
+        # Pillow's box filter: the means of `pixels` within one grey level, in a tenth of the time.
+        return np.asarray(Image.fromarray(grey(image)).resize((SIDE, SIDE), Image.Resampling.BOX))
 
     def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """{"image": (n, 4096) uint8}: each small picture in one row, copied."""

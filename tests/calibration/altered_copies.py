@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ FOUND = 0.8
 """Of the altered copies that issue and README promise: turned by 9 degrees and cropped to 85 %."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Images:
     """Greys, (h, w) uint8 each, and the patient of each image."""
 
@@ -119,11 +120,17 @@ class References:
     vectors: np.ndarray
 
     @classmethod
-    def of(cls, encoder: Encoder, images: list[np.ndarray]) -> References:
-        small = SmallImages()
-        pictures = np.stack([small.prepare(image).ravel() for image in images])
-        plain = encoded(encoder, images)
+    @cache
+    def of(cls, space: str, images: Images) -> References:
+        encoder, small = SPACES[space](), SmallImages()
+        pictures = np.stack([small.prepare(image).ravel() for image in images.greys])
+        plain = encoded(encoder, images.greys)
         return cls(encoder, view_features(encoder, plain, pictures).reshape(len(images), len(VIEWS), -1))
+
+    @property
+    def plain(self) -> np.ndarray:
+        """(n, width) float32: the images as they are."""
+        return self.vectors[:, 0]
 
     def distances(self, queries: np.ndarray, views: bool) -> np.ndarray:
         """(q, n) float64 to each image: as it is (hashes: mirrored too, as before there were views), or its nearest
@@ -151,9 +158,8 @@ def recall(
     found: dict[str, dict[str, np.ndarray]] = {name: {} for name in ALTERED}
     own = heldout.patients[:, None] == heldout.patients
     for space in spaces:
-        encoder = SPACES[space]()
-        among_training, among_heldout = (References.of(encoder, each.greys) for each in (training, heldout))
-        queries = encoded(encoder, heldout.greys)
+        among_training, among_heldout = (References.of(space, each) for each in (training, heldout))
+        encoder, queries = among_heldout.encoder, among_heldout.plain
         null = among_training.distances(queries, views).min(1)
         other = np.where(own, np.inf, among_heldout.distances(queries, views)).min(1)
         for name, alter in ALTERED.items():
@@ -191,10 +197,9 @@ def false_flags(images: Images, n_splits: int, views: bool, seed: int = 1) -> li
     """Splits of the patients: 55 % training, 25 % held-out, 20 % in the place of the synthetic images."""
     patients = np.unique(images.patients)
     found = []
-    for space, make in SPACES.items():
-        encoder = make()
-        among = References.of(encoder, images.greys)
-        apart = among.distances(encoded(encoder, images.greys), views)
+    for space in SPACES:
+        among = References.of(space, images)
+        apart = among.distances(among.plain, views)
         flagged, stated, alarms = [], [], []
         for split in range(n_splits):
             place = np.random.default_rng([seed, split]).permutation(len(patients)) / len(patients)
