@@ -2,6 +2,12 @@
 
 The baseline gets the same: held-out images meet the same views of training images, and every view of a held-out image
 is a reference too. So a synthetic image has no more tries than a held-out one, and the rate of false flags stays.
+
+ChestX-ray14, 380 training and 222 held-out images (tests/calibration/altered_copies.py): of 40 copies turned by 9
+degrees and cropped to 85 %, `pixels`, `patches` and `perceptual_hash` find 100 % each, 2, 2 and 0 % without views. In
+200 splits of patients without a copy they flag 0.57, 0.63 and 0.46 % of images (0.60, 0.71 and 0 % without views), at
+0.66 % stated, and 0, 1 and 0 % of splits alarm, at 2.5 % stated. A crop that moves the centre by 2.5 % of a side is
+found in 65 % by `pixels`, and hardly by the others: `patches` find 18 % where they find 40 % without views.
 """
 
 from __future__ import annotations
