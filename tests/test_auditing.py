@@ -207,7 +207,7 @@ def test_an_audit_of_a_run_of_both_suites_keeps_to_what_privacy_reads(world, tmp
     more = {"suite": "fidelity,privacy", "real": str(world.heldout), "training": str(world.training), "heldout": None}
     plan = make_plan(world.config(tmp_path / "out", encoders=encoders, metrics=["fid"], **more))
     audited = make_specimens(plan, 2).plan
-    assert list(audited.encoders) == list(audited.suites_of) == ["pixels", "perceptual_hash"]
+    assert list(audited.encoders) == list(audited.suites_of) == ["pixels", "perceptual_hash", "small_images"]
     assert [encoder.label for encoder in audited.config.encoders] == ["pixels"]
     assert [each.name for each in audited.sets] == ["training", NULL, PLANTED, UNSEEN, ORIGINALS, TWINS]
 

@@ -166,7 +166,7 @@ def test_the_quickstart_plans_without_a_cluster(tmp_path) -> None:
     assert [each.name for each in plan.sets_of("privacy")][:2] == ["phantom-training", "phantom-test"]
     assert plan.suites_of == {
         "pixels": ("fidelity",), "pixels-32": ("privacy",), "patches": ("privacy",), "perceptual_hash": ("privacy",),
-        "utility_images": ("utility",), "wavelets": ("fidelity",),
+        "small_images": ("privacy",), "utility_images": ("utility",), "wavelets": ("fidelity",),
     }  # fmt: skip
     assert [each.name for each in plan.synthetic_of("privacy")] == ["phantom-good", "phantom-poor", "phantom-copier"]
     assert [each.name for each in plan.sets_of("utility")][:2] == ["phantom-training", "phantom-test"]

@@ -164,7 +164,7 @@ def _config(plan: Plan) -> RunConfig:
             "name": f"{config.name.removesuffix('-audit')[:58]}-audit",
             "suite": [PRIVACY],
             "encoders": [item for item in config.encoders if item.label in plan.encoders_of(PRIVACY)],
-            "privacy": config.privacy.model_copy(update={"peers": False, "pixel_distance": False}),
+            "privacy": config.privacy.model_copy(update={"peers": False, "pixel_distance": False, "planted": 0}),
             "encode": encode,
         }
     )

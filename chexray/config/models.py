@@ -202,6 +202,11 @@ class PrivacyConfig(Strict):
     duplicates: bool = True
     near_bits: int | None = Field(default=None, ge=0, le=64)
     """Hamming distance up to which two perceptual hashes are near duplicates; by default the encoder's own."""
+    views: bool = True
+    """Also search among turned and cropped versions of the real images, in spaces that need no weights: about 15 times
+    the work of the plain search there, and the same rate of false flags."""
+    planted: int = Field(default=40, ge=0, le=400)
+    """Training images that the run alters and searches for, to say which altered copies it would find; 0 for none."""
     pixel_distance: bool = True
     peers: bool = True
     """Also AuthPct, C_T and NNAA, for comparison with other tools."""

@@ -61,3 +61,10 @@ class Patches(WeightFreeEncoder):
         centred = cells - cells.mean(-1, keepdims=True)
         scale = np.sqrt((centred**2).mean(-1, keepdims=True) + CONTRAST_FLOOR**2)
         return {"features": (centred / scale).astype(np.float32).reshape(count, self.side**2)}
+
+    def mirror_order(self) -> np.ndarray:
+        """(side * side,) int64: features in this order are those of the mirrored image (left and right), but for
+        rounding."""
+        across, patch = self.side // self.patch, self.patch
+        places = np.arange(self.side**2).reshape(across, across, patch, patch)
+        return places[:, ::-1, :, ::-1].reshape(-1)

@@ -45,6 +45,11 @@ class Pixels(WeightFreeEncoder):
         """The cells of each image in one row."""
         return {"features": np.array(batch, np.float32, order="C", copy=True).reshape(len(batch), self.side**2)}
 
+    def mirror_order(self) -> np.ndarray:
+        """(side * side,) int64: features in this order are those of the mirrored image (left and right), but for
+        rounding."""
+        return np.arange(self.side**2).reshape(self.side, self.side)[:, ::-1].reshape(-1)
+
 
 def cell_means(image: np.ndarray, side: int) -> np.ndarray:
     """(side, side) float64 in 0..255: the mean of a (height, width) uint8 image over each cell of an even grid."""

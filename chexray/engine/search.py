@@ -48,7 +48,10 @@ class Search:
 
     query_codes, reference_codes: (n,) int64 by row of each set, both or neither; a reference with its query's code is
     excluded (the same patient, or the query itself). query_rows: distinct rows to search for; None is all of them.
-    signs: (width,) of +-1 by which queries are multiplied first (a hash as its mirrored image would have it).
+    signs: (width,) of +-1 by which queries are multiplied first; order: (width,) a permutation of their entries (a
+    hash, a grid, as its mirrored image would have it).
+    views: vectors that the references hold for each of their rows, one after the other, each as wide as a query; what
+    is found is then row * views + view.
     """
 
     queries: FeatureBlocks
@@ -57,10 +60,13 @@ class Search:
     reference_codes: np.ndarray | None = None
     query_rows: np.ndarray | None = None
     signs: np.ndarray | None = None
+    order: np.ndarray | None = None
+    views: int = 1
 
     def __post_init__(self) -> None:
-        if self.queries.width != self.references.width:
-            raise ValueError(f"queries have width {self.queries.width}, references {self.references.width}")
+        if self.queries.width * self.views != self.references.width:
+            of = f" for {self.views} views" if self.views > 1 else ""
+            raise ValueError(f"queries have width {self.queries.width}, references {self.references.width}{of}")
         if (self.query_codes is None) != (self.reference_codes is None):
             raise ValueError("codes for both sides, or for neither")
         for codes, blocks in ((self.query_codes, self.queries), (self.reference_codes, self.references)):
@@ -68,6 +74,8 @@ class Search:
                 raise ValueError(f"{codes.shape} codes for {blocks.n} rows")
         if self.signs is not None and (self.signs.shape != (self.queries.width,) or np.any(np.abs(self.signs) != 1)):
             raise ValueError(f"signs must be {self.queries.width} values of +1 or -1")
+        if self.order is not None and not np.array_equal(np.sort(self.order), np.arange(self.queries.width)):
+            raise ValueError(f"order must be a permutation of 0 to {self.queries.width - 1}")
         rows = self.query_rows
         if rows is not None and (len(np.unique(rows)) < len(rows) or np.any((rows < 0) | (rows >= self.queries.n))):
             raise ValueError(f"query_rows must be distinct rows of a set of {self.queries.n}")
@@ -85,6 +93,9 @@ class Search:
             (self.signs, "i1"),
         ):
             digest.update(b"-" if array is None else f"{len(array)}:".encode() + array.astype(dtype).tobytes())
+        if self.order is not None or self.views > 1:  # searches without either keep the keys they had before
+            order = b"-" if self.order is None else self.order.astype("<i8").tobytes()
+            digest.update(f"views {self.views} order ".encode() + order)
         return digest.hexdigest()
 
     def stripes(self) -> list[np.ndarray]:
@@ -98,7 +109,7 @@ class Search:
 
     def flop(self, n_queries: int) -> float:
         """Of the products that so many queries need."""
-        return 2.0 * n_queries * self.references.n * self.queries.width
+        return 2.0 * n_queries * self.references.n * self.references.width
 
 
 def search(
@@ -177,7 +188,7 @@ class _Plan:
         if any(table[name].null_count for name in STRIPE_TYPES):
             raise StorageError(f"{uri} is refused: it has a row without a value. {again}")
         rows, squared, references = (table[name].to_numpy() for name in STRIPE_TYPES)
-        in_range = (references >= -1) & (references < self.search.references.n)
+        in_range = (references >= -1) & (references < self.search.references.n * self.search.views)
         if not (np.array_equal(rows, self.stripes[i]) and np.all(squared >= 0) and in_range.all()):
             raise StorageError(f"{uri} is refused: it holds other rows, or values that no search finds. {again}")
         return rows, squared, references
@@ -188,9 +199,11 @@ def _search_stripe(search: Search, rows: np.ndarray, uri: str, storage: Storage)
     queries = search.queries.take(rows)
     if search.signs is not None:
         queries *= search.signs.astype(np.float32)
+    if search.order is not None:
+        queries = np.ascontiguousarray(queries[:, search.order])
     codes = None if search.query_codes is None else search.query_codes[rows]
     with _one_thread():
-        found = nearest_in_blocks(queries, _stream(search.references, search.reference_codes), codes=codes)
+        found = nearest_in_blocks(queries, _stream(search), codes=codes)
     storage.write_parquet(uri, pa.table({"row": rows, "squared": found.squared, "reference": found.row}))
     return len(rows)
 
@@ -207,12 +220,15 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _stream(references: FeatureBlocks, codes: np.ndarray | None) -> Iterator[Block]:
+def _stream(search: Search) -> Iterator[Block]:
     """All blocks in their order, one read by a thread while the one before it is searched: no more are in memory."""
+    references, views = search.references, search.views
 
     def load(i: int) -> Block:
         rows = references.rows_of(i)
-        return Block(references.read(i), rows, None if codes is None else codes[rows])
+        codes = None if search.reference_codes is None else np.repeat(search.reference_codes[rows], views)
+        vectors = references.read(i).reshape(len(rows) * views, search.queries.width)
+        return Block(vectors, (rows[:, None] * views + np.arange(views)).reshape(-1), codes)
 
     with ThreadPoolExecutor(1) as pool:
         ahead = None

@@ -17,12 +17,13 @@ from chexray.data.sources import infer
 from chexray.data.subsets import deduplicate_prompts, expand, inherit_by_prompt
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.encoders.released import check_word
+from chexray.encoders.views import SmallImages
 from chexray.errors import ConfigError
 from chexray.metrics.base import Metric
 from chexray.plan.options import checked
 from chexray.plan.overlaps import Listed, overlaps
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
-from chexray.plan.roles import PrivacyRoles, privacy_roles
+from chexray.plan.roles import SMALL, PrivacyRoles, privacy_roles
 from chexray.plan.training import plan_utility
 from chexray.plan.utility import IMAGES
 from chexray.plugins import code_of
@@ -55,6 +56,10 @@ def make_plan(config: RunConfig) -> Plan:
         training, heldout = (everything if each is real["real"] else each for each in (training, heldout))
         real = {**real, "real": everything}
     roles = privacy_roles(config.privacy, {k: v for k, v in encoders.items() if PRIVACY in suites_of[k]})
+    if roles.views:
+        small = SmallImages()
+        encoders[SMALL] = (small, small.resolve())
+        suites_of[SMALL] = (PRIVACY,)
     read_by = {item.name: _read_by(each, config) for item, each in zip(synthetic, _read_sets(config), strict=True)}
     of = {suite: [item for item in synthetic if suite in read_by[item.name]] for suite in config.suite}
     for suite, sets in of.items():

@@ -7,19 +7,24 @@ from dataclasses import dataclass
 
 from chexray.config import PrivacyConfig
 from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.encoders.views import has_views
 from chexray.errors import ConfigError
 from chexray.text import listed, quoted
+
+SMALL = "small_images"
+"""Label of the small pictures that views are made of."""
 
 
 @dataclass(frozen=True)
 class PrivacyRoles:
     """Labels of the encoders that score pairs (reid), span a space to search (search), measure the latent distance of
-    pairs (latent), and hash for duplicates."""
+    pairs (latent), and hash for duplicates. views: those whose search also sees real images turned and cropped."""
 
     reid: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
     latent: tuple[str, ...] = ()
     duplicates: str | None = None
+    views: tuple[str, ...] = ()
 
     def of(self, label: str) -> list[str]:
         """What an encoder is used for, in words."""
@@ -28,6 +33,7 @@ class PrivacyRoles:
             "search for copies": self.search,
             "latent distance": self.latent,
             "duplicates": (self.duplicates,),
+            "turned and cropped views": (*self.views, *([SMALL] if self.views else [])),
         }
         return [word for word, labels in held.items() if label in labels]
 
@@ -45,4 +51,6 @@ def privacy_roles(config: PrivacyConfig, encoders: Mapping[str, tuple[Encoder, E
     trained = [label for label in search if encoders[label][1].weights != "none"]
     latent = (trained or search) if config.latent is None else config.latent
     duplicates = hashes[0] if hashes and config.duplicates else None
-    return PrivacyRoles(tuple(reid), tuple(search), tuple(latent), duplicates)
+    searched = [*search, *([duplicates] if duplicates else [])] if config.views else []
+    views = [label for label in searched if has_views(*encoders[label])]
+    return PrivacyRoles(tuple(reid), tuple(search), tuple(latent), duplicates, tuple(views))

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -83,6 +83,39 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 }
 """By name, in the order in which an audit shows them; a new one is a new entry."""
 
+EXACT = "exact"
+ALTERATIONS: dict[str, Augmentation] = {
+    EXACT: identity,
+    "mirrored": flip,
+    "turned_3": lambda image, rng: _either_way(image, 3, rng),
+    "turned_6": lambda image, rng: _either_way(image, 6, rng),
+    "turned_9": lambda image, rng: _either_way(image, 9, rng),
+    "cropped_90": lambda image, rng: _crop(_checked(image), 0.05),
+    "cropped_85": lambda image, rng: _crop(_checked(image), 0.075),
+    "turned_9_cropped_85": lambda image, rng: _crop(_either_way(image, 9, rng), 0.075),
+    "contrast": contrast,
+    "blurred": lambda image, rng: _blurred(_checked(image), 2 / 512),
+    "moved_5": lambda image, rng: _moved(_checked(image), 0.05, rng),
+}
+"""What a run plants to say which altered copies its own search finds, beyond what an audit plants: turns and crops in
+steps, up to those at which a plain search goes blind. Turns are about the centre, crops leave the centre, `moved_5`
+keeps 95 % of each side at one corner. Blur: a Gaussian of 2 pixels in 512."""
+
+ALTERED = {
+    EXACT: "exact",
+    "mirrored": "mirrored",
+    "turned_3": "turned 3 degrees",
+    "turned_6": "turned 6 degrees",
+    "turned_9": "turned 9 degrees",
+    "cropped_90": "cropped to 90 %",
+    "cropped_85": "cropped to 85 %",
+    "turned_9_cropped_85": "turned 9 degrees and cropped to 85 %",
+    "contrast": "contrast changed by 20 %",
+    "blurred": "blurred",
+    "moved_5": "cut by 5 % at two sides",
+}
+"""The same in words."""
+
 
 def _checked(image: np.ndarray) -> np.ndarray:
     if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
@@ -97,6 +130,23 @@ def _to_uint8(grey: np.ndarray) -> np.ndarray:
 def _crop(image: np.ndarray, share: float) -> np.ndarray:
     height, width = image.shape
     box = (share * width, share * height, (1 - share) * width, (1 - share) * height)
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, box=box))
+
+
+def _either_way(image: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
+    return _rotate(_checked(image), degrees * float(rng.choice([-1, 1])))
+
+
+def _blurred(image: np.ndarray, share: float) -> np.ndarray:
+    """A Gaussian of `share` of the shorter side."""
+    return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(share * min(image.shape))))
+
+
+def _moved(image: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """A crop that leaves one of the four corners and moves the centre."""
+    height, width = image.shape
+    down, right = share * height * rng.integers(2), share * width * rng.integers(2)
+    box = (right, down, right + (1 - share) * width, down + (1 - share) * height)
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 

@@ -21,10 +21,12 @@ OUTPUTS = (
 EXACT_TRAINING, NEAR_TRAINING, EXACT_WITHIN, NEAR_WITHIN = OUTPUTS
 
 _BLIND_EXACT = "a copy with one changed pixel: see the near duplicates"
-_BLIND_NEAR = "a copy turned, cropped or altered beyond what the hash forgives: see the memorisation search"
 CANNOT_SEE = {
-    EXACT_TRAINING: _BLIND_EXACT, NEAR_TRAINING: _BLIND_NEAR, EXACT_WITHIN: _BLIND_EXACT, NEAR_WITHIN: _BLIND_NEAR
-}  # fmt: skip
+    EXACT_TRAINING: _BLIND_EXACT,
+    NEAR_TRAINING: "a copy altered more than the planted copies that this run found",
+    EXACT_WITHIN: _BLIND_EXACT,
+    NEAR_WITHIN: "a copy turned, cropped or altered beyond what the hash forgives",
+}
 
 NULL_SHARE = 0.001
 """Share of unseen real images that may pass for near duplicates of a training image."""
@@ -115,12 +117,18 @@ class Duplicates:
 
 
 def find_duplicates(
-    digests: np.ndarray, training_digests: np.ndarray, to_training: Nearest, within: Nearest, bits: Bits
+    digests: np.ndarray,
+    training_digests: np.ndarray,
+    to_training: Nearest,
+    within: Nearest,
+    bits: Bits,
+    bits_within: Bits | None = None,
 ) -> Duplicates:
     """The duplicates of n synthetic images among N training images and among themselves, in O((n + N) log(n + N)).
 
     digests, training_digests: (n, k), (N, k) float32, equal rows for equal images. to_training, within: nearest
-    training image, nearest other synthetic image. Whole sets of equal images cost no more than distinct ones.
+    training image, nearest other synthetic image. bits_within: what is near among these, `bits` by default. Whole sets
+    of equal images cost no more than distinct ones.
     """
     n, known = len(digests), len(training_digests)
     if not n == len(to_training.bits) == len(within.bits):
@@ -134,7 +142,7 @@ def find_duplicates(
         training_bits=to_training.bits,
         training_mirrored=to_training.mirrored,
         exact_within=np.where(count > 1, own, -1),
-        near_within=within.bits <= bits.bits,
+        near_within=within.bits <= (bits_within or bits).bits,
         within_row=within.row,
         within_bits=within.bits,
         within_mirrored=within.mirrored,
@@ -159,6 +167,7 @@ def duplicate_scores(
     found: Duplicates,
     bits: Bits,
     *,
+    bits_within: Bits | None = None,
     heldout_exact: np.ndarray | None = None,
     prompts: np.ndarray | None = None,
     n_sets: int = 1,
@@ -167,8 +176,9 @@ def duplicate_scores(
 
     The floor of near duplicates of training images is how many of as many held-out images there would be. That of exact
     ones needs heldout_exact, (m,) bool: which held-out images equal a training image of another patient. Sets of
-    synthetic images have no real counterpart here, so no floor. Intervals are for another n images of this generator,
-    clustered by `prompts`, (n,) int64 codes; counts within the set come without, as they grow with the square of n.
+    synthetic images have no real counterpart here, so no floor. bits_within: as for find_duplicates. Intervals are for
+    another n images of this generator, clustered by `prompts`, (n,) int64 codes; counts within the set come without, as
+    they grow with the square of n.
     params["significant"] of the near ones: more of them than among as many held-out images, by an exact test over the
     n_sets synthetic sets of the audit. The bits may lie just below the nearest held-out image, and one synthetic image
     below that is no surprise.
@@ -178,6 +188,25 @@ def duplicate_scores(
         return nulls(OUTPUTS, "too_few", "0 synthetic images, and at least 1 is needed")
     exact_floor = None if heldout_exact is None or not len(heldout_exact) else n * float(np.mean(heldout_exact))
     near_floor = None if bits.null_share is None else n * bits.null_share
+    share_mirrored = int((found.near_training & found.training_mirrored).sum())
+    return [
+        _count(EXACT_TRAINING, found.exact_training >= 0, exact_floor, prompts),
+        _count(
+            NEAR_TRAINING,
+            found.near_training,
+            near_floor,
+            prompts,
+            **_threshold(bits),
+            n_mirrored=share_mirrored,
+            **_alarm(found.near_training, bits, prompts, n_sets),
+        ),
+        _count_within(EXACT_WITHIN, found.exact_within >= 0),
+        _count_within(NEAR_WITHIN, found.near_within, **_threshold(bits_within or bits)),
+    ]
+
+
+def _threshold(bits: Bits) -> dict[str, Any]:
+    """What near means, as params of a row."""
     threshold: dict[str, Any] = {
         "default_bits": bits.default_bits, "bits": bits.bits, "null_share": bits.null_share, "n_null": bits.n_null
     }  # fmt: skip
@@ -191,21 +220,7 @@ def duplicate_scores(
             if bits.bits >= 0
             else "nothing counts as near: even equal hashes are common among unrelated real images"
         )
-    share_mirrored = int((found.near_training & found.training_mirrored).sum())
-    return [
-        _count(EXACT_TRAINING, found.exact_training >= 0, exact_floor, prompts),
-        _count(
-            NEAR_TRAINING,
-            found.near_training,
-            near_floor,
-            prompts,
-            **threshold,
-            n_mirrored=share_mirrored,
-            **_alarm(found.near_training, bits, prompts, n_sets),
-        ),
-        _count_within(EXACT_WITHIN, found.exact_within >= 0),
-        _count_within(NEAR_WITHIN, found.near_within, **threshold),
-    ]
+    return threshold
 
 
 def _alarm(hit: np.ndarray, bits: Bits, prompts: np.ndarray | None, n_sets: int) -> dict[str, Any]:

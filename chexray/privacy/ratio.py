@@ -249,6 +249,11 @@ def _test(ratio: np.ndarray, null: np.ndarray, kind: str, alpha: float, subjects
     return RatioTest(ratio, null[kept], kept, kind, alpha, calibrated(ratio, null[kept], alpha, codes))
 
 
+def ratios(near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """The ratios of further queries, (n,) float64, as the tests here take them; NaN without anything to compare."""
+    return _ratio("planted", near, far)
+
+
 def _ratio(side: str, near: np.ndarray, far: np.ndarray) -> np.ndarray:
     """near / far: 1 for 0/0, which is no evidence; NaN where a distance is infinite: there is nothing to compare."""
     near, far = np.asarray(near, dtype=np.float64), np.asarray(far, dtype=np.float64)

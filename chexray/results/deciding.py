@@ -64,8 +64,14 @@ N_STRONG = 2.0
 
 REMARKS = frozenset(
     {
-        "bias_dominated", "copies_of_real_first", "metric_key", "moves_with_n", "n_used", "network_differs",
-        "pairs_left_out", "weights_are",
+        "bias_dominated",
+        "copies_of_real_first",
+        "metric_key",
+        "moves_with_n",
+        "n_used",
+        "network_differs",
+        "pairs_left_out",
+        "weights_are",
     }  # fmt: skip
 )
 REMARK_PREFIXES = (COPIES, "floor", "note", "std_error", "ci_", "p_value")

@@ -36,7 +36,8 @@ def test_without_excess_the_verdict_says_what_would_go_unnoticed(low):
     text = text_of(search(5, low, 0.0164))
     says = (
         "no copy found at this sensitivity (5 of 400 flagged, 4.0 expected; false positives 1 %; "
-        "up to 1.64 % copies would go unnoticed by pixels)"
+        "up to 1.64 % unaltered copies would go unnoticed by pixels; whether altered copies would be found was not "
+        "tried)"
     )
     assert f"copier: {says}" in flat(text)
     assert "COPIES FOUND" not in text
@@ -75,7 +76,7 @@ def test_sets_are_judged_in_one_line_over_encoders_copies_first():
         "COPIES FOUND in copier: 20 of 400 images flagged, 4.0 expected by chance (pixels); 20 of 400 images flagged"
     )
     none = "good: no copy found at this sensitivity (rad_dino: 5 of 400 flagged, 4.0 expected; false positives 1 %; "
-    limits = "up to 1.64 % copies would go unnoticed by pixels, up to 2.11 % by rad_dino)"
+    limits = "up to 1.64 % unaltered copies would go unnoticed by pixels, up to 2.11 % by rad_dino"
     assert text.index(found) < text.index(f"{none}{limits}")
 
 

@@ -115,8 +115,9 @@ def test_prompts_and_results_sum_the_pairs_up(calm: Run) -> None:
         assert value[f"{metric}_min", encoder] == grouped.min().min()
 
 
-def test_copies_are_the_nearest_images_of_brute_force(calm: Run, world: World) -> None:
-    copies = tables(calm)["copies"].set_index("sample_id")
+def test_copies_are_the_nearest_images_of_brute_force(ray_cluster, world: World) -> None:
+    plain = evaluate(world.config(world.folder / "plain", privacy={"views": False, "planted": 0}))
+    copies = tables(plain)["copies"].set_index("sample_id")
     training_ids, t = features(world, world.training, "training", "id")
     _, h = features(world, world.heldout, "heldout", "id")
     names, s = features(world, world.synthetic, "generated", "img_savename")
@@ -134,7 +135,7 @@ def test_copies_are_the_nearest_images_of_brute_force(calm: Run, world: World) -
     np.testing.assert_allclose(copies["p_value"], p_value, rtol=1e-14)
     # 24 strangers support no rate below 1/25, which is then used in place of 0.01.
     assert copies["flagged"].tolist() == (p_value <= 1 / 25).tolist()
-    value = calm.results.set_index(["metric", "encoder"])["value"]
+    value = plain.results.set_index(["metric", "encoder"])["value"]
     assert value["memorised_share", "pixels"] == copies["flagged"].mean()
     assert copies["ratio"].nsmallest(2).index.tolist() == [EXACT_COPY, NEAR_COPY]
 

@@ -55,10 +55,11 @@ def test_each_encoder_sees_the_sets_of_its_suites_and_no_other(both: Run, world:
     store = world.folder / "both" / "features"
     counts = {}
     for spec in store.glob("*/encoder.json"):
-        width = json.loads(spec.read_text())["outputs"]["features"]
+        outputs = json.loads(spec.read_text())["outputs"]
+        width = outputs.get("features", outputs.get("image"))
         counts[width] = sum(pq.read_metadata(part).num_rows for part in spec.parent.glob("part-*.parquet"))
     everything = N_TRAINING + N_HELDOUT + N_SYNTHETIC
-    assert counts == {16: N_HELDOUT + N_SYNTHETIC, 64: everything, 256: everything}
+    assert counts == {16: N_HELDOUT + N_SYNTHETIC, 64: everything, 256: everything, 64 * 64: everything}
     assert json.loads((Path(both.uri) / "run.json").read_text())["n_encoded_now"] == everything
 
 

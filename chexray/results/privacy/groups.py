@@ -17,6 +17,7 @@ from chexray.results.privacy.names import (
     FPR_PREFIX,
     HEADLINE,
     PEERS,
+    PLANTED_PREFIX,
     REID_SCORES,
     UPSTREAM_PIXELS,
     calibrates,
@@ -96,7 +97,7 @@ class Audit:
             Line(group, key, rows)
             for group in self.groups
             for key, rows in group.overall.items()
-            if key[0] not in known and not key[0].startswith((COUNT_PREFIX, FPR_PREFIX))
+            if key[0] not in known and not key[0].startswith((COUNT_PREFIX, FPR_PREFIX, PLANTED_PREFIX))
         ]
 
     def subsets(self) -> int:

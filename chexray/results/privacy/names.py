@@ -33,6 +33,9 @@ COUNT_PREFIX, FPR_PREFIX = "reid_count_", "reid_fpr_"
 CALIBRATION = ("reid_auc", "reid_threshold")
 """With the rows of FPR_PREFIX: about the network and real pairs, whatever the synthetic set they are filed under."""
 
+PLANTED_PREFIX = "planted_found_"
+"""Shares of altered copies that the run planted itself and found again, whatever the synthetic set."""
+
 DISTANCES = {
     "latent_distance": "mean",
     "latent_distance_min_mean": "mean of the minima",
@@ -51,5 +54,5 @@ WRAPS = "WRONG: differences wrap modulo 256"
 
 
 def calibrates(row: Mapping[str, Any]) -> bool:
-    """Whether the row is about a network and real pairs, and so about no synthetic set."""
-    return row["metric"] in CALIBRATION or row["metric"].startswith(FPR_PREFIX)
+    """Whether the row is about a network and real pairs, or about planted copies, and so about no synthetic set."""
+    return row["metric"] in CALIBRATION or row["metric"].startswith((FPR_PREFIX, PLANTED_PREFIX))

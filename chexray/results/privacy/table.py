@@ -20,6 +20,7 @@ from chexray.results.privacy.groups import Audit, Line, Row
 from chexray.results.privacy.layout import Extra, Matrix, real_floor, value_and_interval, whole_interval
 from chexray.results.privacy.names import DUPLICATES, HEADLINE, PEERS
 from chexray.results.privacy.pairs_table import distances, reidentification
+from chexray.results.privacy.planted import planted
 from chexray.results.privacy.remarks import remarks, without_error
 from chexray.results.privacy.search_table import memorisation
 from chexray.results.privacy.words import count_of, count_text, plural, sentences
@@ -39,7 +40,7 @@ def show(audit: Audit, wording: Wording, console: Console, width: int) -> Parts:
     random = {audit.encoder(group, wording) for group in audit.groups if is_random(vars(group))}
     if random:
         yield Text(f"{RANDOM_WEIGHTS} ({', '.join(sorted(random))})", style="bold red")
-    for section in (memorisation, _peers, _duplicates, reidentification, distances, _others):
+    for section in (memorisation, planted, _peers, _duplicates, reidentification, distances, _others):
         yield from section(audit, wording, console, width)
     lines = without_error(_all_rows(audit))
     if any(row["real_floor"] is not None and row["metric"] not in FLOOR_ELSEWHERE for row in _all_rows(audit)):

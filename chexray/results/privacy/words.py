@@ -13,6 +13,7 @@ from typing import Any
 from chexray.results.grouping import Column
 from chexray.results.privacy.groups import Audit, Line, Search, audits_of, searches
 from chexray.results.privacy.names import DUPLICATES
+from chexray.results.privacy.planted import altered
 from chexray.results.rows import params_of, suite_of
 from chexray.results.wording import Wording, number
 
@@ -140,7 +141,8 @@ def sentences(audit: Audit, wording: Wording) -> list[tuple[bool | None, str]]:
             what = f"the search alone flags {_counts(clear)}: not significant"
             explained = any(search.explained for search in clear)
             if not copies.doubtful and not explained and not any(search.outlier for search in clear):
-                what = f"{NOT_FOUND} ({'; '.join([*_beyond_chance(clear, copies), *_sensitivity(clear)])})"
+                found_out = [*_beyond_chance(clear, copies), *_sensitivity(clear), *altered(audit, wording)]
+                what = f"{NOT_FOUND} ({'; '.join(found_out)})"
             lines.append((False, f"{name}: {what}"))
             lines += [(None, f"{name}: {search.case_mix} ({search.encoder})") for search in clear if search.explained]
             lines += _outliers(name, clear)
@@ -183,17 +185,17 @@ def _beyond_chance(searches: Sequence[Search], copies: Copied) -> list[str]:
 
 
 def _sensitivity(searches: Sequence[Search]) -> list[str]:
-    """`false positives 1 %`, `up to 1.6 % copies would go unnoticed by pixels, up to 2.1 % by patches`."""
+    """`false positives 1 %`, `up to 1.6 % unaltered copies would go unnoticed by pixels, up to 2.1 % by patches`."""
     rates = dict.fromkeys(text for search in searches if (text := rate(search)))
     parts = [f"false positives {' to '.join(sorted(rates, key=_leading))}"] if rates else []
     limits = [(search, limit) for search in searches if (limit := unnoticed(search)) is not None]
     if limits:
         (first, limit), *rest = limits
-        text = f"up to {percent(limit)} copies would go unnoticed by {first.encoder}"
+        text = f"up to {percent(limit)} unaltered copies would go unnoticed by {first.encoder}"
         parts.append(", ".join([text, *(f"up to {percent(limit)} by {search.encoder}" for search, limit in rest)]))
     unknown = [search.encoder for search in searches if unnoticed(search) is None]
     if unknown:
-        parts.append(f"how many copies would go unnoticed by {', '.join(unknown)} is unknown")
+        parts.append(f"how many unaltered copies would go unnoticed by {', '.join(unknown)} is unknown")
     return parts
 
 

@@ -20,6 +20,7 @@ from chexray.suites.privacy.copies import null_rows, search_copies
 from chexray.suites.privacy.duplicates import search_duplicates
 from chexray.suites.privacy.guard import Guard
 from chexray.suites.privacy.pairs import calibrate_networks, pair_rows, prompt_rows, score_pairs
+from chexray.suites.privacy.planted import search_planted
 from chexray.suites.privacy.sets import ImageSet, Sets, read_sets
 from chexray.suites.privacy.verdicts import verdicts
 
@@ -31,6 +32,7 @@ def evaluate_privacy(context: Context) -> Outcome:
     pairs = score_pairs(context, sets, calibrations, guard)
     copies = search_copies(context, sets, guard)
     duplicates = search_duplicates(context, sets, guard)
+    planted = search_planted(context, sets, copies, duplicates, guard)
 
     rows = []
     for images in sets.synthetic:
@@ -43,6 +45,8 @@ def evaluate_privacy(context: Context) -> Outcome:
         for each in copies:
             if each.synthetic is images:
                 rows += _rows(context, sets, images, each.label, each.scores)
+        for label, scores in planted.items():
+            rows += _rows(context, sets, images, label, scores)
         for found in duplicates:
             if found.synthetic is images:
                 rows += _rows(context, sets, images, context.plan.roles.duplicates or "", found.scores)

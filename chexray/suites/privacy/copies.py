@@ -39,6 +39,7 @@ from chexray.suites.privacy.searches import (
     set_aside,
 )
 from chexray.suites.privacy.sets import ImageSet, Sets
+from chexray.suites.privacy.views import among_views, own_views, search_views, viewed_of
 
 IMAGES_SCHEMA = pa.schema(
     [
@@ -109,6 +110,7 @@ def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], gua
                 if sample is not None:
                     searches[label, MATCHED_SIZES, side, images.name] = Search(s, space.of(real, sample))
     found = run_searches(context, searches)
+    views = search_views(context, among_views(sets, spaces))
     names = [(NULL, TRAINING), *((SYNTHETIC, TRAINING, images.name) for images in sets.synthetic)]
     spacing = spacing_searches(context, sets, spaces, found, names)
 
@@ -128,6 +130,7 @@ def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], gua
             ),
             baselines[label],
             dimensions.get((label, images.name)),
+            viewed_of(views, label, images),
         )  # fmt: skip
 
     return [
@@ -152,6 +155,7 @@ def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space]
         for images in sets.synthetic:
             first[label, SYNTHETIC, images.name] = Search(space.of(images), space.of(training))
     found = run_searches(context, first)
+    views = own_views(context, sets, first, others)
     second: dict[Key, Search] = {}
     for label, space in spaces.items():
         met = patients[others][found[label, NULL].row]
@@ -167,7 +171,7 @@ def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space]
         name = (label, SYNTHETIC, images.name)
         return Evidence(
             found[name], other[name], found[label, NULL], other[label, NULL], patients[aside],
-            dimensions=dimensions.get((label, images.name)),
+            dimensions=dimensions.get((label, images.name)), viewed=viewed_of(views, label, images),
         )  # fmt: skip
 
     return [
@@ -192,9 +196,8 @@ def _judge(
     with guard(f"{space.label} {images.name}", "memorised_share", one.scores):
         try:
             judged = test(
-                to_training, distance(found.far), null_to_training, distance(found.null_far),
-                alpha=context.plan.config.privacy.alpha, subjects=found.null_patients,
-            )  # fmt: skip
+                *map(distance, found.judged), alpha=context.plan.config.privacy.alpha, subjects=found.null_patients
+            )
         except MetricError as error:
             one.scores += memorisation_nulls("undefined", str(error))
         else:
@@ -239,9 +242,9 @@ def _images(copies: Copies, test: RatioTest, training: ImageSet, found: Evidence
         "synthetic_set": [copies.synthetic.name] * n,
         "encoder": [copies.label] * n,
         "sample_id": copies.synthetic.ids,
-        "nearest_training_id": training.table["sample_id"].take(pa.array(found.near.row)),
-        "distance_training": distance(found.near),
-        "distance_stranger": distance(found.far),
+        "nearest_training_id": training.table["sample_id"].take(pa.array(found.judged[0].row)),
+        "distance_training": distance(found.judged[0]),
+        "distance_stranger": distance(found.judged[1]),
         "ratio": test.ratio,
         "p_value": test.p_value if usable else [None] * n,
         "flagged": test.flagged if usable else [None] * n,

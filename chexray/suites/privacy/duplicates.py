@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from chexray.engine.search import Search
+from chexray.engine.view_blocks import VIEWS
 from chexray.metrics.base import Score
 from chexray.privacy.duplicates import (
     Bits,
@@ -27,6 +28,7 @@ from chexray.suites.privacy.copies import prompt_codes
 from chexray.suites.privacy.guard import Guard
 from chexray.suites.privacy.searches import MIRRORED, NULL, TRAINING, WITHIN, Key, Space, run_searches
 from chexray.suites.privacy.sets import ImageSet, Sets
+from chexray.suites.privacy.views import AmongViews, FoundView, search_views
 
 SCHEMA = pa.schema(
     [
@@ -37,19 +39,22 @@ SCHEMA = pa.schema(
         ("other_id", pa.string()),
         ("bits", pa.float64()),
         ("mirrored", pa.bool_()),
+        ("view", pa.string()),
     ]
 )
-"""One row a duplicate: kind is exact_training, near_training, exact_within or near_within; bits: Hamming distance."""
+"""One row a duplicate: kind is exact_training, near_training, exact_within or near_within; bits: Hamming distance.
+view: how the other image is to be changed to be so near, besides mirrored; empty for the image as it is."""
 
 
 @dataclass
 class DuplicatesOf:
-    """What was found for one synthetic set; `found` is None when that failed."""
+    """What was found for one synthetic set; `found` is None when that failed. bits: what is near a training image."""
 
     synthetic: ImageSet
     scores: list[Score]
     found: Duplicates | None
     images: pa.Table
+    bits: Bits
 
 
 def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[DuplicatesOf]:
@@ -70,6 +75,7 @@ def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[Duplic
             search.queries, search.references, search.query_codes, search.reference_codes, signs=signs
         )
 
+    to_real = [(NULL,), *((TRAINING, images.name) for images in sets.synthetic)]
     for images in sets.synthetic:
         own, s = np.arange(len(images)), space.of(images)
         both_ways((TRAINING, images.name), Search(s, t))
@@ -77,13 +83,23 @@ def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[Duplic
     if heldout is not None:
         both_ways((NULL,), Search(space.of(heldout), t))
     found = run_searches(context, searches)
+    wanted = {
+        name: AmongViews(label, each.queries, sets.training) for name, each in searches.items() if name in to_real
+    }
+    views = search_views(context, wanted) if label in context.plan.roles.views else {}
 
     def nearest(name: Key) -> Nearest:
         return nearer(_hamming(found[name]), _hamming(found[*name, MIRRORED]))
 
+    def to_training(name: Key) -> Nearest:
+        if name not in views:
+            return nearest(name)
+        return Nearest(_hamming(views[name]).bits, views[name].row, views[name].mirrored)
+
     asked = context.plan.config.privacy.near_bits
     default = encoder.near_bits if asked is None else asked  # pyright: ignore[reportAttributeAccessIssue]
-    bits = calibrated_bits(None if heldout is None else nearest((NULL,)).bits, default)
+    bits = calibrated_bits(None if heldout is None else to_training((NULL,)).bits, default)
+    bits_within = calibrated_bits(None if heldout is None else nearest((NULL,)).bits, default)
     digests = {images.name: _digests(context, label, images) for images in (sets.training, *sets.synthetic)}
     heldout_exact = None
     if heldout is not None:
@@ -92,19 +108,21 @@ def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[Duplic
         heldout_exact = first[len(sets.training) :] < len(sets.training)
     results = []
     for images in sets.synthetic:
-        one = DuplicatesOf(images, [], None, SCHEMA.empty_table())
+        one = DuplicatesOf(images, [], None, SCHEMA.empty_table(), bits)
         with guard(f"{label} {images.name}", "duplicates_near_training", one.scores):
             one.found = find_duplicates(
                 digests[images.name],
                 digests[sets.training.name],
-                nearest((TRAINING, images.name)),
+                to_training((TRAINING, images.name)),
                 nearest((WITHIN, images.name)),
                 bits,
+                bits_within,
             )
             one.scores += duplicate_scores(
-                one.found, bits, heldout_exact=heldout_exact, prompts=prompt_codes(images), n_sets=len(sets.synthetic)
-            )
-            one.images = _images(one.found, images, sets.training)
+                one.found, bits, bits_within=bits_within, heldout_exact=heldout_exact, prompts=prompt_codes(images),
+                n_sets=len(sets.synthetic),
+            )  # fmt: skip
+            one.images = _images(one.found, images, sets.training, views.get((TRAINING, images.name)))
         results.append(one)
     return results
 
@@ -118,7 +136,7 @@ def _digests(context: Context, label: str, images: ImageSet) -> np.ndarray:
     return context.store.read(spec, "digest", images.keys, context.done[label])
 
 
-def _images(found: Duplicates, images: ImageSet, training: ImageSet) -> pa.Table:
+def _images(found: Duplicates, images: ImageSet, training: ImageSet, views: FoundView | None) -> pa.Table:
     """The duplicates as rows; an exact one is not listed again as near."""
     rows: list[dict[str, Any]] = []
     exact, inside = found.exact_training >= 0, found.exact_within >= 0
@@ -142,6 +160,7 @@ def _images(found: Duplicates, images: ImageSet, training: ImageSet) -> pa.Table
                 "other_id": other_ids[row[i]],
                 "bits": 0.0 if bits is None else float(bits[i]),
                 "mirrored": False if mirrored is None else bool(mirrored[i]),
+                "view": str(VIEWS[views.view[i]]) if views is not None and kind == "near_training" else "",
             }
             for i in np.flatnonzero(hit)
         ]

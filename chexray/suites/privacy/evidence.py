@@ -23,6 +23,7 @@ from chexray.suites.privacy.searches import (
     own_or_patient,
 )
 from chexray.suites.privacy.sets import ImageSet, Sets
+from chexray.suites.privacy.views import Viewed
 
 MOST_REFERENCES = 1000
 """Training patients that local dimensions are estimated from."""
@@ -30,7 +31,11 @@ MOST_REFERENCES = 1000
 
 @dataclass(frozen=True)
 class Evidence:
-    """Nearest training image and nearest stranger of the synthetic images, and of the images of the null."""
+    """Nearest training image and nearest stranger of the synthetic images, and of the images of the null.
+
+    viewed: the same four among turned and cropped images, where the space has views: they are judged. The others, among
+    images as they are, give the distances that other tools report.
+    """
 
     near: Found
     far: Found
@@ -40,6 +45,12 @@ class Evidence:
     matched: MatchedReferences | None = None
     baseline: Baseline | None = None
     dimensions: Dimensions | None = None
+    viewed: Viewed | None = None
+
+    @property
+    def judged(self) -> Viewed:
+        """What the ratio is made of: near, far, null_near, null_far."""
+        return self.viewed or (self.near, self.far, self.null_near, self.null_far)
 
 
 def baseline_of(
@@ -96,5 +107,6 @@ def repeats_of(space: Space, images: ImageSet, training: ImageSet, test: RatioTe
     """(n,) codes of synthetic images that count once: see `repeat_groups`."""
     suspects = test.ranking[: min(test.n_flagged, MOST)]
     features = space.of(images).take(np.sort(suspects)) if len(suspects) else np.zeros((0, 1), np.float32)
-    nearest = own_or_patient(training)[found.near.row]
-    return repeat_groups(nearest, distance(found.near), np.sort(suspects), features)
+    near = found.judged[0]
+    nearest = own_or_patient(training)[near.row]
+    return repeat_groups(nearest, distance(near), np.sort(suspects), features)

@@ -70,8 +70,8 @@ def verdicts(
 def _duplicate(row: dict) -> str:
     if row["kind"] == "exact_training":
         return f"duplicate: same pixels as training image {row['other_id']}"
-    mirrored = ", mirrored" if row["mirrored"] else ""
-    return f"duplicate: {row['bits']:g} bits from training image {row['other_id']}{mirrored}"
+    changed = [*(["mirrored"] if row["mirrored"] else []), *([row["view"]] if row["view"] else [])]
+    return ", ".join([f"duplicate: {row['bits']:g} bits from training image {row['other_id']}", *changed])
 
 
 def _judges(calibration: Calibration) -> bool:
