@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
+from chexray.data.depth import Depth
 from chexray.data.images import Reject, load_and
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.blocks import FeatureBlocks
@@ -25,8 +26,8 @@ SIDE = 256
 64 cells or fewer a side, and a film of 8 million pixels would take a second for each change."""
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-Original = tuple[str, str]
-"""image_key and uri."""
+Original = tuple[str, str, Depth | None]
+"""image_key, uri and the depth of its set."""
 
 
 class OriginalLost(StorageError):
@@ -53,7 +54,14 @@ def planted_blocks(
     n = len(originals) * len(changes)
     found: dict[str, FeatureBlocks] = {}
     for label, (_, spec) in encoders.items():
-        parts = (str(PLANTED_VERSION), str(SIDE), str(seed), spec.fingerprint, *changes, *(key for key, _ in originals))
+        parts = (
+            str(PLANTED_VERSION),
+            str(SIDE),
+            str(seed),
+            spec.fingerprint,
+            *changes,
+            *(key for key, *_ in originals),
+        )
         digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
         folder = join(root, "blocks", f"{spec.name}-{spec.fingerprint}", f"planted-{digest}")
         found[label] = FeatureBlocks(folder, n, spec.outputs["features"], max(n, 1), storage, digest)
@@ -86,8 +94,9 @@ def _changed(
                 vector = encoder.encode(encoder.prepare(changed)[None])["features"][0]
                 features[label][position * len(changes) + i] = vector
 
-    uris = [uri for _, uri in originals]
-    for uri, answer in zip(uris, load_and(use, uris, storage, threads=io_threads, max_pixels=max_pixels), strict=True):
+    uris, depths = [uri for _, uri, _ in originals], [depth for *_, depth in originals]
+    answers = load_and(use, uris, storage, threads=io_threads, max_pixels=max_pixels, depths=depths)
+    for uri, answer in zip(uris, answers, strict=True):
         if isinstance(answer, Reject):
             raise OriginalLost(
                 f"{uri} cannot be read again to plant copies of it ({answer.code}: {answer.detail}). Run the same "

@@ -72,7 +72,7 @@ REMARKS = frozenset(
         "network_differs",
         "pairs_left_out",
         "weights_are",
-    }  # fmt: skip
+    }
 )
 REMARK_PREFIXES = (COPIES, "floor", "note", "std_error", "ci_", "p_value")
 """Params that say how a number came out, how its error was found, or what a config calls it. Others: what it is."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from chexray.data.depth import Depth
 from chexray.data.images import load_and
 from chexray.data.manifest import Manifest
 from chexray.engine.features import TOLERANCE
@@ -106,7 +107,7 @@ def find_copies(context: Context, matrices: dict[str, Sets]) -> tuple[dict[str, 
             continue
         # Where features tell nothing every image is a suspect.
         names = [None if pairs is None else {pair[side] for pair in pairs} for side in (0, 1)]
-        sides = [_uris(manifest, ids) for manifest, ids in zip((plan.real, synthetic), names, strict=True)]
+        sides = [_images(manifest, ids) for manifest, ids in zip((plan.real, synthetic), names, strict=True)]
         real, made = _digests(context, sides)
         copies = confirmed(same_digests(real, made) if pairs is None else pairs, real, made)
         if copies.real_of:
@@ -186,22 +187,26 @@ def _alike(
     return alike
 
 
-def _uris(manifest: Manifest, wanted: set[str] | None) -> dict[str, str]:
-    """{sample_id: uri} of the images wanted, None for all."""
+Image = tuple[str, Depth | None]
+"""An image: its uri and the depth of its set."""
+
+
+def _images(manifest: Manifest, wanted: set[str] | None) -> dict[str, Image]:
+    """{sample_id: image} of the images wanted, None for all."""
     table = manifest.table
     both = zip(table["sample_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
-    return {name: uri for name, uri in both if wanted is None or name in wanted}
+    return {name: (uri, manifest.depth) for name, uri in both if wanted is None or name in wanted}
 
 
-def _digests(context: Context, sides: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """{sample_id: digest} for {sample_id: uri} of each side, each image decoded once."""
+def _digests(context: Context, sides: Sequence[Mapping[str, Image]]) -> list[dict[str, str]]:
+    """{sample_id: digest} for the images of each side, each image decoded once."""
     plan = context.plan
-    uris = list(dict.fromkeys(uri for side in sides for uri in side.values()))
-    chunks = [uris[start : start + CHUNK_IMAGES] for start in range(0, len(uris), CHUNK_IMAGES)]
+    images = list(dict.fromkeys(image for side in sides for image in side.values()))
+    chunks = [images[start : start + CHUNK_IMAGES] for start in range(0, len(images), CHUNK_IMAGES)]
     how = (plan.storage, plan.config.encode.max_pixels, plan.config.encode.io_threads)
-    here = len(uris) <= SMALL_IMAGES
-    progress = None if here else context.progress("compare", "images", len(uris))
-    digest_of: dict[str, str] = {}
+    here = len(images) <= SMALL_IMAGES
+    progress = None if here else context.progress("compare", "images", len(images))
+    digest_of: dict[Image, str] = {}
     items = ((chunk, *how) for chunk in chunks)
     for answer in as_they_finish(digests, items, workers=context.workers, what="copies of real images", here=here):
         digest_of |= answer
@@ -209,14 +214,15 @@ def _digests(context: Context, sides: Sequence[Mapping[str, str]]) -> list[dict[
             progress.advance(len(answer))
     if progress:
         progress.close()
-    return [{name: digest_of[uri] for name, uri in side.items()} for side in sides]
+    return [{name: digest_of[image] for name, image in side.items()} for side in sides]
 
 
-def digests(uris: Sequence[str], storage: Storage, max_pixels: int, io_threads: int) -> dict[str, str]:
-    """{uri: 32 hex digits over the size and the pixels of the decoded image}, BLANK for one grey level, "" where the
+def digests(images: Sequence[Image], storage: Storage, max_pixels: int, io_threads: int) -> dict[Image, str]:
+    """{image: 32 hex digits over the size and the pixels of the decoded image}, BLANK for one grey level, "" where the
     image cannot be read now."""
-    found = load_and(_digest, uris, storage, threads=io_threads, max_pixels=max_pixels)
-    return {uri: one if isinstance(one, str) else "" for uri, one in zip(uris, found, strict=True)}
+    uris, depths = [uri for uri, _ in images], [depth for _, depth in images]
+    found = load_and(_digest, uris, storage, threads=io_threads, max_pixels=max_pixels, depths=depths)
+    return {image: one if isinstance(one, str) else "" for image, one in zip(images, found, strict=True)}
 
 
 def _digest(_: int, pixels: np.ndarray) -> str:

@@ -67,10 +67,10 @@ def search_planted(
         )
         rows = drawn(np.array(order), sets.training.patients, n)
         keys, uris = sets.training.keys, sets.training.table["uri"].to_pylist()
-        encode = context.plan.config.encode
+        depths, encode = context.plan.depths, context.plan.config.encode
         try:
             blocks = planted_blocks(
-                [(keys[row], uris[row]) for row in rows], ALTERATIONS, {label: encoders[label] for label in labels},
+                [(keys[row], uris[row], depths.get(keys[row])) for row in rows], ALTERATIONS, {label: encoders[label] for label in labels},
                 root=context.store.root, storage=context.plan.storage, seed=context.plan.config.seed,
                 max_pixels=encode.max_pixels, io_threads=encode.io_threads,
             )  # fmt: skip
