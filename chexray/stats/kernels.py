@@ -46,7 +46,7 @@ class Cubic:
         """
         n = sum(map(len, sets))
         mean = np.sum([x.sum(0, dtype=np.float64) for x in sets], axis=0) / n
-        square = sum(float(np.einsum("ij,ij->", x, x, dtype=np.float64)) for x in sets) / n
+        square = sum(float(np.vdot(x, x)) for x in sets) / n  # in float32: its size is asked for, and inf is large
         offset = float(mean @ mean)
         apart = offset > OFFSET_RATIO * max(square - offset, 0.0) or square > LARGE_SQUARE * len(mean)
         return apart and square < HUGE_SQUARE * len(mean)
