@@ -114,7 +114,12 @@ def memorisation_scores(
     ratios brought to one dimension. baseline: where it has a `problem`, share and excess are null for that reason.
     params["outlier"]: whether the smallest ratio lies below what chance gives in 2.5 % of audits (outliers.py).
 
-    MEASURED_RATES
+    Monte Carlo without a copy, 200 draws each (tests/calibration/verdict.py): 0 to 1.7 % of searches alarm and 0 to
+    3.5 % have an outlier, over 3 to 16 dimensions, 60 to 400 held-out and 80 to 2,000 synthetic images, 10 to 40 modes
+    repeated, 15 patients of 20 images to 60 of 5, and a class of 2 or 4 dimensions that makes 10 % of the real and 50 %
+    of the synthetic images (4 to 5 times as many flags as expected). Unnamed follow-ups: 0 to 1 %. Of radiographs (20
+    patients, each repeated 20 times with noise, 200 splits of NIH images, `pixels`): 0 %. 5 % of near or exact copies
+    among 400 images alarm in 98 to 100 %, also beside such a class and at low diversity.
     """
     kept = test.null_kept
     subjects = None if null_subjects is None else np.asarray(null_subjects)[kept]

@@ -163,10 +163,9 @@ def nnaa_loss(
     synthetic_groups: codes of synthetic images that resemble each other (of one prompt).
 
     Error: the spread of the terms, by patient with the synthetic images that are nearest to it, patients that are each
-    other's nearest together, and by group. Monte Carlo of perfect generators, 1 to 4 images a patient, 600 to 1,200
-    training, 150 to 600 held-out and 200 to 600 synthetic images in 8 and 32 dimensions, 60 to 150 draws: mean -.01 to
-    .007, error .8 to 1.1 times the true one, interval above 0 in 1 to 6 % of draws (2.5 % nominal; the 6 % with 50
-    patients of 4 images on both sides). Stays about 0 at low diversity.
+    other's nearest together, and by group. Perfect generators, 1 to 4 images a patient, 200 to 600 training and
+    held-out images in 8 and 32 dimensions, 60 to 100 draws: mean -.004 to .007, error .8 to 1.1 times the true one,
+    interval above 0 in 0 to 5 % of draws, the 5 % with 50 patients of 4 images. Stays about 0 at low diversity.
     """
     rng = np.random.default_rng(seed)
     sets = (training, heldout)

@@ -47,13 +47,15 @@ def part(world: World, name: str, rows: Sequence[dict], **changed: object) -> st
 
 
 def reasons(run: Run) -> dict[str, str]:
-    missing = run.results[run.results["value"].isna()]
+    """Why numbers are missing. c_t_pca64 always is: as in dgm-eval, it needs a third of the space with more than 20
+    synthetic images, and there are 36 in all."""
+    missing = run.results[run.results["value"].isna() & (run.results["metric"] != "c_t_pca64")]
     return dict(zip(missing["metric"], missing["reason"], strict=True))
 
 
 def test_one_synthetic_image(run, world: World) -> None:
     done = run(synthetic=[world.generated(Path(part(world, "one-generated", read_rows(world.synthetic)[1:2])))])
-    assert set(reasons(done)) == {"c_t", "c_t_pca64", "nnaa_loss"}
+    assert set(reasons(done)) == {"c_t", "nnaa_loss"}
     found = tables(done)
     assert found["copies"][["sample_id", "nearest_training_id", "flagged"]].values.tolist() == [
         ["g00_gen_1.png", "t00", True]
@@ -68,7 +70,7 @@ def test_one_training_image(run, world: World) -> None:
     done = run(real=part(world, "one-training", read_rows(world.training)[:1]))
     assert reasons(done) == {
         "authenticity": "1 training images, and at least 2 are needed",
-        "nnaa_loss": "each of the three sets needs at least 2 images",
+        "nnaa_loss": "each of the three sets needs at least 2 images, of 2 patients",
     }
     assert set(tables(done)["copies"]["nearest_training_id"]) == {"t00"}
     assert "33 of 36 synthetic images are in no pair: no real image has its prompt" in "\n".join(done.notes)
@@ -91,7 +93,7 @@ def test_one_image_everywhere_and_no_heldout(run, world: World) -> None:
         synthetic=[world.generated(Path(part(world, "only-generated", read_rows(world.synthetic)[:1])))],
     )
     why = "1 training images of 1 patients give no null: give --heldout"
-    assert reasons(done) == dict.fromkeys((*MEMORISATION, "authenticity", "c_t", "c_t_pca64", "nnaa_loss"), why)
+    assert reasons(done) == dict.fromkeys((*MEMORISATION, "authenticity", "c_t", "nnaa_loss"), why)
 
 
 @pytest.mark.parametrize("nameless", ["training", "heldout", "both"])
@@ -191,4 +193,4 @@ def test_sets_may_be_called_what_the_searches_are_called(run, calm: Run, world: 
         assert values.shape[1] == len(names)
         assert values.nunique(axis=1, dropna=False).eq(1).all()
         if heldout:
-            assert values.iloc[:, 0].to_dict() == expected.to_dict()
+            assert values.iloc[:, 0].dropna().to_dict() == expected.dropna().to_dict()
