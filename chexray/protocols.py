@@ -62,7 +62,7 @@ PROTOCOLS = {
         # fid.py:214 picks synthetic images by prompt text; labels come from the first row of that prompt.
         inherit="first",
         subsets_by_prompt=True,
-        # fid.py:207 and downstream_classification.py:65 take uncertain findings for absent ones.
+        # fid.py (finding == 1) and downstream_classification.py:65 take uncertain findings for absent ones.
         label_policy="u_zeros",
         encoder_options=MappingProxyType(
             {
@@ -97,7 +97,7 @@ PROTOCOLS = {
                 "plateau_factor": 0.1,
                 "plateau_patience": 2,
                 "patience": 0,
-                # downstream_classification.py:434 keeps the epoch of the lowest validation loss, on 5 % of the images.
+                # downstream_classification.py keeps the epoch of the lowest loss on 5 % of the images.
                 "select": "loss",
                 "validation_fraction": 0.05,
                 "loss": "bce",
@@ -109,7 +109,7 @@ PROTOCOLS = {
                 "unmentioned": "zeros",
             }
         ),
-        # downstream_inference.py:143 averages over all 14 columns with zero_division=0.
+        # downstream_inference.py (calculate_metrics) averages over all 14 columns with zero_division=0.
         absent_count_as_zero=True,
         # privacy_metrics.py:429 subtracts bytes, so differences wrap modulo 256: reported beside the true distance.
         wrapped_pixel_distance=True,

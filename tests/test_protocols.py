@@ -26,7 +26,7 @@ EDEMA = Subset("finding:Edema", "labels", "Edema")
 
 
 def upstream_conditional(real: pd.DataFrame, synthetic: pd.DataFrame, finding: str) -> tuple[list[str], list[str]]:
-    """fid.py:168-217: ids of the real and of the synthetic images of a finding."""
+    """fid.py, experiment_type conditional: ids of the real and of the synthetic images of a finding."""
     kept = real.drop_duplicates(subset=["prompt"]).reset_index(drop=True)
     kept = kept[kept["labels"].apply(lambda labels: (labels or {}).get(finding)) == 1]
     return kept["id"].to_list(), synthetic[synthetic["prompt"].isin(kept["prompt"].to_list())]["id"].to_list()
@@ -76,7 +76,7 @@ def test_another_reading_of_uncertain_labels_is_refused(policy):
 
 
 def test_the_epoch_of_the_lowest_validation_loss_is_kept_on_5_per_cent():
-    """downstream_classification.py:358 and :434."""
+    """downstream_classification.py: test_size=0.05 and best_val_loss."""
     options = UPSTREAM.utility_options
     assert (options["select"], options["validation_fraction"]) == ("loss", 0.05)
     labels = np.zeros((4, len(FINDINGS)), np.int8)

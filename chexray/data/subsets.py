@@ -140,7 +140,7 @@ def inherit_by_prompt(synthetic: Manifest, real: Manifest, *, mode: str = "agree
 def labels_of_prompts(synthetic: Manifest, real: Manifest) -> Manifest:
     """The synthetic set with the labels of the first real image of each prompt in place of its own.
 
-    What upstream CheXGenBench's conditional metrics take for them (fid.py:207-217): images whose prompt no real image
+    What upstream CheXGenBench's conditional metrics take for them (fid.py:214): images whose prompt no real image
     has get none. Unchanged where the two sets share no prompt.
     """
     known = set(real.table["prompt"].to_pylist()) - {None}

@@ -82,10 +82,11 @@ def gap_by_chance(placed: Placed, names: Sequence[str], findings: np.ndarray) ->
     how alike they are within an image and within a patient, is taken from all groups together; how many images and
     patients they are averaged over, from each group. What a single pair of images adds (Hanley and McNeil 1982) is 2
     to 7 % of the variance with 10 positives. The gap is then that of normal deviates of these covariances.
-    Measured (tests/calibration/gaps.py): a star in 2.5 to 5.6 % of populations served equally well, groups of 2 to
-    5,000 images, prevalences 0.5 to 50 %, AUROC 0.7 to 0.95, 1 to 10 images a patient; 0.83 to 1.00 of planted gaps,
-    AUROC 0.65 against 0.85 in a group of 100 with 20 positives or more. Bootstrap errors of each group alone, as
-    before, starred 65 to 97 % with a group of two images, and 23 to 25 % at AUROC 0.95 with groups of 30 and 50.
+    Measured, 300 to 500 draws a case (tests/calibration/gaps.py): a star in 2.7 to 5.6 % of populations served equally
+    well (at most 6.2 % of those in which a gap can be told), groups of 2 to 5,000 images, prevalences 0.5 to 50 %,
+    AUROC 0.7 to 0.95, 1 to 10 images a patient; and in 0.83 to 1.00 of those with AUROC 0.65 against 0.85 in a group
+    of 100 with 20 positives or more. Bootstrap errors of each group alone, as before, starred 65 to 97 % with a group
+    of two images, and 23 to 25 % at AUROC 0.95 with groups of 30 and 50.
     """
     images = np.concatenate([placed.members[name] for name in names])
     labels, shares = placed.labels[images][:, findings], placed.shares[images][:, findings]
