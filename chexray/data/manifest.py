@@ -139,7 +139,7 @@ def build(
     n_shared = len(table) - len(table["image_key"].unique())
     if n_shared:
         notes.append(f"{n_shared} rows name an image that another row names too; each row counts")
-    return Manifest(name, origin, table, rejects, n_rows, excluded, tuple(notes), given.get("roles", {}), etags)
+    return Manifest(name, origin, table, rejects, n_rows, excluded, tuple(notes), given.get("roles", {}), etags=etags)
 
 
 def image_key(uri: str, size: int, version: str) -> str:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from chexray.metrics.base import Mapper, Score
-from chexray.metrics.common import measured, nulls
+from chexray.metrics.common import Floor, measured, nulls
 from chexray.privacy.peers import (
     C_T_PCA64,
     CANNOT_SEE,
@@ -89,7 +89,7 @@ def c_t_pca64(
     z = np.array([_z(x[c == cell], y[b == cell]) for cell in kept])
     error = two_sided_jackknife(x, y, c, b, kept, synthetic_groups, heldout_subjects, np.random.default_rng(seed))
     return measured(
-        C_T_PCA64, float(weights @ z / weights.sum()), error, 0.0,
+        C_T_PCA64, float(weights @ z / weights.sum()), error, Floor(0.0),
         cannot_see=CANNOT_SEE[C_T_PCA64], n_components=t.shape[1], note_n_cells=len(kept),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chexray.metrics.base import Output, Score
-from chexray.metrics.common import Error, measured, nulls
+from chexray.metrics.common import Error, Floor, measured, nulls
 from chexray.privacy.alarm import FALSE_ALARM, Alarm, independent_n, raise_alarm
 from chexray.privacy.baseline import Baseline
 from chexray.privacy.case_mix import CaseMix, Dimensions, case_mix
@@ -258,7 +258,7 @@ def _closer(test: RatioTest, matched: MatchedReferences | None, prompts: np.ndar
         method = "clustered"
     error = Error.of(float(np.nanmax(errors)), method)
     return measured(
-        CLOSER, value, error, 0.5, low=0.0, high=1.0,
+        CLOSER, value, error, Floor(0.5), low=0.0, high=1.0,
         cannot_see=CANNOT_SEE[CLOSER], n_reference=matched.n_training, z=(value - 0.5) / max(at_half),
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from chexray.metrics.base import Mapper, Output, Score
-from chexray.metrics.common import Error, measured, nulls
+from chexray.metrics.common import NO_FLOOR, Error, Floor, measured, nulls
 from chexray.stats.nearest import Found, nearest
 from chexray.stats.ranking import mann_whitney_z
 from chexray.stats.resampling import clustered_std_error, jackknife_groups, jackknife_std_error
@@ -66,10 +66,12 @@ def authenticity(synthetic: ToTraining, training_spacing: np.ndarray, *, heldout
         return nulls([AUTHENTICITY], "too_few", reason)[0]
     authentic = _authentic(synthetic, training_spacing)
     error = Error.of(clustered_std_error(authentic, synthetic.row), "clustered")
-    floor = None if heldout is None or not len(heldout.row) else float(_authentic(heldout, training_spacing).mean())
+    floor = NO_FLOOR
+    if heldout is not None and len(heldout.row):
+        floor = Floor(float(_authentic(heldout, training_spacing).mean()), method="held-out")
     return measured(
         AUTHENTICITY, float(authentic.mean()), error, floor, low=0.0, high=1.0,
-        cannot_see=CANNOT_SEE[AUTHENTICITY], floor_method=None if floor is None else "held-out",
+        cannot_see=CANNOT_SEE[AUTHENTICITY],
     )  # fmt: skip
 
 
@@ -110,7 +112,7 @@ def c_t(
     value = _cell_mean(x, y, a, b, cells)
     error = two_sided_jackknife(x, y, a, b, cells, synthetic_groups, heldout_subjects, np.random.default_rng(seed))
     return measured(
-        C_T, value, error, 0.0,
+        C_T, value, error, Floor(0.0),
         cannot_see=CANNOT_SEE[C_T], min_in_cell=min_in_cell, note_n_cells=len(cells),
         # The z of each cell has variance 1 where nothing is copied and images are independent.
         note_std_without_copies=float(np.sqrt(np.sum(weights**2)) / weights.sum()),
@@ -205,7 +207,7 @@ def nnaa_loss(
     wider = float(student.ppf(0.975, units - 1) / norm.ppf(0.975)) if units > 1 else math.nan
     error = Error.of(0.5 * wider * max(math.hypot(*joint), math.hypot(*apart)), "influence")
     return measured(
-        NNAA_LOSS, value, error, 0.0, low=-1.0, high=1.0, cannot_see=CANNOT_SEE[NNAA_LOSS], n_each=n,
+        NNAA_LOSS, value, error, Floor(0.0), low=-1.0, high=1.0, cannot_see=CANNOT_SEE[NNAA_LOSS], n_each=n,
         n_patients=None if training_subjects is None else n_patients,
     )  # fmt: skip
 

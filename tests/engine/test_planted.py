@@ -20,7 +20,7 @@ ENCODERS = {"pixels": Pixels(side=8), "patches": Patches(side=16)}
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory) -> list[tuple[str, str]]:
+def originals(tmp_path_factory) -> list[tuple[str, str, None]]:
     folder = tmp_path_factory.mktemp("originals")
     for i in range(3):
         Image.fromarray(draw(i, seed=1, size=320 if i else 64).image).save(folder / f"{i}.png")
@@ -37,7 +37,7 @@ def test_rows_are_originals_times_changes(tmp_path, originals):
     blocks = plant(tmp_path, originals)
     for label, encoder in ENCODERS.items():
         found = blocks[label].take(np.arange(6))
-        for i, (_, uri) in enumerate(originals):
+        for i, (_, uri, _) in enumerate(originals):
             image = np.asarray(Image.open(uri))
             expected = encoder.encode(encoder.prepare(image)[None])["features"][0]
             # 320 pixels are reduced to 256 first: a mean of the same greys, rounded.
@@ -50,7 +50,7 @@ def test_rows_are_originals_times_changes(tmp_path, originals):
 
 def test_a_second_call_reads_no_image(tmp_path, originals):
     first = plant(tmp_path, originals)["pixels"].take(np.arange(6))
-    gone = [(key, f"{uri}.gone") for key, uri in originals]
+    gone = [(key, f"{uri}.gone", None) for key, uri, _ in originals]
     np.testing.assert_array_equal(plant(tmp_path, gone)["pixels"].take(np.arange(6)), first)
 
 
