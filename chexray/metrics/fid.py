@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
-from chexray.metrics.common import Error, Values, inverse_n, measured, real_floor, refusal
+from chexray.metrics.common import Error, Values, inverse_n, measured, moments_error, real_floor, refusal
 from chexray.stats.frechet import (
     Gaussian,
     Influence,
@@ -19,8 +18,9 @@ from chexray.stats.frechet import (
     gaussian_distance,
     influence,
 )
+from chexray.stats.intervals import added_by_block, added_by_unit
 from chexray.stats.moments import Moments, merge_all, moments_of_shard, shards
-from chexray.stats.resampling import clustered_std_error, jackknife_groups, jackknife_std_error
+from chexray.stats.resampling import jackknife_groups
 
 ERRORS = ("auto", "influence", "jackknife", "none")
 
@@ -82,7 +82,7 @@ class FID(ScoreFromImages):
             first_order = influence(a.moments, b.moments)
         value = first_order.distance if first_order else gaussian_distance(a, b)
         images = {"fid_influence": first_order.of_b(synthetic.features)} if first_order else {}
-        error = self._error(real, synthetic, (a, b), (first_order, images), seed, mapper)
+        error = self._error(value, real, synthetic, (a, b), (first_order, images), seed, mapper)
         floors, method = {}, None
         if floor:
             floors, method = real_floor(
@@ -102,6 +102,7 @@ class FID(ScoreFromImages):
 
     def _error(
         self,
+        value: float,
         real: Rows,
         synthetic: Rows,
         sides: tuple[Gaussian, Gaussian],
@@ -113,19 +114,17 @@ class FID(ScoreFromImages):
             return Error()
         psi, images = first_order
         if psi is not None:
-            return Error.of(
-                math.hypot(
-                    clustered_std_error(psi.of_a(real.features), real.subjects),
-                    clustered_std_error(images["fid_influence"], synthetic.subjects),
-                ),
-                "influence",
+            added = (
+                added_by_unit(psi.of_a(real.features), real.subjects),
+                added_by_unit(images["fid_influence"], synthetic.subjects),
             )
+            return moments_error(added, "influence", "log", real, synthetic)
         if self.error == "influence":
             return Error(reason="the influence needs at least 2 images a feature and covariances of full rank")
-        return self._jackknife(real, synthetic, sides, seed, mapper)
+        return self._jackknife(value, real, synthetic, sides, seed, mapper)
 
     def _jackknife(
-        self, real: Rows, synthetic: Rows, sides: tuple[Gaussian, Gaussian], seed: int, mapper: Mapper
+        self, value: float, real: Rows, synthetic: Rows, sides: tuple[Gaussian, Gaussian], seed: int, mapper: Mapper
     ) -> Error:
         """Each side's blocks left out against the whole other side: the sides are independent, so variances add."""
         a, b = sides
@@ -143,8 +142,9 @@ class FID(ScoreFromImages):
             if len(rows) - max(map(len, blocks)) < self.min_samples:
                 return Error(reason="too few images or patients to leave some of them out")
             whole = LeaveOut(rows.features, side, other)
-            parts.append(jackknife_std_error(np.array(list(run(_left_out, blocks, whole)))))
-        return Error.of(math.hypot(*parts), "jackknife")
+            sizes = np.array([len(block) for block in blocks])
+            parts.append(added_by_block(value, np.array(list(run(_left_out, blocks, whole))), sizes))
+        return moments_error(parts, "jackknife", "log", real, synthetic)
 
 
 def fit_gaussian(rows: Rows, mapper: Mapper = serial) -> Gaussian:

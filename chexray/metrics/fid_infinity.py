@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
-from chexray.metrics.common import Error, Values, measured, real_floor, refusal
+from chexray.metrics.common import Error, Values, measured, moments_error, real_floor, refusal
 from chexray.metrics.fid import ERRORS, INFLUENCE_FROM, MAPPED_FROM_S
 from chexray.stats.frechet import distance_seconds, influence
 from chexray.stats.frechet_infinity import Design, Shuffled, intercept, prefix_distances, prefix_without_groups
+from chexray.stats.intervals import added_by_block, added_by_unit
 from chexray.stats.moments import Moments
-from chexray.stats.resampling import clustered_std_error, jackknife_std_error
 
 INFLUENCE_FROM_INFINITY = 12
 """Below n = 12 d the first-order error of the intercept falls short (0.80 to 0.98 of the truth at 6 d)."""
 
 
-FEWEST_GROUPS = 8
-"""An error from fewer replicates would be worth little: 1/sqrt(14) = 27 % of itself at 8."""
+FEWEST_GROUPS = 4
+"""Student's quantile makes up for few replicates: 3.2 at 4."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class FIDInfinity(ScoreFromImages):
         a, b = self._shuffled(real, seed), self._shuffled(synthetic, seed + 1)
         x, y = real.features[a.order], synthetic.features[b.order]
         value = float(intercept(prefix_distances(x, y, self.design), self.design))
-        error = self._error((real, a, x), (synthetic, b, y), mapper)
+        error = self._error(value, (real, a, x), (synthetic, b, y), mapper)
         floors, method = {}, None
         if floor:
             floors, method = real_floor(
@@ -98,7 +97,11 @@ class FIDInfinity(ScoreFromImages):
         return {"fid_infinity": float(intercept(prefix_distances(x, y, self.design), self.design))}
 
     def _error(
-        self, real: tuple[Rows, Shuffled, np.ndarray], synthetic: tuple[Rows, Shuffled, np.ndarray], mapper: Mapper
+        self,
+        value: float,
+        real: tuple[Rows, Shuffled, np.ndarray],
+        synthetic: tuple[Rows, Shuffled, np.ndarray],
+        mapper: Mapper,
     ) -> Error:
         if self.error == "none":
             return Error()
@@ -107,7 +110,7 @@ class FIDInfinity(ScoreFromImages):
             found = self._influence(real, synthetic)
             if found.value is not None or self.error == "influence":
                 return found
-        return self._jackknife(real, synthetic, mapper)
+        return self._jackknife(value, real, synthetic, mapper)
 
     def _influence(
         self, real: tuple[Rows, Shuffled, np.ndarray], synthetic: tuple[Rows, Shuffled, np.ndarray]
@@ -118,11 +121,15 @@ class FIDInfinity(ScoreFromImages):
         parts = []
         for (rows, shuffle, x), terms in ((real, psi.of_a), (synthetic, psi.of_b)):
             subjects = None if rows.subjects is None else rows.subjects[shuffle.order]
-            parts.append(clustered_std_error(self.design.image_weights(len(x)) * terms(x), subjects))
-        return Error.of(math.hypot(*parts), "influence")
+            parts.append(added_by_unit(self.design.image_weights(len(x)) * terms(x), subjects))
+        return moments_error(parts, "influence", "signed", real[0], synthetic[0])
 
     def _jackknife(
-        self, real: tuple[Rows, Shuffled, np.ndarray], synthetic: tuple[Rows, Shuffled, np.ndarray], mapper: Mapper
+        self,
+        value: float,
+        real: tuple[Rows, Shuffled, np.ndarray],
+        synthetic: tuple[Rows, Shuffled, np.ndarray],
+        mapper: Mapper,
     ) -> Error:
         (_, a, x), (_, b, y) = real, synthetic
         sizes = [(int(n), int(m)) for n, m in zip(*map(self.design.stops, (len(x), len(y))), strict=True)]
@@ -140,4 +147,6 @@ class FIDInfinity(ScoreFromImages):
         prefixes = range(len(self.design.fractions))
         shared = (x, y, a.rank % groups, b.rank % groups, groups, self.design)
         replicates = run(prefix_without_groups, prefixes, *shared)
-        return Error.of(jackknife_std_error(intercept(list(replicates), self.design)), "jackknife")
+        without = intercept(list(replicates), self.design)
+        added = added_by_block(value, without, np.ones(groups))
+        return moments_error([added], "jackknife", "signed", real[0], synthetic[0])

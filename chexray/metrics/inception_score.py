@@ -10,7 +10,8 @@ from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
 from chexray.metrics.common import Error, Values, measured, real_reference, refusal
 from chexray.stats.entropy import EntropyState, split_ids
-from chexray.stats.resampling import jackknife_groups, jackknife_std_error
+from chexray.stats.intervals import Spread, added_by_block
+from chexray.stats.resampling import jackknife_groups
 
 GROUPS = 20
 INPUTS = {"logits": "logits", "features": "pool3_upstream"}
@@ -90,4 +91,6 @@ class InceptionScore(ScoreFromImages):
         for block in blocks if len(blocks) > 1 else []:
             left = whole.unmerge(EntropyState.of(rows.features[block], split[block], self.splits))
             values.append(self.compute(None, left)["inception_score"])
-        return Error.of(jackknife_std_error(np.array(values)), "jackknife")
+        value, sizes = self.compute(None, whole)["inception_score"], np.array([len(block) for block in blocks])
+        added = added_by_block(value, np.array(values), sizes) if values else np.zeros(0)
+        return Error.of_spread(Spread.of(added), "jackknife")

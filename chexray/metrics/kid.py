@@ -79,7 +79,9 @@ class KID(ScoreFromImages):
         if self.subsets:
             return [self._on_subsets(real, synthetic, mapper, floors, about)], {}
         found = _exact(real, synthetic, mapper)
-        error = two_sided_error(found.influence_x, found.influence_y, real, synthetic, "jackknife")
+        error = two_sided_error(
+            found.influence_x, found.influence_y, real, synthetic, "jackknife", "signed", moments=True
+        )
         tested = _test(real, synthetic, seed) if math.isfinite(found.value) else {}
         score = measured(self.outputs[0], found.value, error, floors.get("kid"), **about, **tested)
         images = (

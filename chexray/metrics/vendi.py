@@ -8,8 +8,9 @@ import numpy as np
 
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
 from chexray.metrics.common import Error, Values, measured, real_reference, refusal
+from chexray.stats.intervals import Spread, added_by_block
 from chexray.stats.moments import shards
-from chexray.stats.resampling import jackknife_groups, jackknife_std_error
+from chexray.stats.resampling import jackknife_groups
 from chexray.stats.spectrum import Directions, gram, gram_vendi, vendi_score
 
 GROUPS = 20
@@ -69,7 +70,8 @@ class Vendi(ScoreFromImages):
             value, left_out = gram_vendi(kernel), (gram_vendi(_without(kernel, block)) for block in blocks)
         if len(blocks) < 2:
             return value, Error.of(float("nan"), "")
-        return value, Error.of(jackknife_std_error(np.array(list(left_out))), "jackknife")
+        added = added_by_block(value, np.array(list(left_out)), np.array([len(block) for block in blocks]))
+        return value, Error.of_spread(Spread.of(added), "jackknife")
 
 
 def _directions(span: tuple[int, int], x: np.ndarray) -> Directions:

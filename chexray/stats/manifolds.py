@@ -81,6 +81,7 @@ class Manifolds:
     realism: (m,) float64, the largest radius/distance over the real balls up to the median radius: at least 1 inside
     one of them, inf on an exact copy. rarity: (m,) float64, the smallest radius of the real balls that hold the image,
     NaN where none does.
+    real_neighbours: (n, k) int64, the nearest real images of each real one, where `manifolds` was given them.
     """
 
     in_real: Balls
@@ -90,6 +91,7 @@ class Manifolds:
     distance: np.ndarray
     realism: np.ndarray
     rarity: np.ndarray
+    real_neighbours: np.ndarray | None = None
 
     @classmethod
     def none(cls, n: int, m: int) -> Manifolds:
