@@ -23,7 +23,7 @@ HEAVY_BELOW = 1.6
 Hill's estimate falls short of the index where the law is not a pure power. At 320 units t with 5 degrees of freedom has
 2.5 and is seen as 2.1 [1.6, 2.7], t with 3 has 1.5 and is seen as 1.4 [1.05, 1.9]. One of two sets is marked
 (tests/calibration/intervals.py) with t3 in 82 to 95 % at 40 to 320 units and always at 2000; with t5 in 50 % at 40,
-29 % at 150, 11 % at 320 and 1 % at 2000; with Gaussians of 32 dimensions in 2 % at most, of 2 in 16 % at 40 and 5 % at 64.
+29 % at 150, 11 % at 320 and 1 % at 2000; with Gaussians of 32 dimensions in 2 % at most, of 2 in 16 % at 40.
 """
 
 
