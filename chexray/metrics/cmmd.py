@@ -22,7 +22,8 @@ class CMMD(ScoreFromImages):
     """1000 MMD^2 of unit-length features with a Gaussian kernel of width `sigma`. Lower is better; at least 0.
 
     The published estimator is the biased one, too large by about a multiple of 1/n: compare at equal n and read it
-    beside its floor. The error is the exact delete-one jackknife, summed per patient. Comparable with published CMMD
+    beside its floor. The error is the exact delete-one jackknife, summed per patient: by Monte Carlo 1.0 to 1.6 times
+    the true one, and 92 to 100 % of 95 % intervals hold the mean over draws at this n. Comparable with published CMMD
     only on CLIP ViT-L/14 features at 336 pixels.
     """
 

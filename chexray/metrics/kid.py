@@ -34,8 +34,10 @@ class KID(ScoreFromImages):
 
     Exact over all pairs by default, unbiased at any n, so slightly negative values occur. Its error is the exact
     delete-one jackknife, summed per patient where they are known: by Monte Carlo 1.0 to 1.1 times the true error where
-    the sets differ and 1.4 times where they agree. Whether they do is asked by params["p_value"], a permutation test on
-    at most 500 images a side, one a patient.
+    the sets differ and 1.4 times where they agree. Its interval has Student's quantile for few patients and is marked
+    and widened for heavy tails as that of FID: 93 to 100 % of 95 % intervals hold the mean over draws (8 to 600 images,
+    15 to 320 patients, normal and t5 features; tests/calibration/intervals.py). Whether they do is asked by
+    params["p_value"], a permutation test on at most 500 images a side, one a patient.
 
     subsets > 0 gives "kid_subsets" instead, the mean over that many random subsets of `subset_size` images as
     torch-fidelity and torchmetrics compute it, with the subsets of torch-fidelity. params["std"] is what they

@@ -22,7 +22,8 @@ class Vendi(ScoreFromImages):
 
     Between 1 and min(n, d), of the synthetic set alone, and larger for larger n: read it beside the floor, the real
     set's own value at the same n, which a generator that collapses does not reach. The error leaves out each of 20
-    blocks of patients: 1.0 to 1.4 times the true one by Monte Carlo, the more the fewer images.
+    blocks of patients. Monte Carlo (tests/calibration/intervals.py; 8 to 600 images, 15 to 320 patients, normal and t5
+    features): 0.8 to 1.1 times the true one, 92 to 98 % of 95 % intervals, with Student's quantile, hold the mean.
     """
 
     reads = "features"

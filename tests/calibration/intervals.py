@@ -134,7 +134,8 @@ def _cell(metric: str, rows: np.ndarray) -> Cell:
     mean, sd = float(value.mean()), float(value.std(ddof=1))
     known = np.isfinite(low)
     if not known.any():
-        return Cell(metric, mean, sd, *[float("nan")] * 4, 0.0, 0.0, 0)
+        nan = float("nan")
+        return Cell(metric, mean, sd, nan, nan, nan, nan, with_interval=0.0, marked=0.0, draws=0)
     above, below = float((low[known] > mean).mean()), float((high[known] < mean).mean())
     ratio = float(np.sqrt((error[known] ** 2).mean())) / sd if sd > 0 else float("nan")
     return Cell(
