@@ -117,16 +117,16 @@ class Cell:
 
 def measure(world: World, draws: int, metrics: Iterable[str] = tuple(METRICS), seed: int = 0) -> list[Cell]:
     """What each number of `metrics` and its interval do over seeded draws of `world`."""
-    found: dict[str, list[tuple[float, float, float, float, bool]]] = {}
+    found: dict[str, list[list[float]]] = {}
     for draw in range(draws):
         real, synthetic = world.draw(np.random.default_rng([seed, draw]))
         for name in metrics:
             for score in METRICS[name].score(real, synthetic, seed=draw, floor=False):
                 if score.value is not None:
-                    error = [np.nan if v is None else v for v in (score.std_error, score.ci_low, score.ci_high)]
-                    marked = bool(score.params.get("ci_heavy_tails"))
-                    found.setdefault(score.metric, []).append((score.value, *error, marked))
-    return [_cell(metric, np.array(rows, dtype=np.float64)) for metric, rows in found.items()]
+                    known = [np.nan if v is None else v for v in (score.std_error, score.ci_low, score.ci_high)]
+                    marked = float(bool(score.params.get("ci_heavy_tails")))
+                    found.setdefault(score.metric, []).append([score.value, *known, marked])
+    return [_cell(metric, np.array(rows)) for metric, rows in found.items()]
 
 
 def _cell(metric: str, rows: np.ndarray) -> Cell:
