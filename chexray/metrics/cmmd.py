@@ -25,9 +25,10 @@ class CMMD(ScoreFromImages):
 
     The published estimator is the biased one, too large by about a multiple of 1/n: compare at equal n and read it
     beside its floor, which is exact: real pairs of different and of the same patients are counted as often as a
-    perfect generator's would be. Beyond it lay 0 to 5 % of perfect draws (range of KID). The
-    error is the exact delete-one jackknife, summed per patient. Comparable with published CMMD only on CLIP ViT-L/14
-    features at 336 pixels.
+    perfect generator's would be. Beyond it lay 0 to 5 % of perfect draws (range of KID). The error is the exact
+    delete-one jackknife, summed per patient: by Monte Carlo 1.0 to 1.6 times the true one, and 92 to 100 % of 95 %
+    intervals hold the mean over draws at this n. Comparable with published CMMD only on CLIP ViT-L/14 features at 336
+    pixels.
     """
 
     sigma: float = 10.0

@@ -11,7 +11,9 @@ import numpy as np
 
 from chexray.errors import MetricError
 from chexray.metrics.base import Output, Rows, Score
+from chexray.stats.intervals import IntervalScale, Spread, interval
 from chexray.stats.resampling import normal_interval
+from chexray.stats.tails import heavy_tails
 
 Values = dict[str, float]
 
@@ -85,11 +87,19 @@ def _objection(side: str, rows: Rows, min_samples: int, constant: bool, zero: bo
 
 @dataclass(frozen=True)
 class Error:
-    """A standard error and how it was found, or None and why there is none."""
+    """A standard error and how it was found, or None and why there is none.
+
+    spread: its degrees of freedom and the skewness, which shape the interval; without it the interval is normal.
+    scale, step: see `stats.intervals.interval`. heavy_tails: what `stats.tails.heavy_tails` says of the features.
+    """
 
     value: float | None = None
     method: str = ""
     reason: str = ""
+    spread: Spread | None = None
+    scale: IntervalScale = "linear"
+    step: float = 1.0
+    heavy_tails: str = ""
 
     @classmethod
     def of(cls, value: float, method: str) -> Error:
@@ -97,6 +107,42 @@ class Error:
         if math.isfinite(value):
             return cls(value, method)
         return cls(reason="all images of a side are of one patient: there is nothing to estimate an error from")
+
+    @classmethod
+    def of_spread(cls, spread: Spread, method: str, scale: IntervalScale = "linear", *, heavy_tails: str = "") -> Error:
+        """The error of a value that moves by what independent units add, and the scale of its interval."""
+        error = cls.of(spread.std_error, method)
+        if error.value is None:
+            return error
+        return replace(error, spread=spread, scale=scale, heavy_tails=heavy_tails)
+
+    def interval(self, value: float, low: float | None, high: float | None) -> tuple[float | None, float | None]:
+        """The 95 % interval of `value` within [low, high]; (None, None) without an error."""
+        if self.value is None:
+            return None, None
+        if self.spread is None:
+            return normal_interval(value, self.value, low=low, high=high)
+        return interval(value, self.spread, self.scale, low=low, high=high, step=self.step)
+
+
+def moments_error(
+    added: Sequence[np.ndarray],
+    method: str,
+    scale: IntervalScale,
+    real: Rows,
+    synthetic: Rows,
+    *,
+    std_error: float | None = None,
+) -> Error:
+    """The error of a number that rests on means and covariances, which few images decide where tails are heavy.
+
+    std_error: where it is not that of `added` alone, whose shape then tells how far it can be trusted.
+    """
+    tails = heavy_tails(("real", real.features, real.subjects), ("synthetic", synthetic.features, synthetic.subjects))
+    spread = Spread.of(*added)
+    if std_error is not None:
+        spread = replace(spread, std_error=std_error)
+    return Error.of_spread(spread.widened() if tails else spread, method, scale, heavy_tails=tails)
 
 
 @dataclass(frozen=True)
@@ -134,25 +180,27 @@ def measured(
     high: float | None = None,
     **params: Any,
 ) -> Score:
-    """The Score of a number with its normal 95 % interval, clipped to [low, high]; None among `params` is left out.
+    """The Score of a number with its 95 % interval, clipped to [low, high]; None among `params` is left out.
 
-    A missing error is told in params["std_error_reason"], a missing floor in params["floor_reason"]; a value that is
-    not finite becomes a null.
+    The interval is that of `error`: Student's on its scale, or normal. A missing error is told in
+    params["std_error_reason"], a missing floor in params["floor_reason"], heavy tails in params["ci_heavy_tails"] and
+    params["note"]; a value that is not finite becomes a null.
     """
     if not math.isfinite(value):
         return nulls([output], "undefined", f"{output.name} is {value}: the features are too large for float64")[0]
-    std_error, (ci_low, ci_high) = error.value, (None, None)
-    if std_error is not None:
-        ci_low, ci_high = normal_interval(value, std_error, low=low, high=high)
+    ci_low, ci_high = error.interval(value, low, high)
     reasons = {"std_error_reason": error.reason, "floor_method": floor.method, "floor_reason": floor.reason}
     kept = {name: param for name, param in params.items() if param is not None}
     kept |= {name: text for name, text in reasons.items() if text}
+    if error.heavy_tails:
+        kept["ci_heavy_tails"] = True
+        kept["note"] = "; ".join(filter(None, (kept.get("note"), error.heavy_tails)))
     return judged(
         Score(
             output.name,
             value,
             output.better,
-            std_error=std_error,
+            std_error=error.value,
             ci_low=ci_low,
             ci_high=ci_high,
             std_error_method=error.method,

@@ -12,7 +12,8 @@ from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromI
 from chexray.metrics.common import NO_FLOOR, Error, Floor, Values, measured, refusal
 from chexray.metrics.stand_ins import draws_of, n_patients, repetition, stand_ins
 from chexray.stats.entropy import EntropyState, split_ids
-from chexray.stats.resampling import jackknife_groups, jackknife_std_error
+from chexray.stats.intervals import Spread, added_by_block
+from chexray.stats.resampling import jackknife_groups
 
 GROUPS = 20
 
@@ -130,4 +131,6 @@ class InceptionScore(ScoreFromImages):
         for block in blocks if len(blocks) > 1 else []:
             left = whole.unmerge(EntropyState.of(rows.features[block], split[block], self.splits))
             values.append(self.compute(None, left)["inception_score"])
-        return Error.of(jackknife_std_error(np.array(values)), "jackknife")
+        value, sizes = self.compute(None, whole)["inception_score"], np.array([len(block) for block in blocks])
+        added = added_by_block(value, np.array(values), sizes) if values else np.zeros(0)
+        return Error.of_spread(Spread.of(added), "jackknife")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from chexray.metrics.base import Rows
-from chexray.metrics.common import Error
+from chexray.metrics.common import Error, moments_error
+from chexray.stats.intervals import IntervalScale, Spread, added_by_unit
 from chexray.stats.related import Related
-from chexray.stats.resampling import clustered_std_error
 
 TOO_FEW = "too few images to leave one out"
 
@@ -21,13 +19,26 @@ def related_pairs(real: Rows, synthetic: Rows) -> Related | None:
 
 
 def two_sided_error(
-    of_real: np.ndarray | None, of_synthetic: np.ndarray | None, real: Rows, synthetic: Rows, method: str
+    of_real: np.ndarray | None,
+    of_synthetic: np.ndarray | None,
+    real: Rows,
+    synthetic: Rows,
+    method: str,
+    scale: IntervalScale = "linear",
+    *,
+    moments: bool = False,
 ) -> Error:
-    """The error of a value that moves with the means of two influences, (n_real,) and (n_synthetic,), by patient."""
+    """The error of a value that moves with the means of two influences, (n_real,) and (n_synthetic,), by patient.
+
+    moments: the value rests on moments of the features, which heavy tails make uncertain.
+    """
     if of_real is None or of_synthetic is None:
         return Error(reason=TOO_FEW)
     sides = (of_real, real.subjects), (of_synthetic, synthetic.subjects)
-    return Error.of(math.hypot(*(clustered_std_error(influence, subjects) for influence, subjects in sides)), method)
+    added = [added_by_unit(influence, subjects) for influence, subjects in sides]
+    if moments:
+        return moments_error(added, method, scale, real, synthetic)
+    return Error.of_spread(Spread.of(*added), method, scale)
 
 
 def same_features_note(real: Rows, synthetic: Rows) -> str | None:

@@ -11,8 +11,9 @@ from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromI
 from chexray.metrics.common import NO_FLOOR, Error, Floor, Values, measured, refusal
 from chexray.metrics.stand_ins import draws_of, n_patients, repetition, stand_ins
 from chexray.stats.frechet_floor import vendi_growth
+from chexray.stats.intervals import Spread, added_by_block
 from chexray.stats.moments import shards
-from chexray.stats.resampling import jackknife_groups, jackknife_std_error
+from chexray.stats.resampling import jackknife_groups
 from chexray.stats.spectrum import Directions, gram, gram_vendi, vendi_score
 
 GROUPS = 20
@@ -31,7 +32,9 @@ class Vendi(ScoreFromImages):
     of as many real images, one a patient, which a generator that collapses does not reach. Where there are fewer it is
     carried on by Gaussian samples, and its error is then that of the real set: 2 to 6 times that of the value at
     n_real = n_synthetic / 4 to / 10. Beyond it lay 2 to 12 % of perfect draws, 3 % over all cases. The error leaves
-    out each of 20 blocks of patients: 1.0 to 1.4 times the true one by Monte Carlo, the more the fewer images.
+    out each of 20 blocks of patients. Monte Carlo (tests/calibration/intervals.py; 8 to 600 images, 15 to 320 patients,
+    normal and t5 features): 0.8 to 1.1 times the true one, 92 to 98 % of 95 % intervals, with Student's quantile, hold
+    the mean.
     """
 
     reads = "features"
@@ -100,7 +103,8 @@ class Vendi(ScoreFromImages):
             value, left_out = gram_vendi(kernel), (gram_vendi(_without(kernel, block)) for block in blocks)
         if len(blocks) < 2:
             return value, Error.of(float("nan"), "")
-        return value, Error.of(jackknife_std_error(np.array(list(left_out))), "jackknife")
+        added = added_by_block(value, np.array(list(left_out)), np.array([len(block) for block in blocks]))
+        return value, Error.of_spread(Spread.of(added), "jackknife")
 
 
 def _directions(span: tuple[int, int], x: np.ndarray) -> Directions:

@@ -21,6 +21,7 @@ from chexray.stats.neighbours import (
     rounding_bound,
     squared_distances,
 )
+from chexray.stats.resampling import independent_units
 from chexray.stats.tiles import TILE, Mapper, TileBuffer, as_tensor, full_precision, spans, threaded
 
 TINY = 1e-30
@@ -32,11 +33,13 @@ PENDING = 2**18
 
 @dataclass(frozen=True)
 class Side:
-    """One set as the pass sees it: rows, (n, d) float32, their cloud, and the squared radii of their balls, (n,)."""
+    """One set as the pass sees it: rows, (n, d) float32, their cloud, the squared radii of their balls, (n,), and the
+    patient 0 .. G-1 of each row, (n,) int64."""
 
     rows: np.ndarray
     cloud: Cloud
     squared_radii: np.ndarray
+    patients: np.ndarray
 
     def at(self, positions: np.ndarray) -> np.ndarray:
         """Row numbers of positions in the cloud."""
@@ -53,22 +56,32 @@ class Side:
 class Balls:
     """Membership of n points in the balls of another set.
 
-    count: (n,) int64, how many of the balls hold the point. index_sum: (n,) int64, the sum of the row numbers of those
-    balls: where count is 1, the one ball.
+    count: (n,) int64, how many of the balls hold the point. patient_sum, patient_squares: (n,) int64, sums over those
+    balls of the number of the patient whose image each is around: see `only_patient`.
     """
 
     count: np.ndarray
-    index_sum: np.ndarray
+    patient_sum: np.ndarray
+    patient_squares: np.ndarray
 
     @classmethod
     def none(cls, n: int) -> Balls:
-        return cls(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64))
+        return cls(*(np.zeros(n, dtype=np.int64) for _ in range(3)))
 
-    def add(self, points: np.ndarray, balls: np.ndarray) -> None:
-        """Counts pairs of a point and a ball that holds it."""
+    def add(self, points: np.ndarray, patients: np.ndarray) -> None:
+        """Counts pairs of a point and a ball that holds it, by the patient of the ball."""
         n = len(self.count)
         self.count += np.bincount(points, minlength=n)
-        self.index_sum += np.bincount(points, weights=balls, minlength=n).astype(np.int64)
+        self.patient_sum += np.bincount(points, weights=patients, minlength=n).astype(np.int64)
+        self.patient_squares += np.bincount(points, weights=patients**2, minlength=n).astype(np.int64)
+
+    @property
+    def only_patient(self) -> np.ndarray:
+        """(n,) int64, the patient around whose images alone there are balls that hold the point; -1 for none or
+        several: numbers are equal where the sum of their squares is that of as many times their mean."""
+        mean = self.patient_sum // np.maximum(self.count, 1)
+        alone = (mean * self.count == self.patient_sum) & (mean**2 * self.count == self.patient_squares)
+        return np.where(alone & (self.count > 0), mean, -1)
 
 
 @dataclass
@@ -81,6 +94,8 @@ class Manifolds:
     realism: (m,) float64, the largest radius/distance over the real balls up to the median radius: at least 1 inside
     one of them, inf on an exact copy. rarity: (m,) float64, the smallest radius of the real balls that hold the image,
     NaN where none does.
+    real_neighbours, synthetic_neighbours: (n, k) and (m, k) int64, the nearest others of the same set; None where
+    whoever computed the radii did not keep them.
     """
 
     in_real: Balls
@@ -90,6 +105,8 @@ class Manifolds:
     distance: np.ndarray
     realism: np.ndarray
     rarity: np.ndarray
+    real_neighbours: np.ndarray | None = None
+    synthetic_neighbours: np.ndarray | None = None
 
     @classmethod
     def none(cls, n: int, m: int) -> Manifolds:
@@ -105,23 +122,27 @@ def manifolds(
     real_squared_radii: np.ndarray,
     synthetic_squared_radii: np.ndarray,
     *,
+    real_subjects: np.ndarray | None = None,
+    synthetic_subjects: np.ndarray | None = None,
     mapper: Mapper = threaded,
     tile: int = TILE,
 ) -> Manifolds:
     """Compares real (n, d) with synthetic (m, d), float32, given the squared radii of both from `kth_neighbour`.
 
+    Subjects, (n,) and (m,) codes: without them each image is a patient of its own.
     Costs 2 n m d flop in products, and memory for a centred copy of both sets. `tile`: a multiple of LANE.
     """
     centre, scale = centre_and_scale(real, synthetic)
-    x = Side(real, Cloud.of(real, centre, scale), real_squared_radii)
-    y = Side(synthetic, Cloud.of(synthetic, centre, scale), synthetic_squared_radii)
+    x = Side(real, Cloud.of(real, centre, scale), real_squared_radii, independent_units(len(real), real_subjects)[0])
+    patients = independent_units(len(synthetic), synthetic_subjects)[0]
+    y = Side(synthetic, Cloud.of(synthetic, centre, scale), synthetic_squared_radii, patients)
     whole = Manifolds.none(len(real), len(synthetic))
     items = [(start, stop, tile, scale) for start, stop in spans(0, len(y.cloud.points), tile)]
     for (start, stop, _, _), part in zip(items, mapper(_stripe, items, x, y), strict=True):
         rows = y.at(np.arange(start, min(stop, len(synthetic))))
         for name in ("nearest", "distance", "realism", "rarity"):
             getattr(whole, name)[rows] = getattr(part, name)[: len(rows)]
-        for name in ("count", "index_sum"):
+        for name in ("count", "patient_sum", "patient_squares"):
             getattr(whole.in_real, name)[rows] = getattr(part.in_real, name)[: len(rows)]
             for side in ("holds_synthetic", "in_synthetic"):
                 getattr(getattr(whole, side), name)[x.cloud.order] += getattr(getattr(part, side), name)[: len(real)]
@@ -202,8 +223,8 @@ class _Stripe:
         ball = self.x.at(i.numpy())
         inside = self._inside(i, j, value, self.x.squared_radii[ball])
         i_in, j_in, ball = i.numpy()[inside], j.numpy()[inside], ball[inside]
-        self.result.in_real.add(j_in, ball)
-        self.result.holds_synthetic.add(i_in, self.y.at(j_in + self.start))
+        self.result.in_real.add(j_in, self.x.patients[ball])
+        self.result.holds_synthetic.add(i_in, self.y.patients[self.y.at(j_in + self.start)])
         np.minimum.at(self.result.rarity, j_in, np.sqrt(self.x.squared_radii[ball]))
 
     def _count_in_synthetic(self, i: torch.Tensor, j: torch.Tensor, value: torch.Tensor) -> None:
@@ -211,7 +232,7 @@ class _Stripe:
         i, j, value = i[near], j[near], value[near]
         ball = self.y.at(j.numpy() + self.start)
         inside = self._inside(i, j, value, self.y.squared_radii[ball])
-        self.result.in_synthetic.add(i.numpy()[inside], ball[inside])
+        self.result.in_synthetic.add(i.numpy()[inside], self.y.patients[ball[inside]])
 
     def _offer(self, best: _Best, i: torch.Tensor, j: torch.Tensor, value: torch.Tensor) -> None:
         best.raise_floor(j, value, self._slack(best, i, j))

@@ -151,10 +151,18 @@ class Top:
 
 
 def kth_neighbour(x: np.ndarray, k: int, *, mapper: Mapper = threaded, tile: int = TILE) -> np.ndarray:
-    """Squared distance from each row of x, (n, d) float32, to the k-th nearest *other* row: (n,) float64, n > k.
+    """Squared distance from each row of x, (n, d) float32, to the k-th nearest *other* row: (n,) float64, n > k."""
+    return nearest_neighbours(x, k, mapper=mapper, tile=tile)[0]
 
-    "Other" is by position, so a duplicate is a neighbour at distance 0. Costs n^2 d flop in products over the upper
-    triangle, and memory for one centred copy of x and n (k + 3) candidates. `tile`: a multiple of LANE.
+
+def nearest_neighbours(
+    x: np.ndarray, k: int, *, mapper: Mapper = threaded, tile: int = TILE
+) -> tuple[np.ndarray, np.ndarray]:
+    """`kth_neighbour`, and which rows the k nearest are: (n, k) int64, in no order.
+
+    The distances are exact; of two rows that are equally far up to float32 rounding, either may be named. "Other" is
+    by position, so a duplicate is a neighbour at distance 0. Costs n^2 d flop in products over the upper triangle, and
+    memory for one centred copy of x and n (k + 3) candidates. `tile`: a multiple of LANE.
     """
     n, d = x.shape
     centre, scale = centre_and_scale(x)
@@ -169,9 +177,10 @@ def kth_neighbour(x: np.ndarray, k: int, *, mapper: Mapper = threaded, tile: int
     bound = top.values[:, -1].numpy().copy()
     for (start, _, _), found in zip(blocks, mapper(_stripe, blocks, cloud, bound), strict=True):
         top.merge(start, *found)
-    squared = np.empty(n)
+    squared, named = np.empty(n), np.empty((n, k), dtype=np.int64)
     squared[cloud.order] = _refine(x, cloud, top, k, scale, rounding_bound(d), mapper)
-    return squared
+    named[cloud.order] = cloud.order[top.columns[:n, :k].numpy()]
+    return squared, named
 
 
 Lists = tuple[np.ndarray, np.ndarray]

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 
 
-def _units(n: int, subjects: np.ndarray | None) -> tuple[np.ndarray, int]:
+def independent_units(n: int, subjects: np.ndarray | None) -> tuple[np.ndarray, int]:
     """A code 0 .. G-1 per image naming its independent unit, and G."""
     if subjects is None:
         return np.arange(n), n
@@ -32,7 +32,7 @@ def clustered_std_error(influence: np.ndarray, subjects: np.ndarray | None = Non
     """
     influence = np.asarray(influence, dtype=np.float64)
     n = len(influence)
-    codes, groups = _units(n, subjects)
+    codes, groups = independent_units(n, subjects)
     if groups < 2:
         return math.nan
     sums = np.bincount(codes, weights=influence - influence.mean(), minlength=groups)
@@ -58,7 +58,7 @@ def _deal(n: int, subjects: np.ndarray | None, piles: int, rng: np.random.Genera
     Patients are shuffled, then dealt from the largest to the smallest, each to the smallest pile so far: piles differ
     by at most one image as soon as there are some patients with a single image.
     """
-    codes, groups = _units(n, subjects)
+    codes, groups = independent_units(n, subjects)
     order = rng.permutation(groups)
     if groups == n:
         pile_of_group = np.empty(groups, dtype=np.int64)
@@ -91,7 +91,7 @@ def jackknife_groups(n: int, subjects: np.ndarray | None, n_groups: int, rng: np
 
     They are disjoint, together hold every image, and none is empty: with fewer patients than groups, one block each.
     """
-    groups = _units(n, subjects)[1]
+    groups = independent_units(n, subjects)[1]
     return _deal(n, subjects, max(1, min(n_groups, groups)), rng)
 
 
@@ -110,5 +110,5 @@ def jackknife_std_error(values: np.ndarray) -> float:
 
 def bootstrap_counts(n: int, subjects: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """How often each image occurs in one bootstrap sample of whole patients: (n,) int64, equal within a patient."""
-    codes, groups = _units(n, subjects)
+    codes, groups = independent_units(n, subjects)
     return np.bincount(rng.integers(0, groups, groups), minlength=groups)[codes]

@@ -21,6 +21,7 @@ class UnrelatedMmd:
     """value: NaN when a mean is over no pair. influence_y: (m,), as in `kernels.Mmd`. std_error: NaN when unknown.
 
     pairs: how many unordered pairs entered: of x, of y, across. left_out: how many related pairs did not.
+    added: (G,) what each patient, or each prompt where these scatter more, of x and of y adds to the value.
     """
 
     value: float
@@ -28,6 +29,7 @@ class UnrelatedMmd:
     std_error: float
     pairs: tuple[int, int, int]
     left_out: int
+    added: tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -80,32 +82,46 @@ def unrelated_mmd(sums: KernelSums, related: Related | None) -> UnrelatedMmd:
     xx, yy, xy = (part / count for part, count in zip(means.totals, means.n_pairs, strict=True))
     without = means.without("y", np.arange(m))
     influence = (m - 1) * (without.mean() - without) if np.isfinite(without).all() else None
-    return UnrelatedMmd(xx + yy - 2 * xy, influence, _std_error(means, related), pairs, left_out)
+    std_error, added = _error(means, related)
+    return UnrelatedMmd(xx + yy - 2 * xy, influence, std_error, pairs, left_out, added)
 
 
-def _std_error(means: _Means, related: Related | None) -> float:
+@dataclass(frozen=True)
+class _Jackknife:
+    """The variance over clusters, NaN where there is none, and what each cluster of x and of y adds."""
+
+    variance: float
+    added: tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))
+
+
+def _error(means: _Means, related: Related | None) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
     n, m = len(means.sums.xx), len(means.sums.yy)
     if related is None:
-        variance = _variance(means, np.arange(n), n + np.arange(m))
-    else:
-        by_patient, by_prompt, by_both = (
-            _variance(means, x, y) for x, y in (related.patients, related.prompts, related.both)
-        )
-        variance = by_patient + by_prompt - by_both
-        if not variance > 0:  # a difference of estimates may fall below 0
-            variance = max(by_patient, by_prompt)
-    return math.sqrt(variance)
+        found = _jackknife(means, np.arange(n), n + np.arange(m))
+        return math.sqrt(found.variance), found.added
+    by_patient, by_prompt, by_both = (
+        _jackknife(means, x, y) for x, y in (related.patients, related.prompts, related.both)
+    )
+    larger = by_prompt if by_prompt.variance > by_patient.variance else by_patient
+    variance = by_patient.variance + by_prompt.variance - by_both.variance
+    if not variance > 0:  # a difference of estimates may fall below 0
+        variance = larger.variance
+    return math.sqrt(variance), larger.added
 
 
-def _variance(means: _Means, x: np.ndarray, y: np.ndarray) -> float:
-    """The jackknife variance over clusters: codes x, (n,), and y, (m,), equal across sides where clusters span them."""
-    moves = {}
+def _jackknife(means: _Means, x: np.ndarray, y: np.ndarray) -> _Jackknife:
+    """Over clusters: codes x, (n,), and y, (m,), equal across sides where clusters span them."""
+    known, added, moves = [], [], []
     for side, codes in (("x", x), ("y", y)):
-        known, own = np.unique(codes, return_inverse=True)
+        names, own = np.unique(codes, return_inverse=True)
         without = means.without(side, own.reshape(-1))
-        if len(known) < 2 or not np.isfinite(without).all():
-            return math.nan
-        moves[side] = known, math.sqrt((len(known) - 1) / len(known)) * (without - without.mean())
-    (known_x, of_x), (known_y, of_y) = moves["x"], moves["y"]
-    _, at_x, at_y = np.intersect1d(known_x, known_y, assume_unique=True, return_indices=True)
-    return max(0.0, float(of_x @ of_x + of_y @ of_y + 2 * (of_x[at_x] @ of_y[at_y])))
+        if len(names) < 2 or not np.isfinite(without).all():
+            return _Jackknife(math.nan)
+        known.append(names)
+        kept = (len(names) - 1) / len(names)
+        added.append(kept * (without.mean() - without))
+        moves.append(math.sqrt(kept) * (without - without.mean()))
+    of_x, of_y = moves
+    _, at_x, at_y = np.intersect1d(*known, assume_unique=True, return_indices=True)
+    variance = float(of_x @ of_x + of_y @ of_y + 2 * (of_x[at_x] @ of_y[at_y]))
+    return _Jackknife(max(0.0, variance), (added[0], added[1]))

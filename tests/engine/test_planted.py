@@ -24,7 +24,7 @@ def originals(tmp_path_factory) -> list[tuple[str, str, None]]:
     folder = tmp_path_factory.mktemp("originals")
     for i in range(3):
         Image.fromarray(draw(i, seed=1, size=320 if i else 64).image).save(folder / f"{i}.png")
-    return [(f"key-{i}", str(folder / f"{i}.png")) for i in range(3)]
+    return [(f"key-{i}", str(folder / f"{i}.png"), None) for i in range(3)]
 
 
 def plant(folder: Path, originals, **changed):

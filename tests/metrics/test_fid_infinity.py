@@ -72,7 +72,7 @@ def test_patients_stay_together_and_few_of_them_give_no_error():
     assert FIDInfinity().score(real, synthetic, floor=False)[0].std_error_method == "jackknife"
     few = FIDInfinity().score(rows(90, 4, subjects=np.arange(90) // 9), synthetic, floor=False)[0]
     assert few.value is not None
-    assert "fewer than 8 patients" in few.params["std_error_reason"]
+    assert "fewer than 4 patients" in few.params["std_error_reason"]
 
 
 def test_bias_that_stays_is_marked():

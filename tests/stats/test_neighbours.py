@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chexray.stats import manifolds as module
 from chexray.stats.manifolds import Manifolds, manifolds
-from chexray.stats.neighbours import kth_neighbour, squared_distances
+from chexray.stats.neighbours import kth_neighbour, nearest_neighbours, squared_distances
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -46,7 +46,8 @@ def check(x: np.ndarray, y: np.ndarray, k: int, **how) -> Manifolds:
         (got.in_synthetic, in_synthetic, j),
     ):
         np.testing.assert_array_equal(balls.count, pairs.sum(1))
-        np.testing.assert_array_equal(balls.index_sum, pairs @ index)
+        np.testing.assert_array_equal(balls.patient_sum, pairs @ index)
+        np.testing.assert_array_equal(balls.only_patient, np.where(pairs.sum(1) == 1, pairs @ index, -1))
     np.testing.assert_allclose(got.distance, d.min(0), rtol=1e-13)
     np.testing.assert_array_equal(d[got.nearest, j], d.min(0))
     small = (r <= np.median(r)) & (r > 0)
@@ -195,3 +196,23 @@ def test_squared_distances_in_chunks(monkeypatch):
     whole = squared_distances(x, y, i, j)
     monkeypatch.setattr("chexray.stats.neighbours.PAIRS", 7)
     np.testing.assert_array_equal(squared_distances(x, y, i, j), whole)
+
+
+def test_the_k_nearest_rows_are_named():
+    x = np.random.default_rng(21).normal(size=(300, 6)).astype(np.float32)
+    between = distances(x, x)
+    np.fill_diagonal(between, np.inf)
+    squared, rows = nearest_neighbours(x, 4, tile=64)
+    np.testing.assert_array_equal(squared, kth_neighbour(x, 4))
+    np.testing.assert_array_equal(np.sort(rows, axis=1), np.sort(np.argsort(between, axis=1)[:, :4], axis=1))
+
+
+def test_points_that_one_patient_alone_holds_are_found():
+    x, y = (np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32) for seed, n in ((22, 90), (23, 70)))
+    patients = np.arange(90) // 3
+    r, s = kth_neighbour(x, 3), kth_neighbour(y, 3)
+    got = manifolds(x, y, r, s, real_subjects=patients * 7 + 5, tile=32)
+    inside = distances(x, y) < np.sqrt(r)[:, None]
+    for point, only in enumerate(got.in_real.only_patient):
+        holders = set(patients[inside[:, point]].tolist())
+        assert only == (holders.pop() if len(holders) == 1 else -1)

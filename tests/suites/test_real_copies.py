@@ -83,7 +83,7 @@ def test_the_digest_is_of_pixels_and_size_not_of_the_file(tmp_path):
         Image.fromarray(image).save(tmp_path / name)
     (tmp_path / "broken.png").write_bytes(b"no image")
     names = ["a.png", "a.bmp", "turned.png", "long.png", "blank.png", "broken.png"]
-    found = digests([str(tmp_path / name) for name in names], Storage(), 10**6, 2)
+    found = digests([(str(tmp_path / name), None) for name in names], Storage(), 10**6, 2)
     a, bmp, turned, long, blank, broken = found.values()
     assert a == bmp
     assert len({a, turned, long, blank, broken}) == 5

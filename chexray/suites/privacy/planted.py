@@ -69,8 +69,9 @@ def search_planted(
         keys, uris = sets.training.keys, sets.training.table["uri"].to_pylist()
         depths, encode = context.plan.depths, context.plan.config.encode
         try:
+            originals = [(keys[row], uris[row], depths.get(keys[row])) for row in rows]
             blocks = planted_blocks(
-                [(keys[row], uris[row], depths.get(keys[row])) for row in rows], ALTERATIONS, {label: encoders[label] for label in labels},
+                originals, ALTERATIONS, {label: encoders[label] for label in labels},
                 root=context.store.root, storage=context.plan.storage, seed=context.plan.config.seed,
                 max_pixels=encode.max_pixels, io_threads=encode.io_threads,
             )  # fmt: skip
