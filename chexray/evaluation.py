@@ -264,7 +264,8 @@ def _clipped(plan: Plan, done: dict[str, Any]) -> list[str]:
                 f"{told}, over encode.max_reject_fraction={limit:g}. The sample in which the depth was found held no "
                 "such image. Give the set `bits`, such as 16."
             )
-        notes.append(f"{told}. If that is not padding or a marker, give the set `bits`")
+        move = f"its `bits: {depth.bits}` is too small" if depth and depth.given else "give the set `bits`"
+        notes.append(f"{told}. If that is not padding or a marker, {move}")
     return notes
 
 

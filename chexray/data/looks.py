@@ -49,6 +49,7 @@ class Looks:
     brightness: float
     brightness_spread: float
     contrast: float
+    deep: int
     undeclared: int
     clipped: int
     contradicting: int
@@ -167,6 +168,7 @@ def _looks(facts: list[Facts], seen: list[_Seen | None]) -> Looks:
         brightness=float(means.mean()) if n else 0.0,
         brightness_spread=float(means.std()) if n else 0.0,
         contrast=float(np.mean([each.spread for _, each in known])) if n else 0.0,
+        deep=sum(fact.deep for fact, _ in known),
         undeclared=sum(bool(fact.needs) and not fact.declared for fact, _ in known),
         clipped=sum(fact.clipped for fact, _ in known),
         contradicting=sum(fact.contradicts for fact, _ in known),
@@ -178,13 +180,17 @@ def _notes(depth: Depth, looks: Looks) -> list[str]:
     if depth.bits:
         black, white = full_range(depth.bits)
         scale = f"{depth.bits} bits: {black:g} is black and {white:g} is white"
-        why = (
-            "as `bits` says"
-            if depth.given
-            else f"the smallest depth that holds {looks.undeclared} sampled images whose files name none. If black and "
-            "white are others, give the set `bits`"
-        )
-        notes.append(f"{scale}, {why}")
+        if not depth.given:
+            notes.append(
+                f"{scale}, the smallest depth that holds {looks.undeclared} sampled images whose files declare no "
+                "smaller one. If black and white are others, give the set `bits`"
+            )
+        elif looks.deep or not looks.n:
+            notes.append(f"{scale}, as `bits` says")
+        else:
+            notes.append(
+                f"`bits` changes nothing: none of {looks.n} sampled images has more than 8 bits without a window"
+            )
     if looks.contradicting:
         notes.append(
             f"{looks.contradicting} of {looks.n} sampled DICOM files contradict themselves on which end is white. "

@@ -145,6 +145,10 @@ def moments_error(
     return Error.of_spread(spread.widened() if tails else spread, method, scale, heavy_tails=tails)
 
 
+ROUNDING = 1e-9
+"""Relative error below which float64 sums of floors differ by their order alone."""
+
+
 @dataclass(frozen=True)
 class Floor:
     """What a perfect generator would get and how far that may be off, or None and why it is not known.
@@ -160,9 +164,9 @@ class Floor:
 
     @classmethod
     def of(cls, value: float, std_error: float, method: str, spread: float = 0.0) -> Floor:
-        """None of it where a number is not finite."""
+        """None of it where a number is not finite; an error that is rounding alone is 0."""
         if math.isfinite(value) and math.isfinite(std_error):
-            return cls(value, std_error, method, spread=spread)
+            return cls(value, std_error if std_error > ROUNDING * abs(value) else 0.0, method, spread=spread)
         return cls(reason="too few real images or patients to know it")
 
 

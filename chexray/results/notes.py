@@ -133,10 +133,12 @@ def legend(groups: Sequence[Group], wording: Wording) -> list[str]:
     rows = [row for by_set in cells for row in by_set.values()]
     lines = []
     if any(row["real_floor"] is not None for row in rows):
-        lines.append("real floor: what other real images score in place of the synthetic ones, at the same n")
+        lines.append("real floor: what other real images score in place of the synthetic ones, at both their n")
     if any(group.winners(key, subset) for group in groups for subset in group.subsets for key in group.subsets[subset]):
         lines.append("*  better: its 95% interval overlaps that of no other set")
-    elif any(len(group.columns) > 1 for group in groups):
+    elif any(len(group.columns) > 1 for group in groups) and not any(
+        group.losers(key, subset) for group in groups for subset in group.subsets for key in group.subsets[subset]
+    ):  # who is worse is said under each table
         lines.append("no set is marked better: intervals overlap or are missing, or the numbers do not compare")
     if any(bias_dominated(row) for row in rows):
         lines.append("!  mostly bias at this n: read it against its real floor, or read kid, which is unbiased")

@@ -155,8 +155,12 @@ def suite_of(row: Mapping[str, Any]) -> str:
 
 
 def bias_dominated(row: Mapping[str, Any]) -> bool:
-    """Whether most of the row's number is bias at its n, as its metric says."""
-    return row["value"] is not None and bool(params_of(row).get("bias_dominated"))
+    """Whether most of the row's number is bias at its n: its metric says that it may be, and it is not far above the
+    floor, which a perfect generator of the same bias would get."""
+    if row["value"] is None or not params_of(row).get("bias_dominated"):
+        return False
+    floor = row.get("real_floor")
+    return floor is None or row.get("beyond_floor") != "worse" or row["value"] <= 2 * floor
 
 
 def _cell(value: Any) -> str:
