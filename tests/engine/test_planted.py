@@ -65,4 +65,4 @@ def test_a_change_depends_on_its_image_alone(tmp_path, originals):
 
 def test_an_original_that_is_gone_is_said(tmp_path, originals):
     with pytest.raises(StorageError, match="cannot be read again to plant copies"):
-        plant(tmp_path, [*originals, ("key-9", str(tmp_path / "absent.png"))])
+        plant(tmp_path, [*originals, ("key-9", str(tmp_path / "absent.png"), None)])
