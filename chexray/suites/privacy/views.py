@@ -70,12 +70,11 @@ def search_views(context: Context, wanted: Mapping[Key, AmongViews]) -> dict[Key
     """The nearest view for each search. Those of one set share its blocks, and all of them one call of the engine."""
     if not wanted:
         return {}
-    blocks: dict[tuple[str, ...], FeatureBlocks] = {}
+    blocks: dict[tuple[str, str, bytes], FeatureBlocks] = {}
     searches: dict[Key, Search] = {}
     for name, each in wanted.items():
         encoder, _ = context.plan.encoders[each.label]
-        rows = "all" if each.rows is None else f"{len(each.rows)}-{int(each.rows.sum())}"
-        place = (each.label, each.real.name, rows)
+        place = (each.label, each.real.name, b"all" if each.rows is None else each.rows.tobytes())
         if place not in blocks:
             blocks[place] = _blocks(context, each)
         codes = (each.query_codes, each.real_codes)
