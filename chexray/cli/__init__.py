@@ -14,8 +14,11 @@ from chexray import __version__
 from chexray.cli import doctor, jobs, lists, privacy, runs, training
 from chexray.errors import ChexrayError
 
+# 80 columns are click's own limit; subcommands inherit both.
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
 app = typer.Typer(
-    add_completion=False,
+    context_settings=SETTINGS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -27,7 +30,7 @@ def main() -> None:
     """Entry point: expected errors become one line and their exit code; defects keep their traceback."""
     try:
         # Outside standalone mode typer.Exit comes back as a value, and an interrupt as the value 130.
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="chexray")
         if code == 130:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)

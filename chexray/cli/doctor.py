@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import Setting, read_config
+from chexray.cli.options import Setting, examples, read_config
 
-EXAMPLES = (
-    "Examples: chexray doctor | chexray doctor configs/s3.yaml | chexray doctor CONFIG --set encode.actors=8 --json"
+EXAMPLES = examples(
+    "chexray doctor", "chexray doctor configs/s3.yaml", "chexray doctor CONFIG --set encode.actors=8 --json"
 )
 
 

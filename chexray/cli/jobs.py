@@ -9,24 +9,24 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import Limit, Output, Setting, console, print_lines, read_config
+from chexray.cli.options import Limit, Output, Setting, console, examples, print_lines, read_config
 
 RunFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
 
-SUBMIT_EXAMPLES = (
-    "Examples: chexray submit run.yaml --address http://head:8265 --output s3://bucket/out --follow | "
-    "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=... RAY_API_SERVER_ADDRESS=http://head:8265 chexray submit run.yaml"
+SUBMIT_EXAMPLES = examples(
+    "chexray submit run.yaml --address http://head:8265 --output s3://bucket/out --follow",
+    "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=... RAY_API_SERVER_ADDRESS=http://head:8265 chexray submit run.yaml",
 )
-KUBERAY_EXAMPLES = (
-    "Examples: chexray kuberay run.yaml --overlay gpu --gpus 8 --image registry/chexray:0.1.0 | "
-    "chexray kuberay run.yaml --overlay local --output s3://bucket/out > job.yaml && kubectl apply -f job.yaml"
+KUBERAY_EXAMPLES = examples(
+    "chexray kuberay run.yaml --overlay gpu --gpus 8 --image registry/chexray:0.1.0",
+    "chexray kuberay run.yaml --overlay local --output s3://bucket/out > job.yaml && kubectl apply -f job.yaml",
 )
 
 
 def add_to(app: typer.Typer) -> None:
     app.command(epilog=SUBMIT_EXAMPLES)(submit)
     app.command(epilog=KUBERAY_EXAMPLES)(kuberay)
-    app.command(epilog="Examples: chexray status out/ | chexray status s3://bucket/out --json")(status)
+    app.command(epilog=examples("chexray status out/", "chexray status s3://bucket/out --json"))(status)
 
 
 def submit(

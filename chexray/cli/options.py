@@ -12,12 +12,17 @@ from chexray.errors import ConfigError
 from chexray.text import printable
 
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
-Real = Annotated[str | None, typer.Option(help="table, folder or Parquet of real images, local or s3://")]
-Synthetic = Annotated[list[str] | None, typer.Option(help="the same for synthetic ones; may be repeated")]
-Training = Annotated[
-    str | None, typer.Option(help="what the generator learned from, if not --real; utility: to train on")
+Real = Annotated[str | None, typer.Option(metavar="PATH", help="table, folder or Parquet of real images, local or s3://")]
+Synthetic = Annotated[
+    list[str] | None, typer.Option(metavar="PATH", help="the same for synthetic ones; may be repeated")
 ]
-HeldOut = Annotated[str | None, typer.Option(help="privacy: real images of other patients, the null")]
+Training = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="what the generator learned from, if not --real; utility: to train on"),
+]
+HeldOut = Annotated[
+    str | None, typer.Option(metavar="PATH", help="privacy: real images of other patients (baseline)")
+]
 ReidWeights = Annotated[str | None, typer.Option(help="checkpoint of the siamese_reid encoder")]
 Encoders = Annotated[str | None, typer.Option(help="names, comma-separated (chexray ls encoders)")]
 Output = Annotated[str | None, typer.Option(help="folder or s3:// URL for results and features")]
@@ -27,7 +32,14 @@ Setting = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, start nothing")]
 Once = Annotated[bool, typer.Option("--once", help="show a run that is done already instead of computing it again")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="let Ray talk")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="show Ray's logs")]
+
+
+
+def examples(*commands: str) -> str:
+    """The epilog of a command's help: each example on a line of its own, which click then does not wrap."""
+    heading = "Examples:" if len(commands) > 1 else "Example:"
+    return "\n".join(["\b", heading, *(f"  {command}" for command in commands)])
 
 
 def read_config(

@@ -19,20 +19,20 @@ from chexray.cli.options import (
     Training,
     Verbose,
     console,
+    examples,
     print_lines,
     read_config,
 )
 
-EXAMPLES = (
-    "Examples: chexray privacy audit configs/privacy.yaml --images 200 | "
-    "chexray privacy audit --real train.csv --heldout test.csv --synthetic seeds.csv --encoders pixels,patches"
+EXAMPLES = examples(
+    "chexray privacy audit configs/privacy.yaml --images 200",
+    "chexray privacy audit --real train.csv --heldout test.csv --synthetic seeds.csv --encoders pixels,patches",
 )
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command("filter", epilog="Example: chexray filter out/privacy-0123456789 --by privacy --output filtered/")(
-        filter_sets
-    )
+    example = examples("chexray filter out/privacy-0123456789 --by privacy --output filtered/")
+    app.command("filter", epilog=example)(filter_sets)
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Further commands of the privacy suite.")
     group.callback()(_group)
     group.command(epilog=EXAMPLES)(audit)

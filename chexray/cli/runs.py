@@ -22,15 +22,16 @@ from chexray.cli.options import (
     Training,
     Verbose,
     console,
+    examples,
     print_lines,
     read_config,
 )
 from chexray.text import one_line
 
-EXAMPLES = (
-    "Examples: chexray run configs/quickstart.yaml | "
-    "chexray run --real test.csv --synthetic generated.csv --encoders rad_dino --metrics fid,kid,prdc --output out/ | "
-    "chexray run CONFIG --set encode.batch_size=64 --limit 500 --dry-run"
+EXAMPLES = examples(
+    "chexray init --real test.csv --synthetic generated/    # writes chexray.yaml; then: chexray run chexray.yaml",
+    "chexray run --real test.csv --synthetic generated.csv --encoders rad_dino --metrics fid,kid,prdc --output out/",
+    "chexray run CONFIG --set encode.batch_size=64 --limit 500 --dry-run",
 )
 
 

@@ -6,13 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import ConfigFile, DryRun, Limit, Once, Output, Real, Setting, Synthetic, Verbose, read_config
+from chexray.cli.options import (
+    ConfigFile,
+    DryRun,
+    Limit,
+    Once,
+    Output,
+    Real,
+    Setting,
+    Synthetic,
+    Verbose,
+    examples,
+    read_config,
+)
 from chexray.cli.runs import plan_or_run
 
-EXAMPLES = (
-    "Examples: chexray train configs/utility.yaml | "
-    "chexray train --real test.csv --training train.csv --synthetic generated.csv --model resnet50 --seeds 3 | "
-    "chexray train CONFIG --settings real,synthetic,mixed_25 --set utility.epochs=5 --dry-run"
+EXAMPLES = examples(
+    "chexray train configs/utility.yaml",
+    "chexray train --real test.csv --training train.csv --synthetic generated.csv --model resnet50 --seeds 3",
+    "chexray train CONFIG --settings real,synthetic,mixed_25 --set utility.epochs=5 --dry-run",
 )
 Training = Annotated[str | None, typer.Option(help="the real training set")]
 
