@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from chexray import __version__
-from chexray.cli import doctor, jobs, lists, privacy, runs, training
+from chexray.cli import doctor, jobs, lists, privacy, runs, starting, training
 from chexray.errors import ChexrayError
 
 # 80 columns are click's own limit; subcommands inherit both.
@@ -62,6 +62,7 @@ def _root(
     pass
 
 
+starting.add_to(app)
 runs.add_to(app)
 training.add_to(app)
 jobs.add_to(app)

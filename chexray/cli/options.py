@@ -12,7 +12,9 @@ from chexray.errors import ConfigError
 from chexray.text import printable
 
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
-Real = Annotated[str | None, typer.Option(metavar="PATH", help="table, folder or Parquet of real images, local or s3://")]
+Real = Annotated[
+    str | None, typer.Option(metavar="PATH", help="table, folder or Parquet of real images, local or s3://")
+]
 Synthetic = Annotated[
     list[str] | None, typer.Option(metavar="PATH", help="the same for synthetic ones; may be repeated")
 ]
@@ -20,9 +22,7 @@ Training = Annotated[
     str | None,
     typer.Option(metavar="PATH", help="what the generator learned from, if not --real; utility: to train on"),
 ]
-HeldOut = Annotated[
-    str | None, typer.Option(metavar="PATH", help="privacy: real images of other patients (baseline)")
-]
+HeldOut = Annotated[str | None, typer.Option(metavar="PATH", help="privacy: real images of other patients (baseline)")]
 ReidWeights = Annotated[str | None, typer.Option(help="checkpoint of the siamese_reid encoder")]
 Encoders = Annotated[str | None, typer.Option(help="names, comma-separated (chexray ls encoders)")]
 Output = Annotated[str | None, typer.Option(help="folder or s3:// URL for results and features")]
@@ -33,7 +33,6 @@ Setting = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, start nothing")]
 Once = Annotated[bool, typer.Option("--once", help="show a run that is done already instead of computing it again")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="show Ray's logs")]
-
 
 
 def examples(*commands: str) -> str:

@@ -18,6 +18,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from chexray.text import shown
+
 DECODER_VERSION = 2
 """Raised whenever `chexray.data.images.decode` returns other pixels for the same bytes: stored features then expire."""
 
@@ -68,6 +70,12 @@ class EncoderSpec:
             del fields["code"]
         text = json.dumps({**fields, "decoder_version": DECODER_VERSION}, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    @property
+    def options_in_words(self) -> str:
+        """`side=64`: what tells two uses of one encoder apart on the screen; empty without options."""
+        given = {name: value for name, value in self.options.items() if value is not None}
+        return " ".join(f"{name}={shown(value, 60)}" for name, value in given.items())
 
     @property
     def is_random(self) -> bool:

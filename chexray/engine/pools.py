@@ -73,7 +73,7 @@ class Pool:
     chunk_size: int
 
     def describe(self) -> str:
-        workers = f"{self.actors} encoder{'s' * (self.actors != 1)} on {self.device}, {self.torch_threads} thread"
+        workers = f"{self.actors} encode worker{'s' * (self.actors != 1)} on {self.device}, {self.torch_threads} thread"
         return f"{workers}{'s' * (self.torch_threads != 1)} each, {self.layout} layout, chunks of {self.chunk_size}"
 
 

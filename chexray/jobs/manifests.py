@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +19,7 @@ from chexray.errors import ConfigError
 from chexray.jobs.kustomize import render
 from chexray.jobs.sizing import fit, replace
 from chexray.jobs.travelling import RUN_FILE, on_every_node, travelling
+from chexray.shipped import shipped
 from chexray.storage.uris import local_path
 from chexray.text import quoted, shown
 
@@ -91,20 +90,7 @@ def kuberay_manifest(
 
 def deploy_folder() -> Path:
     """deploy/ of a checkout, or what a wheel has installed of it."""
-    checkout = Path(chexray.__file__).resolve().parents[1] / "deploy"
-    for folder in (checkout, *_installed(), Path(sys.prefix) / "share/chexray/deploy"):
-        if (folder / "base" / "kustomization.yaml").is_file():
-            return folder
-    raise ConfigError("the manifests of chexray (deploy/) are not installed. Install a wheel, or run from a checkout.")
-
-
-def _installed() -> list[Path]:
-    """Where the installer says that it put deploy/: below sys.prefix, or elsewhere by --user, --prefix or --target."""
-    try:
-        files = metadata.files(chexray.__name__) or []
-    except metadata.PackageNotFoundError:
-        return []
-    return [Path(str(f.locate())).resolve().parents[1] for f in files if f.match("deploy/base/kustomization.yaml")]
+    return shipped("deploy", "base/kustomization.yaml")
 
 
 def chosen(names: Sequence[str], deploy: Path) -> tuple[str, list[str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chexray.errors import ConfigError
 from chexray.results.deciding import Verdict, decide, differences, method_params
+from chexray.results.grouping import options_of
 from chexray.results.rows import params_of, suite_of
 from chexray.results.runs import split_runs
 from chexray.results.standing import direction
@@ -29,10 +30,10 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Runs side by side: one row for each number of theirs, aligned on what was measured and how.
 
     frames: run name -> its results. A run with several synthetic sets gives a column group for each, NAME/SET.
-    Columns: suite, metric, subset, encoder, protocol, params (those that matter), better, verdict, note, and for each
-    run NAME.value, .std_error, .ci_low, .ci_high, .real_floor, .n_real, .n_synthetic, .reason (missing where it has no
-    such number) and NAME.standing: better, worse or empty. better: lower, higher, or floor where the number nearest to
-    the real floor is better.
+    Columns: suite, metric, subset, encoder, encoder_options, protocol, params (those that matter), better, verdict,
+    note, and for each run NAME.value, .std_error, .ci_low, .ci_high, .real_floor, .n_real, .n_synthetic, .reason
+    (missing where it has no such number) and NAME.standing: better, worse or empty. better: lower, higher, or floor
+    where the number nearest to the real floor is better.
     Raises ConfigError when there are not at least two things to compare.
     """
     import pandas as pd
@@ -45,7 +46,8 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         for row in rows:
             cells.setdefault((suite_of(row), row["metric"], row["subset"], *_setting(row)), []).append((name, row))
     lines = [_line(group, verdict, runs) for found in cells.values() for group, verdict in _aligned(found)]
-    columns = ["suite", "metric", "subset", "encoder", "protocol", "params", "better", "verdict", "note"]
+    what = ["suite", "metric", "subset", "encoder", "encoder_options", "protocol", "params"]
+    columns = [*what, "better", "verdict", "note"]
     fields = (*SHOWN, "standing")
     table = pd.DataFrame(lines, columns=[*columns, *(f"{name}.{field}" for name in runs for field in fields)])
     for name in runs:
@@ -106,6 +108,7 @@ def _line(group: Mapping[str, Row], verdict: Verdict, runs: Iterable[str]) -> di
 
     line: dict[str, Any] = {"suite": suite_of(rows[0])}
     line |= {name: text(lambda row, name=name: row[name]) for name in ("metric", "subset", "encoder")}
+    line |= {"encoder_options": text(options_of)}
     line |= {"protocol": text(lambda row: row["protocol"]), "params": text(method_params), "better": direction(rows[0])}
     line |= {"verdict": verdict.text, "note": "; ".join(verdict.notes)}
     for name in runs:

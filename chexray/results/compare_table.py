@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from chexray.results.grouping import encoder_label
 from chexray.results.layout import dim, errors_of, fits, house_table
 from chexray.results.rows import ABSENT, to_records
 from chexray.results.utility.names import line_params, setting_name, threshold_of
@@ -32,11 +33,12 @@ def show(comparison: pd.DataFrame, wording: Wording, console: Console, width: in
     runs = [name.removesuffix(".value") for name in comparison.columns if name.endswith(".value")]
     if any("random weights" in note for note in comparison["note"]):
         yield Text("RANDOM WEIGHTS: these numbers compare with nothing but each other", style="bold red")
-    together: dict[tuple[str, str, str, str], list[Line]] = {}
+    together: dict[tuple[str, ...], list[Line]] = {}
     for line in to_records(comparison):
-        together.setdefault((line["suite"], line["encoder"], line["protocol"], _setting(line)), []).append(line)
-    for (suite, encoder, protocol, setting), lines in together.items():
-        title = [f"encoder: {wording.data(encoder) or 'none'}", f"protocol: {wording.data(protocol)}"]
+        told = (line["suite"], line["encoder"], line["encoder_options"], line["protocol"], _setting(line))
+        together.setdefault(told, []).append(line)
+    for (suite, encoder, options, protocol, setting), lines in together.items():
+        title = [f"encoder: {encoder_label(encoder, options, wording)}", f"protocol: {wording.data(protocol)}"]
         title = title if suite == ABSENT["suite"] else [wording.data(suite), *title]
         if suite == "utility":
             title[1:2] = [f"model: {wording.data(encoder) or 'none'}", f"setting: {wording.data(setting)}"]

@@ -24,6 +24,7 @@ Key = tuple[str, str, int]
 class Group:
     """Rows that share a table: one real set, encoder with weights and protocol, of one suite.
 
+    options: those of the encoder, as in `EncoderSpec.options_in_words`.
     subsets: {subset: {key: {column: row}}}, in the order of the rows.
     """
 
@@ -33,6 +34,7 @@ class Group:
     protocol: str
     columns: list[Column]
     suite: str = ABSENT["suite"]
+    options: str = ""
     subsets: dict[str, dict[Key, dict[Column, Row]]] = field(default_factory=dict)
 
     @property
@@ -42,8 +44,8 @@ class Group:
 
     def title(self, wording: Wording) -> list[str]:
         """The parts of the heading."""
-        weights = f" ({wording.data(self.weights)})" if self.weights else ""
-        encoder = wording.data(self.encoder) or "none"
+        weights = f" ({wording.data(self.weights)})" if self.weights not in ("", "none") else ""
+        encoder = encoder_label(self.encoder, self.options, wording)
         parts = [f"real: {wording.data(set_name(self.real_set))}", f"encoder: {encoder}{weights}"]
         if len(self.columns) == 1:
             parts.insert(1, f"synthetic: {self.label(self.columns[0], wording)}")
@@ -111,6 +113,16 @@ class Group:
         return list(dict.fromkeys(key for lines in self.subsets.values() for key in lines))
 
 
+def encoder_label(encoder: str, options: str, wording: Wording) -> str:
+    """`pixels side=64`; `none` for numbers without an encoder."""
+    return wording.data(f"{encoder} {options}".strip()) or "none"
+
+
+def options_of(row: Row) -> str:
+    """The options of the row's encoder in words; empty in rows of versions that did not say them."""
+    return params_of(row).get("note_encoder") or ""
+
+
 def column_label(column: Column, columns: Sequence[Column], wording: Wording) -> str:
     """The name of the column's set, with as much of fingerprint and run as tells it from the other columns."""
     names = [set_name(identity) for identity, _ in columns]
@@ -134,7 +146,7 @@ def group_rows(rows: Iterable[Row]) -> list[Group]:
 
 def _group(name: tuple[str, ...], rows: list[Row]) -> Group:
     columns = list(dict.fromkeys((row["synthetic_set"], row["run_id"]) for row in rows))
-    group = Group(*name[:4], columns=columns, suite=name[-1])
+    group = Group(*name[:4], columns=columns, suite=name[-1], options=options_of(rows[0]))
     times = Counter((row["metric"], row["subset"], row["synthetic_set"], row["run_id"]) for row in rows)
     repeated = {cell[0] for cell, count in times.items() if count > 1}
     seen: Counter[tuple[Any, ...]] = Counter()

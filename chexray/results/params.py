@@ -22,7 +22,7 @@ NUMBERS = frozenset(
 TEXTS = frozenset(
     {
         "against", "best", "cannot_see", "floor_method", "floor_reason", "left_out_why", "network_differs", "note",
-        "null", "pairs", "setting", "std_error_reason", "training_set", "weights_are", "worst",
+        "note_encoder", "null", "pairs", "setting", "std_error_reason", "training_set", "weights_are", "worst",
     }
 )  # fmt: skip
 LISTS = frozenset({"copies_of_real_first", "counted_as_zero", "left_out"})

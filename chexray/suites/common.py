@@ -147,9 +147,10 @@ def score_row(
     }
     if encoder:
         spec = plan.encoders[encoder][1]
+        given = spec.options_in_words
         row["encoder_revision"] = f"{spec.preprocessing}+{spec.fingerprint}"
         row["weights"], row["weights_sha256"] = spec.weights, spec.weights_sha256
-        row["params"] = {**row["params"], **plan.likeness(encoder)}
+        row["params"] = {**row["params"], **plan.likeness(encoder), **({"note_encoder": given} if given else {})}
     return row
 
 

@@ -162,7 +162,7 @@ def test_a_cluster_that_grows_is_sized_for_what_it_may_become(tmp_path) -> None:
     visited.resources = Resources(1, 0, 1e9, 1, joined=True, node_cpus=(1,))
     (line,) = lines(looking.pool_looks(visited))
     assert line.startswith("ok ")
-    assert "4 encoders on cuda" in line
+    assert "4 encode workers on cuda" in line
     assert "may grow to 16 CPU and 4 GPU" in line
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -255,41 +254,10 @@ def test_image_references() -> None:
             split_image(wrong)
 
 
-def test_without_kustomize_or_the_manifests_it_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_kustomize_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kustomize.shutil, "which", lambda _: None)
     with pytest.raises(ConfigError, match="neither kubectl nor kustomize"):
         made("gpu")
-    monkeypatch.setattr(manifests.chexray, "__file__", str(tmp_path / "chexray" / "__init__.py"))
-    monkeypatch.setattr(manifests.sys, "prefix", str(tmp_path))
-    monkeypatch.setattr(manifests.metadata, "files", lambda _: None)
-    with pytest.raises(ConfigError, match="not installed"):
-        manifests.deploy_folder()
-    (tmp_path / "share/chexray/deploy/base").mkdir(parents=True)
-    (tmp_path / "share/chexray/deploy/base/kustomization.yaml").touch()
-    assert manifests.deploy_folder() == tmp_path / "share/chexray/deploy"
-
-
-def test_the_manifests_are_found_where_the_installer_put_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As `pip install --user` and `--prefix` do: the data files lie beside lib/, and sys.prefix is elsewhere."""
-    packages, base = tmp_path / "lib/python3/site-packages", tmp_path / "share/chexray/deploy/base"
-    record = packages / "chexray-0.1.0.dist-info" / "RECORD"
-    for path in (record, base / "kustomization.yaml"):
-        path.parent.mkdir(parents=True)
-        path.touch()
-    (record.parent / "METADATA").write_text("Name: chexray\nVersion: 0.1.0\n")
-    record.write_text("chexray/__init__.py,,\n../../../share/chexray/deploy/base/kustomization.yaml,,\n")
-    found = metadata.PathDistribution(record.parent)
-    monkeypatch.setattr(manifests.metadata, "files", lambda _: found.files)
-    monkeypatch.setattr(manifests.chexray, "__file__", str(packages / "chexray" / "__init__.py"))
-    monkeypatch.setattr(manifests.sys, "prefix", str(tmp_path / "elsewhere"))
-    assert manifests.deploy_folder() == base.parent.resolve()
-
-    def absent(_: str) -> None:
-        raise metadata.PackageNotFoundError("chexray")
-
-    monkeypatch.setattr(manifests.metadata, "files", absent)
-    with pytest.raises(ConfigError, match="not installed"):
-        manifests.deploy_folder()
 
 
 @needs_kustomize
