@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 
 from chexray.config import EncoderConfig, RunConfig, load_config, parse_config
@@ -71,8 +70,10 @@ def draft(
     given: dict[str, Any] = {"real": real, "training": training, "heldout": heldout, "synthetic": list(synthetic)}
     smallest = parse_config({key: value for key, value in given.items() if value} | {"encoders": ["pixels"]})
     storage = make_storage(smallest.storage)
-    sets = {role: _with_root(path, "real", storage) for role, path in given.items() if path and isinstance(path, str)}
-    sets["synthetic"] = [_with_root(path, "synthetic", storage) for path in synthetic]
+    sets: dict[str, Any] = {"synthetic": [_with_root(path, "synthetic", storage) for path in synthetic]}
+    for role in ("real", "training", "heldout"):
+        if given[role]:
+            sets[role] = _with_root(given[role], "real", storage)
     config = parse_config({**sets, "encoders": ["pixels"], "output": output})
     manifests, generated = read_manifests(config, storage)
     generated = inherit_labels(generated, manifests, protocol(config.protocol))
@@ -135,7 +136,7 @@ def _is_number(manifest: Manifest, name: str) -> bool:
 def _has_groups(manifest: Manifest, name: str) -> bool:
     if not _n_known(manifest, name):
         return False
-    counts = [each["counts"] for each in pc.value_counts(manifest.table[name].drop_null()).to_pylist()]
+    counts = [each["counts"] for each in manifest.table[name].drop_null().value_counts().to_pylist()]
     return 2 <= len(counts) <= MAX_VALUES and sorted(counts)[-2] >= SMALLEST_SUBSET
 
 
