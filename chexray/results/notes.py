@@ -10,7 +10,7 @@ from typing import Any
 from chexray.results import fidelity_notes
 from chexray.results.grouping import Group
 from chexray.results.privacy import remarks as privacy_remarks
-from chexray.results.privacy import words as privacy_words
+from chexray.results.privacy import sentences as privacy_words
 from chexray.results.published import ENCODER, PROTOCOL, best, comparable, is_random, test_set_size
 from chexray.results.rows import bias_dominated, params_of, suite_of
 from chexray.results.utility import remarks as utility_remarks

@@ -22,10 +22,11 @@ NUMBERS = frozenset(
 TEXTS = frozenset(
     {
         "against", "best", "cannot_see", "floor_method", "floor_reason", "left_out_why", "network_differs", "note",
-        "note_encoder", "null", "pairs", "setting", "std_error_reason", "training_set", "weights_are", "worst",
+        "note_encoder", "note_lowest_id", "null", "pairs", "setting", "std_error_reason", "training_set", "weights_are",
+        "worst",
     }
 )  # fmt: skip
-LISTS = frozenset({"copies_of_real_first", "counted_as_zero", "left_out"})
+LISTS = frozenset({"copies_of_real_first", "counted_as_zero", "left_out", "note_flagged"})
 COUNT = "n_"
 """What the names of counts begin with."""
 BY_PART = "n_flagged_by"

@@ -35,13 +35,13 @@ def test_copies_are_found_when_the_excess_is_above_zero():
 def test_without_excess_the_verdict_says_what_would_go_unnoticed(low):
     text = text_of(search(5, low, 0.0164))
     says = (
-        "no copy found at this sensitivity (5 of 400 flagged, 4.0 expected; false positives 1 %; "
-        "up to 1.64 % unaltered copies would go unnoticed by pixels; whether altered copies would be found was not "
-        "tried)"
+        "no copy found at this sensitivity (5 of 400 flagged, 4.0 expected; p 0.31, threshold 0.025; false positives "
+        "1 %; up to 1.64 % unaltered copies would go unnoticed by pixels; whether altered copies would be found was "
+        "not tried)"
     )
     assert f"copier: {says}" in flat(text)
     assert "COPIES FOUND" not in text
-    assert line_of(text, "pixels").rstrip().endswith("not significant")
+    assert line_of(text, "pixels").rstrip().endswith("within chance")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,10 @@ def test_sets_are_judged_in_one_line_over_encoders_copies_first():
     found = (
         "COPIES FOUND in copier: 20 of 400 images flagged, 4.0 expected by chance (pixels); 20 of 400 images flagged"
     )
-    none = "good: no copy found at this sensitivity (rad_dino: 5 of 400 flagged, 4.0 expected; false positives 1 %; "
+    none = (
+        "good: no copy found at this sensitivity (rad_dino: 5 of 400 flagged, 4.0 expected; p 0.31, threshold 0.025; "
+        "false positives 1 %; "
+    )
     limits = "up to 1.64 % unaltered copies would go unnoticed by pixels, up to 2.11 % by rad_dino"
     assert text.index(found) < text.index(f"{none}{limits}")
 
@@ -83,7 +86,7 @@ def test_sets_are_judged_in_one_line_over_encoders_copies_first():
 def test_a_set_with_copies_in_one_space_is_not_called_clear_for_another():
     rows = search() + search(3, -0.008, 0.0164, **RAD_DINO)
     assert "no copy found" not in text_of(rows)
-    assert "not significant" in text_of(rows)
+    assert "within chance" in text_of(rows)
 
 
 def test_chance_is_named_and_so_is_what_the_search_cannot_see():
@@ -94,7 +97,8 @@ def test_chance_is_named_and_so_is_what_the_search_cannot_see():
     ) in text
     assert "2.3 % copies, each nearer to training than any held-out image, are always noticed" in text
     assert "blind spot: a copy altered so much" in text
-    assert "p: chance alone, over the search; without any copy, at most 1 in 40 audits alarms" in text
+    says = "p: chance alone, over the search; 0.025 or less is beyond chance: false-alarm rate at most 2.5 % per run"
+    assert says in text
     assert "p: chance alone, over all 4 searches; " in flat(text_of(everything()))
     fallback = flat(text_of(search(params={"null": "training patients", "attained_alpha": 0.005, "n_expected": 2.0})))
     assert "for all but 0.5 % of 399 training images among other patients'; by chance: that 0.5 %" in fallback
@@ -113,7 +117,7 @@ def test_rows_from_before_the_rank_test_are_read_as_they_were_meant():
         r["params"] = {k: v for k, v in r["params"].items() if k != "p_value"} | {"smallest_share_noticed_power": 0.8}
     text = flat(text_of(old))
     assert "power: 2.3 % copies, all of them flagged, are noticed in 80 % of such audits" in text
-    assert "without any copy, about 1 in 40 audits alarms: 2 searches are allowed for" in text
+    assert "false-alarm rate about 2.5 % per run: 2 searches are allowed for" in text
     assert "p:" not in text
 
 
@@ -137,13 +141,16 @@ def planted(near=4, low=1.1, floor=0.0, params=None, n_flagged=4):
 
 def test_near_duplicates_of_training_images_are_said_as_loudly_as_copies():
     loud = "NEAR DUPLICATES in copier: 4 of 80 images are nearly a training image, 0.0 expected"
-    quiet = "copier: the search alone flags 4 of 80 images, 0.8 expected by chance (pixels): not significant"
+    quiet = (
+        "copier as a set: 4 of 80 images flagged, 0.8 expected by chance (pixels): within chance (p 0.31, threshold "
+        "0.025); this does not clear the images above"
+    )
     lines = summary_lines(planted())
     assert lines[:2] == [loud, quiet]
     text = text_of(planted(), colour=True)
     assert "\x1b[1;31mNEAR DUPLICATES in copier" in text
     text = text_of(planted())
-    assert text.index(loud) < text.index(flat(quiet))
+    assert text.index(loud) < flat(text).index(quiet)
     assert "no copy found" not in text + "".join(lines)
     assert "NEAR DUPLICATES in copier: 1 of 80 images is nearly" in summary_lines(planted(near=1, low=0.1))[0]
 
@@ -191,7 +198,8 @@ def test_one_search_at_two_levels_gives_two_lines():
 
 def test_the_copier_is_the_first_line_of_the_summary():
     lines = summary_lines(everything())
-    assert lines[0].startswith("COPIES FOUND in copier: 20 of 400")
+    assert lines[0].startswith("IDENTICAL in copier: 2 images of 400")
+    assert lines[2].startswith("COPIES FOUND in copier: 20 of 400")
     assert COPIER.startswith("copier")
     assert any(line.startswith("good: no copy found at this sensitivity") for line in lines)
 
@@ -202,6 +210,47 @@ def test_a_single_image_far_below_the_null_is_worth_a_look(lowest, loud):
     ratios = {"lowest_ratio": lowest, "lowest_null_ratio": 0.8}
     rows = [share | {"params": share["params"] | ratios}, excess | {"params": excess["params"] | ratios}]
     text = flat(text_of(rows))
-    assert ("LOOK AT copier: ratios as low as 0.31 by pixels, where the null's lowest is 0.8" in text) is loud
+    assert ("LOOK AT copier: ratio 0.31 by pixels, the lowest of the baseline is 0.8" in text) is loud
     assert ("no copy found" in text) is not loud
     assert any(line.startswith("LOOK AT") for line in summary_lines(rows)) is loud
+
+
+IDS = ["d-0.png", "d-4.png", "d-8.png", "d-12.png"]
+
+
+def planted_and_named():
+    """The same with the ids that runs write: four images flagged by each part, and one far below the baseline."""
+    share, excess, exact, near = planted()
+    told = {"lowest_ratio": 0.28, "lowest_null_ratio": 0.6, "outlier": True, "note_lowest_id": IDS[0]}
+    rows = [each | {"params": each["params"] | told} for each in (share, excess)]
+    near = near | {"params": {"note_flagged": IDS}}
+    count = row("images_flagged", 4, encoder="", better="", n_synthetic=80, params={"note_flagged": IDS})
+    return [count, *rows, exact, near]
+
+
+def test_images_by_id_then_the_set_as_a_whole_and_nothing_takes_back_another():
+    lines = summary_lines(planted_and_named())
+    assert lines[:4] == [
+        "FLAGGED in copier: 4 of 80 images: d-0.png, d-4.png, d-8.png, d-12.png (each with its reasons in "
+        "verdicts.parquet)",
+        "NEAR DUPLICATES in copier: 4 of 80 images are nearly a training image, 0.0 expected: d-0.png, d-4.png, "
+        "d-8.png, d-12.png",
+        "LOOK AT copier: d-0.png, ratio 0.28 by pixels, the lowest of the baseline is 0.6 (copies.parquet)",
+        "copier as a set: 4 of 80 images flagged, 0.8 expected by chance (pixels): within chance (p 0.31, threshold "
+        "0.025); this does not clear the images above",
+    ]
+    text = flat(text_of(planted_and_named(), 120))
+    assert "not significant" not in text
+    assert [text.index(line[:30]) for line in lines[:4]] == sorted(text.index(line[:30]) for line in lines[:4])
+    assert "images_flagged" not in text  # it is said in words
+
+
+def test_only_the_first_ids_are_named_and_hostile_ones_are_escaped():
+    rows = [
+        row("images_flagged", 9, encoder="", better="", params={"note_flagged": ["a\x1b[31m", *IDS[:2]]}),
+        *search(3, -0.01, 0.02),
+    ]
+    assert summary_lines(rows)[0] == (
+        "copier: flagged: 9 of 400 images: a\\x1b[31m, d-0.png, d-4.png and 6 more (each with its reasons in "
+        "verdicts.parquet)"
+    )

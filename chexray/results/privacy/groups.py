@@ -14,6 +14,7 @@ from chexray.results.privacy.names import (
     COUNT_PREFIX,
     DISTANCES,
     DUPLICATES,
+    FLAGGED,
     FPR_PREFIX,
     HEADLINE,
     PEERS,
@@ -92,7 +93,7 @@ class Audit:
 
     def others(self) -> list[Line]:
         """Lines that no section knows, so that nothing that was measured goes unseen."""
-        known = {*HEADLINE, *PEERS, *DUPLICATES, *REID_SCORES, *CALIBRATION, *DISTANCES, UPSTREAM_PIXELS}
+        known = {FLAGGED, *HEADLINE, *PEERS, *DUPLICATES, *REID_SCORES, *CALIBRATION, *DISTANCES, UPSTREAM_PIXELS}
         return [
             Line(group, key, rows)
             for group in self.groups
@@ -159,6 +160,11 @@ class Search:
             return None
         far = lowest < FAR_BELOW * null if tested is None else tested
         return (lowest, null) if far else None
+
+    @property
+    def lowest_id(self) -> str:
+        """The image with the lowest ratio; empty in runs that did not say it."""
+        return self._param("note_lowest_id") or ""
 
     @property
     def explained(self) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 HEADLINE = ("memorised_share", "memorised_excess")
+FLAGGED = "images_flagged"
+"""Images of a set that any part of the suite flags."""
 PEERS = (
     "closer_to_training",
     "dcr_q01",

@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from chexray.results.layout import dim, fits, house_table
-from chexray.results.privacy.groups import Audit, Search, searches
+from chexray.results.privacy.groups import FALSE_ALARM, Audit, Search, searches
 from chexray.results.privacy.layout import scaled, value_and_interval
 from chexray.results.privacy.names import HEADLINE
 from chexray.results.privacy.remarks import remarks
-from chexray.results.privacy.words import Verdict, expected, percent, rate, sentences, verdict
+from chexray.results.privacy.sentences import sentences
+from chexray.results.privacy.words import Verdict, expected, percent, rate, verdict
 from chexray.results.rows import params_of
 from chexray.results.wording import Wording
 
@@ -68,7 +69,7 @@ def _table(
     if with_p:
         table.add_column("p")
     if with_verdict:
-        table.add_column("verdict")
+        table.add_column(Text("the set\nas a whole"))
     encoder = None
     for search, words in found:
         style = "bold" if words.found else ""
@@ -114,9 +115,12 @@ def _how_flagged(found: Sequence[Search], wording: Wording, with_p: bool) -> lis
     decided = sum(verdict(search, wording).found is not None for search in found)
     allowed = f"all {decided} searches" if decided > 1 else "the search"
     if with_p:
-        lines.append(f"p: chance alone, over {allowed}; without any copy, at most 1 in 40 audits alarms")
+        lines.append(
+            f"p: chance alone, over {allowed}; {FALSE_ALARM:g} or less is beyond chance: "
+            "false-alarm rate at most 2.5 % per run"
+        )
     elif decided > 1:
-        lines.append(f"without any copy, about 1 in 40 audits alarms: {decided} searches are allowed for")
+        lines.append(f"false-alarm rate about 2.5 % per run: {decided} searches are allowed for")
     shares = (search.share for search in found if search.share is not None)
     blind = dict.fromkeys(str(params_of(share).get("cannot_see") or "") for share in shares)
     return lines + [f"blind spot: {wording.data(text)}" for text in blind if text]

@@ -23,7 +23,8 @@ from chexray.results.privacy.pairs_table import distances, reidentification
 from chexray.results.privacy.planted import planted
 from chexray.results.privacy.remarks import remarks, without_error
 from chexray.results.privacy.search_table import memorisation
-from chexray.results.privacy.words import count_of, count_text, plural, sentences
+from chexray.results.privacy.sentences import sentences
+from chexray.results.privacy.words import count_of, count_text, plural
 from chexray.results.published import is_random
 from chexray.results.rows import params_of
 from chexray.results.wording import Wording

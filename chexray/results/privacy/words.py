@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from chexray.results.grouping import Column
-from chexray.results.privacy.groups import Audit, Line, Search, audits_of, searches
+from chexray.results.privacy.groups import Audit, Line, Search
 from chexray.results.privacy.names import DUPLICATES
-from chexray.results.privacy.planted import altered
-from chexray.results.rows import params_of, suite_of
+from chexray.results.rows import params_of
 from chexray.results.wording import Wording, number
 
 Row = Mapping[str, Any]
 
 NOT_FOUND = "no copy found at this sensitivity"
 IDENTICAL = "the same as a training image"
+WITHIN_CHANCE = "within chance"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def verdict(search: Search, wording: Wording) -> Verdict:
         return Verdict(None, f"no verdict, {reason}")
     # Without the word of the search, its own interval decides.
     significant = params_of(excess).get("significant", excess["ci_low"] > 0)
-    return Verdict(True, "COPIES FOUND") if significant else Verdict(False, "not significant")
+    return Verdict(True, "COPIES FOUND") if significant else Verdict(False, WITHIN_CHANCE)
 
 
 def flagged(search: Search) -> str:
@@ -88,22 +88,6 @@ def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def summary(rows: Sequence[Row], wording: Wording) -> tuple[list[str], list[str]]:
-    """What the privacy rows among these say, a line each: (copies found, searches that found or decided nothing)."""
-    loud: list[str] = []
-    quiet: list[str] = []
-    for audit in audits_of(row for row in rows if suite_of(row) == "privacy"):
-        for found, line in sentences(audit, wording):
-            (loud if found else quiet).append(line)
-        for group in audit.groups:
-            name = audit.encoder(group, wording)
-            lines = audit.lines("reid_auc", group=group)
-            loud += [
-                f"NO RE-IDENTIFICATION by {name}: {text}; its scores are no verdict" for text in nobody(lines, wording)
-            ]
-    return loud, quiet
-
-
 def nobody(calibration: Sequence[Line], wording: Wording) -> list[str]:
     """That a network does not tell patients apart, with its AUC; [] where it does, or where that is unknown."""
     rows = (row for line in calibration if line.metric == "reid_auc" for row in line.rows.values())
@@ -118,89 +102,6 @@ def _no_better(row: Row) -> str:
         return ""
     interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
     return f"the network does not tell patients apart: AUC {row['value']:.3f}{interval} on real pairs, chance is 0.5"
-
-
-def sentences(audit: Audit, wording: Wording) -> list[tuple[bool | None, str]]:
-    """What was found in each synthetic set, in a line over all encoders, copies first: (`Verdict.found`, the line).
-
-    A set with duplicates of training images is never said to be without copies, whatever the searches say.
-    """
-    found: dict[Column, list[tuple[Search, Verdict]]] = {column: [] for column in audit.columns}
-    for search in searches(audit, wording):
-        found[search.column].append((search, verdict(search, wording)))
-    lines: list[tuple[bool | None, str]] = []
-    for column, judged in found.items():
-        name, copies = audit.label(column, wording), copied(audit, column)
-        hits = [search for search, words in judged if words.found]
-        clear = [search for search, words in judged if words.found is False]
-        if hits:
-            parts = [f"{flagged(hit)} flagged, {expected(hit)} expected by chance ({hit.encoder})" for hit in hits]
-            lines.append((True, f"COPIES FOUND in {name}: {'; '.join(parts)}"))
-        lines += duplicates(name, copies)
-        if clear and not hits:
-            what = f"the search alone flags {_counts(clear)}: not significant"
-            explained = any(search.explained for search in clear)
-            if not copies.doubtful and not explained and not any(search.outlier for search in clear):
-                found_out = [*_beyond_chance(clear, copies), *_sensitivity(clear), *altered(audit, wording)]
-                what = f"{NOT_FOUND} ({'; '.join(found_out)})"
-            lines.append((False, f"{name}: {what}"))
-            lines += [(None, f"{name}: {search.case_mix} ({search.encoder})") for search in clear if search.explained]
-            lines += _outliers(name, clear)
-        lines += [(None, f"{name}: {words.text} ({search.encoder})") for search, words in judged if words.found is None]
-    return sorted(lines, key=lambda line: (True, None, False).index(line[0]))
-
-
-def _outliers(name: str, searches: Sequence[Search]) -> list[tuple[bool | None, str]]:
-    """A line where single images lie far below the null, which a count of flags cannot tell."""
-    found = [(search, search.outlier) for search in searches]
-    parts = [
-        f"{lowest:.2g} by {search.encoder}, where the null's lowest is {null:.2g}"
-        for search, (lowest, null) in ((search, pair) for search, pair in found if pair)
-    ]
-    return [(True, f"LOOK AT {name}: ratios as low as {'; '.join(parts)} (copies.parquet)")] if parts else []
-
-
-def _counts(searches: Sequence[Search]) -> str:
-    """`4 of 80 images, 0.7 expected by chance (pixels, patches)`, each count once."""
-    alike: dict[str, list[str]] = {}
-    for search in searches:
-        text = f"{flagged(search)}, {expected(search)} expected by chance"
-        alike.setdefault(text, []).append(search.encoder)
-    return "; ".join(f"{text} ({', '.join(encoders)})" for text, encoders in alike.items())
-
-
-def _beyond_chance(searches: Sequence[Search], copies: Copied) -> list[str]:
-    """`pixels: 8 of 400 flagged, 4.0 expected`, what exceeds chance without being significant."""
-    alike: dict[str, list[str]] = {}
-    for search in searches:
-        # An expectation of 3.99 is not exceeded by 4.
-        if search.flagged is not None and search.flagged >= (search.expected or 0) + 0.5:
-            text = f"{flagged(search).removesuffix(' images')} flagged, {expected(search)} expected"
-            alike.setdefault(text, []).append(search.encoder)
-    parts = [f"{', '.join(names)}: {text}" if len(searches) > 1 else text for text, names in alike.items()]
-    near = copies.near
-    if near is not None and near["value"] and near["value"] > (near["real_floor"] or 0):
-        parts.append(f"{count_of(near)} {_near_words(near)}")
-    return parts
-
-
-def _sensitivity(searches: Sequence[Search]) -> list[str]:
-    """`false positives 1 %`, `up to 1.6 % unaltered copies would go unnoticed by pixels, up to 2.1 % by patches`."""
-    rates = dict.fromkeys(text for search in searches if (text := rate(search)))
-    parts = [f"false positives {' to '.join(sorted(rates, key=_leading))}"] if rates else []
-    limits = [(search, limit) for search in searches if (limit := unnoticed(search)) is not None]
-    if limits:
-        (first, limit), *rest = limits
-        text = f"up to {percent(limit)} unaltered copies would go unnoticed by {first.encoder}"
-        parts.append(", ".join([text, *(f"up to {percent(limit)} by {search.encoder}" for search, limit in rest)]))
-    unknown = [search.encoder for search in searches if unnoticed(search) is None]
-    if unknown:
-        parts.append(f"how many unaltered copies would go unnoticed by {', '.join(unknown)} is unknown")
-    return parts
-
-
-def _leading(text: str) -> float:
-    return float(text.partition(" ")[0])
 
 
 @dataclass(frozen=True)
@@ -245,31 +146,12 @@ def copied(audit: Audit, column: Column) -> Copied:
     return Copied(most("duplicates_exact_training"), most("duplicates_near_training"))
 
 
-def duplicates(name: str, copies: Copied) -> list[tuple[bool | None, str]]:
-    """What is to be said aloud about them: (True, or None where chance is unknown; the line)."""
-    lines: list[tuple[bool | None, str]] = []
-    exact, near = copies.exact, copies.near
-    if exact is not None and copies.identical:
-        what = f"{plural(round(exact['value']), 'image')} of {exact['n_synthetic']:,}"
-        is_are = "is" if round(exact["value"]) == 1 else "are"
-        chance = "" if exact["real_floor"] is None else f", {count_text(exact['real_floor'])} of as many real ones"
-        lines.append((True, f"IDENTICAL in {name}: {what} {is_are} {IDENTICAL}{chance}"))
-    # Identical images are near ones too: a line of their own only where there are others.
-    if near is not None and (exact is None or near["value"] != exact["value"]):
-        if copies.nearly:
-            lines.append((True, f"NEAR DUPLICATES in {name}: {count_of(near)} images {_near_words(near)}"))
-        elif copies.unchecked:
-            unchecked = "no held-out images tell how often real ones are"
-            lines.append((None, f"{name}: {count_of(near)} images {_near_words(near)}; {unchecked}"))
-    return lines
-
-
 def count_of(row: Row) -> str:
     """`4 of 80`."""
     return f"{round(row['value']):,} of {row['n_synthetic']:,}"
 
 
-def _near_words(row: Row) -> str:
+def near_words(row: Row) -> str:
     is_are = "is" if round(row["value"]) == 1 else "are"
     chance = "" if row["real_floor"] is None else f", {count_text(row['real_floor'])} expected"
     return f"{is_are} {DUPLICATES['duplicates_near_training']}{chance}"

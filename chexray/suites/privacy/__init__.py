@@ -22,7 +22,7 @@ from chexray.suites.privacy.guard import Guard
 from chexray.suites.privacy.pairs import calibrate_networks, pair_rows, prompt_rows, score_pairs
 from chexray.suites.privacy.planted import search_planted
 from chexray.suites.privacy.sets import ImageSet, Sets, read_sets
-from chexray.suites.privacy.verdicts import verdicts
+from chexray.suites.privacy.verdicts import flagged_scores, verdicts
 
 
 def evaluate_privacy(context: Context) -> Outcome:
@@ -33,9 +33,11 @@ def evaluate_privacy(context: Context) -> Outcome:
     copies = search_copies(context, sets, guard)
     duplicates = search_duplicates(context, sets, guard)
     planted = search_planted(context, sets, copies, duplicates, guard)
+    judged = verdicts(sets, copies, duplicates, pairs, calibrations)
 
     rows = []
     for images in sets.synthetic:
+        rows += _rows(context, sets, images, "", flagged_scores(judged, images.name))
         for label, scores in calibration_scores.items():
             rows += _rows(context, sets, images, label, scores)
         for one in pairs:
@@ -58,7 +60,7 @@ def evaluate_privacy(context: Context) -> Outcome:
         if np.isnan(values).any()
     ]
     tables = {
-        "verdicts": verdicts(sets, copies, duplicates, pairs, calibrations),
+        "verdicts": judged,
         "copies": _joined(each.images for each in copies),
         "null_ratios": _joined(null_rows(copies)),
         "duplicates": _joined(found.images for found in duplicates),

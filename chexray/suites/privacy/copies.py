@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -204,12 +204,14 @@ def _judge(
             usable = found.baseline is None or not found.baseline.problem
             one.images = _images(one, judged, sets.training, found, usable)
             one.test = judged if usable else None
-            one.scores += memorisation_scores(
+            lowest = images.ids[int(np.argmin(judged.ratio))]
+            scores = memorisation_scores(
                 judged, to_training, null_to_training, matched=found.matched, null_subjects=found.null_patients,
                 prompts=prompt_codes(images), n_searches=len(context.plan.roles.search) * len(sets.synthetic),
                 groups=repeats_of(space, images, sets.training, judged, found), dimensions=found.dimensions,
                 baseline=found.baseline,
             )  # fmt: skip
+            one.scores += [replace(each, params={**each.params, "note_lowest_id": lowest}) for each in scores]
     if spacing is not None:
         heldout_near = None if sets.heldout is None or not len(sets.heldout) else found.null_near
         with guard(f"{space.label} {images.name}", "authenticity", one.scores):

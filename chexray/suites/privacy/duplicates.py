@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ SCHEMA = pa.schema(
 )
 """One row a duplicate: kind is exact_training, near_training, exact_within or near_within; bits: Hamming distance.
 view: how the other image is to be changed to be so near, besides mirrored; empty for the image as it is."""
+
+FIRST = 6
+"""Ids of images that a row repeats; duplicates.parquet has all of them."""
 
 
 @dataclass
@@ -118,13 +121,23 @@ def search_duplicates(context: Context, sets: Sets, guard: Guard) -> list[Duplic
                 bits,
                 bits_within,
             )
-            one.scores += duplicate_scores(
+            one.images = _images(one.found, images, sets.training, views.get((TRAINING, images.name)))
+            scores = duplicate_scores(
                 one.found, bits, bits_within=bits_within, heldout_exact=heldout_exact, prompts=prompt_codes(images),
                 n_sets=len(sets.synthetic),
             )  # fmt: skip
-            one.images = _images(one.found, images, sets.training, views.get((TRAINING, images.name)))
+            one.scores += [_naming(each, one.images) for each in scores]
         results.append(one)
     return results
+
+
+def _naming(score: Score, images: pa.Table) -> Score:
+    """The number with the first ids that it counts, the most alike first; exact duplicates are near ones too."""
+    exact, near = "exact_training", "near_training"
+    kinds = {"duplicates_exact_training": (exact,), "duplicates_near_training": (exact, near)}
+    rows = [row for row in images.to_pylist() if row["kind"] in kinds.get(score.metric, ())]
+    ids = [row["sample_id"] for row in sorted(rows, key=lambda row: row["bits"])]
+    return replace(score, params={**score.params, "note_flagged": ids[:FIRST]}) if ids else score
 
 
 def _hamming(found: Found) -> Hamming:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from chexray.metrics.base import Score
 from chexray.privacy.calibration import Calibration
 from chexray.suites.privacy.copies import Copies
 from chexray.suites.privacy.duplicates import DuplicatesOf
@@ -23,6 +24,9 @@ SCHEMA = pa.schema(
 )
 """One row a synthetic image. Not flagged means that no copy was found at this sensitivity, and no more; null, that
 nothing could judge it."""
+
+FIRST = 6
+"""Ids of images that a row repeats; verdicts.parquet has all of them."""
 
 NOT_JUDGED = "not judged: no search, hash or calibrated pair came to a verdict; results.csv says why"
 
@@ -65,6 +69,20 @@ def verdicts(
         columns = [names, pa.array(ids, pa.string()), flagged, pa.array(why, pa.list_(pa.string()))]
         tables.append(pa.Table.from_arrays(columns, schema=SCHEMA))
     return pa.concat_tables(tables)
+
+
+def flagged_scores(table: pa.Table, name: str) -> list[Score]:
+    """How many images of a set are flagged by any part of the suite, as a row without direction or error: a count that
+    chance contributes to, which the searches' own rows test. [] where nothing could judge them.
+
+    params: note_flagged, the first ids, those that most parts flag first.
+    """
+    rows = [row for row in table.to_pylist() if row["synthetic_set"] == name and row["flagged"] is not None]
+    if not rows:
+        return []
+    flagged = sorted((row for row in rows if row["flagged"]), key=lambda row: -len(row["reasons"]))
+    params = {"note_flagged": [row["sample_id"] for row in flagged[:FIRST]]}
+    return [Score("images_flagged", float(len(flagged)), params=params)]
 
 
 def _duplicate(row: dict) -> str:
