@@ -15,6 +15,7 @@ from typing import Any
 from chexray.doctor.case import Case, Check, Look, fail, not_asked, note, ok, size
 from chexray.errors import StorageError
 from chexray.storage import Storage, StorageFailure, absolute, basename, is_remote, join
+from chexray.storage.proxies import proxy_hint
 
 CONNECT_TIMEOUT_S = 5.0
 S3_S = 15.0
@@ -70,7 +71,8 @@ def endpoint(case: Case, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     except boto.BotoCoreError as error:
         return fail(
             f"{url} ({setting}) does not answer ({type(error).__name__}).",
-            "Set storage.endpoint_url to where the buckets are, or see whether the network lets you there.",
+            "Set storage.endpoint_url to where the buckets are, or see whether the network lets you there."
+            + proxy_hint(url),
         )
     case.s3_down = ""
     found = f"{url} ({setting}) answers (HTTP {answer.status_code}); {region}"

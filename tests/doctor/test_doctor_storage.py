@@ -72,6 +72,7 @@ def test_a_denied_bucket_is_found(faulty_s3) -> None:
     assert found["s3 endpoint"].startswith("ok ")
     assert found["output"].startswith("FAIL")
     assert "denied" in found["output"]
+    assert "If the bucket requires an encryption header, set storage.sse to AES256 or aws:kms." in found["output"]
     allow = f"s3:PutObject, s3:GetObject and s3:DeleteObject below {faulty_s3.bucket}/out"
     assert allow in found["output"]
     assert "\n" not in found["output"]
