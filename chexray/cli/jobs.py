@@ -111,6 +111,13 @@ def kuberay(
     namespace: Annotated[str | None, typer.Option(help="Kubernetes namespace")] = None,
     name: Annotated[str | None, typer.Option(help="of the RayJob, by default chexray-<the run's name>")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="how many GPUs the cluster may grow to")] = None,
+    image_pull_secret: Annotated[str | None, typer.Option(help="a Secret that pods pull the image with")] = None,
+    api_server_port: Annotated[
+        list[int] | None, typer.Option(min=1, max=65535, help="of Kubernetes, if not 443 or 6443; may be repeated")
+    ] = None,
+    fail_on: Annotated[
+        list[str] | None, typer.Option("--fail-on", help="as of chexray run; what fails so is not tried again")
+    ] = None,
     output: Output = None,
     limit: Limit = None,
     setting: Setting = None,
@@ -122,7 +129,10 @@ def kuberay(
 
     parsed = read_config(config, {"output": output, "limit": limit}, setting)
     unknown = submitting.check_names(parsed)
-    done = kuberay_manifest(parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus)
+    done = kuberay_manifest(
+        parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus, image_pull_secret=image_pull_secret,
+        api_server_ports=api_server_port or (), fail_on=fail_on or (),
+    )  # fmt: skip
     for note in [*done.notes, *unknown]:
         say(f"note: {note}")
     print(done.text, end="")
