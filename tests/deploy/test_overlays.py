@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 import yaml
-from fixtures.kuberay_rules import cluster_spec, containers, groups, job_spec, templates
+from fixtures.kuberay_rules import (
+    NEW_HEAD_S,
+    NODE_GRACE_S,
+    STATUS_CHECK_S,
+    cluster_spec,
+    containers,
+    groups,
+    job_spec,
+    templates,
+)
 from fixtures.manifests import (
     DEPLOY,
     core_complaints,
@@ -71,6 +80,17 @@ def test_the_overlays_of_the_readme_are_those_there_are():
     assert {Path(name).name for name in OVERLAYS} == {"local", "gpu", "s3", "nfs", "kueue"}
     table = (DEPLOY / "README.md").read_text()
     assert [name for name in OVERLAYS if f"`{Path(name).name}`" not in table] == []
+
+
+def test_the_readme_counts_a_lost_node_as_the_rules_do():
+    bound = cluster_spec(rayjob(rendered("base")))["headGroupSpec"]["template"]["spec"]["tolerations"]
+    seconds = {each["tolerationSeconds"] for each in bound}
+    text = (DEPLOY / "README.md").read_text()
+    (table,) = re.findall(r"(?s)\| \| seconds \|\n\| --- \| --- \|\n(.*?)\n\n", text)
+    *parts, total = [sum(map(int, re.findall(r"\d+", row.split("|")[2]))) for row in table.splitlines()]
+    assert parts == [NODE_GRACE_S, *seconds, 20, 130, 45]
+    assert total == sum(parts) == NODE_GRACE_S + max(seconds) + NEW_HEAD_S <= STATUS_CHECK_S
+    assert "RAYJOB_STATUS_CHECK_TIMEOUT_SECONDS" in text
 
 
 @pytest.mark.parametrize("name", ALL)
