@@ -78,7 +78,7 @@ def explain(error: Exception, uri: str, bucket: str, endpoint: str | None, stora
 
 def _explained(error: Exception, where: str, bucket: str, storage: Storage) -> StorageFailure:
     if isinstance(error, boto.ClientError):
-        return explain_answer(error, where, bucket, storage)
+        return _explain_answer(error, where, bucket, storage)
     if isinstance(error, (Unidentified, *CREDENTIALS)):
         return _explain_credentials(error, where)
     if isinstance(error, boto.FlexibleChecksumError):
@@ -126,7 +126,7 @@ def _explain_credentials(error: Exception, where: str) -> StorageFailure:
     )
 
 
-def explain_answer(error: boto.ClientError, where: str, bucket: str, storage: Storage) -> StorageFailure:
+def _explain_answer(error: boto.ClientError, where: str, bucket: str, storage: Storage) -> StorageFailure:
     """A StorageFailure for an answer of the service, from its status and code."""
     status, code = _status(error), _code(error)
     if code == "NoSuchBucket":

@@ -82,6 +82,12 @@ def test_the_overlays_of_the_readme_are_those_there_are():
     assert [name for name in OVERLAYS if f"`{Path(name).name}`" not in table] == []
 
 
+def test_a_wheel_brings_every_folder():
+    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    folders = {str(path.parent.relative_to(REPOSITORY)) for path in DEPLOY.rglob("kustomization.yaml")}
+    assert folders <= {target.removeprefix("share/chexray/") for target in listed}
+
+
 def test_the_readme_counts_a_lost_node_as_the_rules_do():
     bound = cluster_spec(rayjob(rendered("base")))["headGroupSpec"]["template"]["spec"]["tolerations"]
     seconds = {each["tolerationSeconds"] for each in bound}
