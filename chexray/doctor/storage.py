@@ -72,7 +72,7 @@ def endpoint(case: Case, now: Callable[[], datetime] = lambda: datetime.now(UTC)
         return fail(
             f"{url} ({setting}) does not answer ({type(error).__name__}).",
             "Set storage.endpoint_url to where the buckets are, or see whether the network lets you there."
-            + proxy_hint(url),
+            + proxy_hint(url, os.environ),
         )
     case.s3_down = ""
     found = f"{url} ({setting}) answers (HTTP {answer.status_code}); {region}"

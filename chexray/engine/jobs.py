@@ -138,15 +138,16 @@ class Jobs:
         except AuthenticationError as error:
             # "Authentication failed" is Ray's word for a 403; for a 401, and for no token to send, it has others.
             said = self._refused(is_wrong="Authentication failed" in str(error))
-            raise ResourceError(f"{said}{proxy_hint(self.address)}") from None
+            raise ResourceError(f"{said}{proxy_hint(self.address, os.environ)}") from None
         except (requests.RequestException, ConnectionError, TimeoutError) as error:
             raise ResourceError(
                 f"no Ray dashboard answers at {self.address} ({one_line(error)}). Correct --address, open the port "
-                f"(kubectl port-forward service/NAME-head-svc 8265), or start the cluster.{proxy_hint(self.address)}"
+                "(kubectl port-forward service/NAME-head-svc 8265), or start the cluster."
+                f"{proxy_hint(self.address, os.environ)}"
             ) from None
         except (RuntimeError, KeyError, ValueError) as error:
-            said = f"the Jobs API of Ray at {self.address} refused: {one_line(error)}."
-            raise ResourceError(f"{said}{proxy_hint(self.address)}") from None
+            hint = proxy_hint(self.address, os.environ)
+            raise ResourceError(f"the Jobs API of Ray at {self.address} refused: {one_line(error)}.{hint}") from None
 
 
 def auth_headers(environment: Any) -> dict[str, str]:

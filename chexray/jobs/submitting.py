@@ -69,9 +69,10 @@ def find_address(given: str | None, environment: Mapping[str, str]) -> str:
 
 def check_names(config: RunConfig, *, brings_code: bool = False) -> list[str]:
     """Notes on names that only the cluster may know. Raises ConfigError for misspelt names and for wrong options."""
-    from chexray.plan.naming import unknown_names
+    from chexray.plan.naming import check_options, unknown_names
 
     unknown = unknown_names(config, may_be_elsewhere=brings_code)
+    check_options(config)
     where = "not known here: the job must bring it, or the cluster's image have it (chexray ls)"
     return [f"{listed(unknown)}: {where}"] if unknown else []
 

@@ -19,19 +19,24 @@ from chexray.text import quoted
 def unknown_names(config: RunConfig, *, may_be_elsewhere: bool = False) -> list[str]:
     """Names that this machine does not know, such as "metric 'mine'": plug-ins of the machine that will run the config?
 
-    What is known has its options checked. may_be_elsewhere: the run brings code of its own. Without it a name that is
-    nearly one that is known counts as misspelt. Raises ConfigError for that, and for options that do not fit.
+    may_be_elsewhere: the run brings code of its own. Without it a name that is nearly one that is known counts as
+    misspelt, and is a ConfigError.
     """
     unknown = []
-    for kind, name, build in _parts(config):
+    for kind, name, _ in _parts(config):
         known = list(names(kind))
-        if name in known:
-            build()
-        elif not may_be_elsewhere and difflib.get_close_matches(name[:100], known, n=1):
-            find(kind, name)  # raises ConfigError with the near one
-        else:
+        if name not in known:
+            if not may_be_elsewhere and difflib.get_close_matches(name[:100], known, n=1):
+                find(kind, name)  # raises ConfigError with the near one
             unknown.append(f"{kind.removesuffix('s')} {quoted(name)}")
     return list(dict.fromkeys(unknown))
+
+
+def check_options(config: RunConfig) -> None:
+    """Raises ConfigError where options of a metric, an encoder or a source that is known here do not fit it."""
+    for kind, name, build in _parts(config):
+        if name in names(kind):
+            build()
 
 
 def _parts(config: RunConfig) -> Iterator[tuple[str, str, Callable[[], Any]]]:

@@ -1,25 +1,28 @@
-"""Which proxy of the environment a request goes through. Names of variables only: their values may hold a password."""
+"""Whether a proxy of the environment catches an address, which for a cluster or a server nearby is seldom meant."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass
+from urllib.request import proxy_bypass_environment  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def proxy_hint(url: str) -> str:
-    """A sentence that names the variable whose proxy catches requests to `url`, and NO_PROXY; "" where none does.
+def proxy_hint(address: str, environment: Mapping[str, str]) -> str:
+    """` HTTP_PROXY catches HOST: where it is to be reached directly, add HOST to no_proxy.` for the end of a message on
+    a connection that failed, with the blank before it; "" where no proxy is in the way.
 
-    For the end of a message about a server that does not answer: within a cluster or on this machine it is often the
-    proxy that cannot reach it.
+    address: a URL. Which variables count, and what no_proxy matches, is as in Python's urllib, requests and botocore.
     """
     try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:  # brackets that do not match
+        parts = urlsplit(address)
+        host, scheme = parts.hostname or "", parts.scheme.lower()
+    except ValueError:
         return ""
-    names = [f"{parts.scheme}_proxy".upper(), f"{parts.scheme}_proxy", "ALL_PROXY", "all_proxy"]
-    name = next((each for each in names if os.environ.get(each)), None)
-    if not host or not name or proxy_bypass(host):
+    values = {name.lower(): (name, value) for name, value in environment.items() if value}
+    # As curl and urllib do: a variable in small letters wins.
+    values |= {name: (name, value) for name, value in environment.items() if value and name.islower()}
+    caught = next((values[key][0] for key in (f"{scheme}_proxy", "all_proxy") if key in values), "")
+    bypassed = values.get("no_proxy", ("", ""))[1]
+    if not host or not caught or proxy_bypass_environment(host, {"no": bypassed}):
         return ""
-    return f" Requests go through the proxy of {name}: for a server that it cannot reach, add {host} to NO_PROXY."
+    return f" {caught} catches {host}: where it is to be reached directly, add {host} to no_proxy."

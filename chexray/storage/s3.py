@@ -242,7 +242,7 @@ class Buckets:
 
     def explain(self, uri: str, error: Exception) -> StorageFailure:
         """The failure in words: the object, the endpoint, the service's error code, never its free text."""
-        return explain(error, uri, address(uri)[0], self.endpoint, self.storage)
+        return explain(error, uri, address(uri)[0], self.endpoint or "AWS S3", self.storage)
 
 
 def _session(profile: str | None) -> AioSession:

@@ -7,6 +7,7 @@ and of a kind of policy is taken from it.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -60,9 +61,9 @@ class Unidentified(Exception):
     """Temporary credentials could not be had; the cause says why."""
 
 
-def explain(error: Exception, uri: str, bucket: str, endpoint: str | None, storage: Storage) -> StorageFailure:
+def explain(error: Exception, uri: str, bucket: str, endpoint: str, storage: Storage) -> StorageFailure:
     """The failure in words. Errors that are none of storage's are defects and pass through."""
-    where = f"{uri} at {endpoint or 'AWS S3'}"
+    where = f"{uri} at {endpoint}"
     failure = _explained(error, where, bucket, storage)
     of_the_service = isinstance(error, boto.ClientError) and not _code(error).isdigit()  # a number: no S3 error
     if (
@@ -71,7 +72,7 @@ def explain(error: Exception, uri: str, bucket: str, endpoint: str | None, stora
         or isinstance(error, (Unidentified, *CREDENTIALS))
     ):
         return failure
-    hint = proxy_hint(endpoint or "https://s3.amazonaws.com")
+    hint = proxy_hint(endpoint, os.environ)
     text = f"{str(failure).rstrip('.')}.{hint}" if hint else str(failure)
     return StorageFailure(text, code=failure.code, transient=failure.transient)
 

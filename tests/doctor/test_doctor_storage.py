@@ -73,7 +73,7 @@ def test_a_proxy_that_catches_the_endpoint_is_named(s3, monkeypatch) -> None:
     monkeypatch.setenv("no_proxy", "elsewhere")
     found = lines(case(f"{s3.bucket}/out", s3))
     assert "does not answer" in found["s3 endpoint"]
-    assert "through the proxy of http_proxy: for a server that it cannot reach, add 127.0.0.1 to NO_PROXY" in str(found)
+    assert "catches 127.0.0.1: where it is to be reached directly, add 127.0.0.1 to no_proxy." in str(found)
 
 
 def test_an_expired_token_is_no_matter_of_permissions(faulty_s3) -> None:

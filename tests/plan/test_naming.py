@@ -6,12 +6,14 @@ import pytest
 
 from chexray.config import parse_config
 from chexray.errors import ConfigError
-from chexray.plan.naming import unknown_names
+from chexray.plan.naming import check_options, unknown_names
 
 
 def unknown(may_be_elsewhere: bool = False, **changes: object) -> list[str]:
     base = {"real": "s3://b/real.csv", "synthetic": "s3://b/made/", "encoders": ["pixels"], "metrics": ["kid"]}
-    return unknown_names(parse_config({**base, **changes}), may_be_elsewhere=may_be_elsewhere)
+    config = parse_config({**base, **changes})
+    check_options(config)
+    return unknown_names(config, may_be_elsewhere=may_be_elsewhere)
 
 
 def test_neither_images_nor_weights_need_be_here() -> None:

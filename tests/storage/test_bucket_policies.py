@@ -186,7 +186,7 @@ SAID = [
 
 @pytest.mark.parametrize(("verb", "status", "code", "message", "settings", "words"), SAID)
 def test_a_refusal_names_what_may_be_missing(verb, status, code, message, settings, words) -> None:
-    found = explain(answer(verb, status, code, message), "s3://b/k", "b", None, Storage(**settings))
+    found = explain(answer(verb, status, code, message), "s3://b/k", "b", "AWS S3", Storage(**settings))
     assert words in str(found)
     assert not found.transient
     assert found.code == ("failed" if "Does the service know" in words else "denied")
@@ -197,25 +197,27 @@ def test_a_refusal_names_what_may_be_missing(verb, status, code, message, settin
 def test_a_region_that_only_a_header_names_and_a_busy_key_service() -> None:
     elsewhere = answer("HeadObject", 403, "403", "", {"x-amz-bucket-region": "eu-west-1"})
     assert "another region (403). Set region to eu-west-1" in str(
-        explain(elsewhere, "s3://b/k", "b", None, Storage(region="us-east-1"))
+        explain(elsewhere, "s3://b/k", "b", "AWS S3", Storage(region="us-east-1"))
     )
-    busy = explain(answer("PutObject", 400, "KMS.ThrottlingException"), "s3://b/k", "b", None, Storage())
+    busy = explain(answer("PutObject", 400, "KMS.ThrottlingException"), "s3://b/k", "b", "AWS S3", Storage())
     assert (busy.code, busy.transient) == ("unavailable", True)
 
 
 def test_a_proxy_that_catches_a_local_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "no_proxy"):  # of this machine, which would win
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTP_PROXY", "http://user:password@proxy:3128")
     monkeypatch.setenv("NO_PROXY", "other")
     error = boto.ConnectTimeoutError(endpoint_url="http://minio:9000")
     text = str(explain(error, "s3://b/k", "b", "http://minio:9000", Storage()))
-    assert text.endswith("through the proxy of HTTP_PROXY: for a server that it cannot reach, add minio to NO_PROXY.")
+    assert text.endswith(" HTTP_PROXY catches minio: where it is to be reached directly, add minio to no_proxy.")
     assert "password" not in text
     refused = explain(answer("GetObject", 403, "403"), "s3://b/k", "b", "http://minio:9000", Storage())
-    assert "NO_PROXY" in str(refused)  # a proxy's own refusal has no error code of S3
+    assert "no_proxy" in str(refused)  # a proxy's own refusal has no error code of S3
     denied = explain(answer("GetObject", 403, "AccessDenied"), "s3://b/k", "b", "http://minio:9000", Storage())
-    assert "NO_PROXY" not in str(denied)
+    assert "no_proxy" not in str(denied)
     monkeypatch.setenv("NO_PROXY", "minio")
-    assert "NO_PROXY" not in str(explain(error, "s3://b/k", "b", "http://minio:9000", Storage()))
+    assert "no_proxy" not in str(explain(error, "s3://b/k", "b", "http://minio:9000", Storage()))
 
 
 def test_a_gate_passes_faults_on(guarded: Guarded) -> None:
