@@ -131,7 +131,7 @@ def kuberay(
     unknown = submitting.check_names(parsed)
     done = kuberay_manifest(
         parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus, image_pull_secret=image_pull_secret,
-        api_server_ports=api_server_port or (), fail_on=fail_on or (),
+        api_server_ports=api_server_port or (), flags=[word for gate in fail_on or () for word in ("--fail-on", gate)],
     )  # fmt: skip
     for note in [*done.notes, *unknown]:
         say(f"note: {note}")

@@ -49,7 +49,7 @@ def kuberay_manifest(
     gpus: int | None = None,
     image_pull_secret: str | None = None,
     api_server_ports: Sequence[int] = (),
-    fail_on: Sequence[str] = (),
+    flags: Sequence[str] = (),
     deploy: Path | None = None,
     build: Callable[[Path], str] = render,
 ) -> Manifest:
@@ -57,8 +57,8 @@ def kuberay_manifest(
 
     overlays: one of deploy/overlays, and any of deploy/components besides. gpus: how far the cluster may grow; by
     default the config's `ray.gpus`, or the overlay's. image_pull_secret: a Secret of the namespace that every pod pulls
-    with. api_server_ports: where else the autoscaler may reach the Kubernetes API. fail_on: gates of the run; one that
-    fails ends the job with exit code 3 for good. build: what renders a folder. Raises ConfigError in one line.
+    with. api_server_ports: where else the autoscaler may reach the Kubernetes API. flags: further words of `chexray
+    run`; with --fail-on among them the job is tried once. build: what renders a folder. Raises ConfigError in one line.
     """
     deploy = deploy or deploy_folder()
     overlay, components = chosen(overlays, deploy)
@@ -82,7 +82,7 @@ def kuberay_manifest(
         sized, sizes, remarks = fit(sent.config, job, _own_config(documents), gpus, overlay)
         (folder / RUN_FILE).write_text(sized.to_yaml(), encoding="utf-8")
         outer["configMapGenerator"] = [{"name": "chexray-config", "behavior": "replace", "files": [RUN_FILE]}]
-        patches = [replace("/metadata/name", job_name), *sizes, *_gated(job, fail_on)]
+        patches = [replace("/metadata/name", job_name), *sizes, *_flagged(job, flags)]
         patches += _pulling(job, image_pull_secret) if image_pull_secret else []
         outer["patches"] = [_patch("RayJob", patches)]
         if ways_out := _ways_out(config, documents, job_name, api_server_ports):
@@ -195,13 +195,13 @@ def _not_mounted(local: Sequence[tuple[str, str]], job: dict[str, Any], overlay:
     return elsewhere
 
 
-def _gated(job: dict[str, Any], gates: Sequence[str]) -> list[dict[str, Any]]:
-    """The entrypoint with --fail-on, tried once: to KubeRay exit code 3 is a failure like any other, for which it would
-    start new clusters."""
-    if not gates:
+def _flagged(job: dict[str, Any], flags: Sequence[str]) -> list[dict[str, Any]]:
+    """The entrypoint with further flags. With a gate it is tried once: to KubeRay exit code 3 is a failure like any
+    other, for which it would start new clusters."""
+    if not flags:
         return []
-    flags = " ".join(f"--fail-on {shlex.quote(gate)}" for gate in gates)
-    return [replace("/spec/entrypoint", f"{job['spec']['entrypoint']} {flags}"), replace("/spec/backoffLimit", 0)]
+    patches = [replace("/spec/entrypoint", f"{job['spec']['entrypoint']} {shlex.join(flags)}")]
+    return [*patches, replace("/spec/backoffLimit", 0)] if "--fail-on" in flags else patches
 
 
 def _pulling(job: dict[str, Any], secret: str) -> list[dict[str, Any]]:

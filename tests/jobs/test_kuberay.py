@@ -245,13 +245,15 @@ def test_what_is_no_name_of_a_secret_is_refused(secret: str) -> None:
 @needs_kustomize
 def test_a_run_with_gates_is_tried_once(shared: Path) -> None:
     """Exit code 3 is a failure to KubeRay, and would start two new clusters that find the same."""
-    documents, _ = made("gpu", fail_on=["copies", "worse-than:s3://bucket/a run"])
+    documents, _ = made("gpu", flags=["--fail-on", "copies", "--fail-on", "worse-than:s3://bucket/a run"])
     job = only(documents, "RayJob")
     assert ray_complaints(job, shared) == []
     assert job["spec"]["backoffLimit"] == 0
     words = shlex.split(job["spec"]["entrypoint"])
     assert words[:4] == ["chexray", "run", "/etc/chexray/run.yaml", "--once"]
     assert words[4:] == ["--fail-on", "copies", "--fail-on", "worse-than:s3://bucket/a run"]
+    plain = only(made("gpu", flags=["--verbose"])[0], "RayJob")["spec"]
+    assert (plain["backoffLimit"], plain["entrypoint"].split()[-1]) == (2, "--verbose")
     plain = only(made("gpu")[0], "RayJob")["spec"]
     assert (plain["backoffLimit"], plain["entrypoint"]) == (2, "chexray run /etc/chexray/run.yaml --once")
 
