@@ -123,8 +123,9 @@ def filter_run(
 def _of_a_stranger(run: _Run) -> StorageConfig:
     """Storage settings of a run's config that cannot harm whoever reads it: its region, and to ask without credentials.
 
-    An endpoint would be sent requests signed with the reader's credentials, and a profile chooses among these. Both
-    must come from the reader's environment; a run whose sets need another one is refused.
+    An endpoint would be sent requests signed with the reader's credentials, a profile chooses among these, and
+    requester_pays spends the reader's money. All must come from the reader: a run whose sets need one is refused. Its
+    encryption (sse) is not asked for: nothing is written where the config says, and its KMS key may be a stranger's.
     """
     given = run.config.storage
     same = {
@@ -140,6 +141,11 @@ def _of_a_stranger(run: _Run) -> StorageConfig:
                 f"{shown(run.uri)}: its config sets storage.{key} to {quoted(value)}, and your credentials are not "
                 f"used there because a run's folder says so. If you trust it: export {variable}={shown(value)}"
             )
+    if remote and given.requester_pays:
+        raise ConfigError(
+            f"{shown(run.uri)}: its config sets storage.requester_pays, and your account is not charged because a "
+            "run's folder says so. If you trust it: chexray filter ... --storage requester_pays=true"
+        )
     return StorageConfig(region=given.region, anon=given.anon)
 
 

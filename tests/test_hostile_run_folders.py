@@ -28,6 +28,7 @@ from fixtures.run_folders import STORAGE, copied, make_run, mutate, with_config
 from PIL import Image
 from rich.console import Console
 
+from chexray.config import StorageConfig
 from chexray.filtering import filter_run
 from chexray.jobs.status import read_statuses
 from chexray.results.compare import compare, render_compare
@@ -162,9 +163,16 @@ def test_a_config_deletes_nothing(run: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == before
 
 
-@pytest.mark.parametrize(("key", "value"), [("endpoint_url", "http://127.0.0.1:9"), ("profile", "work")])
-def test_a_config_does_not_say_whom_credentials_are_shown_to(
-    run: Path, tmp_path: Path, key: str, value: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("key", "value", "move"),
+    [
+        ("endpoint_url", "http://127.0.0.1:9", "export AWS_"),
+        ("profile", "work", "export AWS_"),
+        ("requester_pays", True, "chexray filter ... --storage requester_pays=true"),
+    ],
+)
+def test_a_config_does_not_say_whom_credentials_are_shown_to_or_who_pays(
+    run: Path, tmp_path: Path, key: str, value: str | bool, move: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -182,7 +190,7 @@ def test_a_config_does_not_say_whom_credentials_are_shown_to(
     hostile = with_config(run, tmp_path / "run", change)
     line = refused(lambda: filter_run(str(hostile)))
     assert f"storage.{key}" in line
-    assert "If you trust it: export AWS_" in line
+    assert f"If you trust it: {move}" in line
     assert not asked
     local = with_config(run, tmp_path / "local", lambda data: data.update(storage={key: value}))
     assert filter_run(str(local))[0].n_kept == 4  # nothing of it lies on S3
@@ -338,3 +346,15 @@ def snapshot(folder: Path) -> dict[str, int]:
         for path in folder.rglob("*")
         if path.is_file() and "filtered" not in str(path)
     }
+
+
+def test_a_config_does_not_choose_the_key_that_a_set_is_encrypted_with(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"sse": "aws:kms", "sse_kms_key_id": "arn:aws:kms:us-east-1:000000000000:key/of-a-stranger"}
+    hostile = with_config(run, tmp_path / "run", lambda data: data.update(storage=settings))
+    made: list[StorageConfig] = []
+    monkeypatch.setattr("chexray.filtering.make_storage", lambda config: made.append(config) or STORAGE)
+    filter_run(str(hostile))
+    assert len(made) == 2
+    assert {(config.sse, config.sse_kms_key_id) for config in made} == {(None, None)}

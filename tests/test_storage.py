@@ -272,7 +272,6 @@ def test_join_and_absolute():
         "%2e%2e%5cx.png",
         "/etc/passwd",
         "//etc/passwd",
-        "%2fetc/passwd",
         "\\\\server\\share",
         "C:\\Windows\\x.png",
         "/data/cxr/../x.png",
@@ -288,6 +287,22 @@ def test_join_and_absolute():
 def test_nothing_leaves_its_root(root, name):
     with pytest.raises(StorageError, match="leaves its root"):
         inside(root, name)
+
+
+@pytest.mark.parametrize("root", ["/data/cxr", "file:///data/cxr", "relative/cxr"])
+def test_an_encoded_slash_in_front_leaves_a_local_root(root):
+    for name in ("%2fetc/passwd", "%252Fetc/passwd", "%2f"):
+        with pytest.raises(StorageError, match="leaves its root"):
+            inside(root, name)
+
+
+def test_an_encoded_slash_is_part_of_a_key():
+    for name in ("%2F/a.png", "%2Fa.png", "%252F/a.png", "a%2Fb.png", "%2F%2F/a.png"):
+        assert inside("s3://b/cxr", name) == inside("s3://b/cxr", f"s3://b/cxr/{name}") == f"s3://b/cxr/{name}"
+        assert inside("s3://b", name) == f"s3://b/{name}"
+    for name in ("%2F../x.png", "%2F%2e%2e/x.png", "%2F/../../x.png", "%2Fs3://other/x", "%2F..%5cx.png"):
+        with pytest.raises(StorageError, match="leaves its root"):
+            inside("s3://b/cxr", name)
 
 
 def test_what_is_inside_stays_as_written():
@@ -313,6 +328,7 @@ def test_the_result_is_below_the_root_or_an_error(pieces):
             continue
         assert os.path.normpath(uri) == uri
         assert uri == "/data/root" or uri.startswith("/data/root/")
+        assert inside("s3://b/root", name).startswith("s3://b/root")  # what a folder may hold, a bucket may
 
 
 def test_pipes_and_devices_are_refused_at_once(storage, tmp_path):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import Limit, Output, Setting, console, examples, print_lines, read_config
+from chexray.cli.options import Limit, Output, Setting, console, examples, print_lines, read_config, read_storage
 
 RunFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
 
@@ -57,12 +57,13 @@ def submit(
     files = folder_files(working_dir, config_path=config) if working_dir else []
     sent = travelling(parsed, folder=working_dir, near=host_of(where))
     environment = read_runtime_env(runtime_env)
+    unknown = submitting.check_names(parsed, brings_code=bool(working_dir or environment))
     jobs = Jobs(where)
     with parcel(sent.text, working_dir, files) as folder:
         chosen = submission_id or id_of(sent.config)
         done = submitting.submit(jobs, chosen, {**environment, "working_dir": folder}, exact=bool(submission_id))
 
-    for note in [*sent.notes, *open_secrets(environment)]:
+    for note in [*sent.notes, *unknown, *open_secrets(environment)]:
         say(f"note: {note}")
     if jobs.version and jobs.version != jobs.client_version:
         say(f"note: the cluster runs Ray {jobs.version}, this machine {jobs.client_version}; a job is fine with that")
@@ -110,17 +111,29 @@ def kuberay(
     namespace: Annotated[str | None, typer.Option(help="Kubernetes namespace")] = None,
     name: Annotated[str | None, typer.Option(help="of the RayJob, by default chexray-<the run's name>")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="how many GPUs the cluster may grow to")] = None,
+    image_pull_secret: Annotated[str | None, typer.Option(help="a Secret that pods pull the image with")] = None,
+    api_server_port: Annotated[
+        list[int] | None, typer.Option(min=1, max=65535, help="of Kubernetes, if not 443 or 6443; may be repeated")
+    ] = None,
+    fail_on: Annotated[
+        list[str] | None, typer.Option("--fail-on", help="as of chexray run; what fails so is not tried again")
+    ] = None,
     output: Output = None,
     limit: Limit = None,
     setting: Setting = None,
 ) -> None:
     """Print a KubeRay manifest that runs a config: chexray kuberay ... | kubectl apply -f -"""
+    from chexray.jobs import submitting
     from chexray.jobs.manifests import kuberay_manifest
     from chexray.log import say
 
     parsed = read_config(config, {"output": output, "limit": limit}, setting)
-    done = kuberay_manifest(parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus)
-    for note in done.notes:
+    unknown = submitting.check_names(parsed)
+    done = kuberay_manifest(
+        parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus, image_pull_secret=image_pull_secret,
+        api_server_ports=api_server_port or (), flags=[word for gate in fail_on or () for word in ("--fail-on", gate)],
+    )  # fmt: skip
+    for note in [*done.notes, *unknown]:
         say(f"note: {note}")
     print(done.text, end="")
 
@@ -134,9 +147,8 @@ def status(
     import json
 
     from chexray.jobs.status import read_statuses, utc_now
-    from chexray.plan import make_storage
 
-    found = read_statuses(output, make_storage(_storage_settings(setting)), utc_now)
+    found = read_statuses(output, read_storage(_of_storage(setting), "command line"), utc_now)
     if as_json:
         print(json.dumps([each.record for each in found], indent=2))
         return
@@ -147,9 +159,8 @@ def status(
         print_lines(console(), [*lines, f"folder: {only.uri}"])
 
 
-def _storage_settings(settings: list[str] | None) -> Any:
-    """The storage section that --set gives, checked like that of a config."""
-    from chexray.config import parse_config
+def _of_storage(settings: list[str] | None) -> list[str]:
+    """KEY=VALUE of each `--set storage.KEY=VALUE`. Raises ConfigError for a setting of anything else."""
     from chexray.config.secrets import refuse_on_command_line
     from chexray.errors import ConfigError
     from chexray.text import quoted
@@ -158,8 +169,7 @@ def _storage_settings(settings: list[str] | None) -> Any:
         refuse_on_command_line(item)
         if not item.startswith("storage."):
             raise ConfigError(f"--set {quoted(item)}: status reads files only. Expected storage.KEY=VALUE.")
-    smallest = {"real": "x", "synthetic": "x", "encoders": ["pixels"]}
-    return parse_config(smallest, settings or [], origin="command line").storage
+    return [item.removeprefix("storage.") for item in settings or []]
 
 
 def _status_table(found: list[Any]) -> Any:

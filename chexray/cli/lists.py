@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chexray.cli.options import console
+from chexray.cli.options import StorageSetting, console, read_storage
 from chexray.errors import ConfigError
 
 KINDS = ("metrics", "encoders", "sources", "protocols")
@@ -36,21 +36,20 @@ def list_names(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS))]) -> 
 
 def compare(
     runs: Annotated[list[str], typer.Argument(help="two or more run folders or results files, local or s3://")],
+    storage: StorageSetting = None,
 ) -> None:
     """Put runs side by side; no winner is named where intervals overlap."""
     if len(runs) < 2:
         raise ConfigError(f"compare needs at least two runs, found {len(runs)}.")
-    from chexray.config import StorageConfig
-    from chexray.plan import make_storage
     from chexray.results.compare import compare as compare_frames
     from chexray.results.compare import render_compare
     from chexray.results.rows import read_results
 
-    storage = make_storage(StorageConfig())
+    reached = read_storage(storage)
     frames = {}
     for place in runs:
         *folders, label = place.rstrip("/").split("/")
         # Files are called alike in every run.
         label = folders[-1] if folders and label.endswith((".parquet", ".json", ".csv")) else label
-        frames[label if label not in frames else place] = read_results(place, storage)
+        frames[label if label not in frames else place] = read_results(place, reached)
     console().print(render_compare(compare_frames(frames)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,3 +76,22 @@ def print_lines(target: Any, lines: list[str]) -> None:
     characters, since names in them come from files."""
     for line in lines:
         target.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+StorageSetting = Annotated[
+    list[str] | None,
+    typer.Option("--storage", metavar="KEY=VALUE", help="how S3 is reached, as storage.KEY of a config: sse=aws:kms"),
+]
+
+
+def read_storage(settings: Sequence[str] | None, option: str = "--storage") -> Any:
+    """The Storage that KEY=VALUE of `option` describe, checked like the storage section of a config."""
+    from chexray.config import parse_config
+    from chexray.config.secrets import refuse_on_command_line
+    from chexray.plan import make_storage
+
+    named = [f"storage.{item}" for item in settings or ()]
+    for item in named:
+        refuse_on_command_line(item)
+    smallest = {"real": "x", "synthetic": "x", "encoders": ["pixels"]}
+    return make_storage(parse_config(smallest, named, origin=option).storage)

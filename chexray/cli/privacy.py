@@ -15,6 +15,7 @@ from chexray.cli.options import (
     Real,
     ReidWeights,
     Setting,
+    StorageSetting,
     Synthetic,
     Training,
     Verbose,
@@ -22,6 +23,7 @@ from chexray.cli.options import (
     examples,
     print_lines,
     read_config,
+    read_storage,
 )
 
 EXAMPLES = examples(
@@ -51,12 +53,15 @@ def filter_sets(
         list[str] | None, typer.Option("--set", metavar="NAME", help="a synthetic set of the run; by default all")
     ] = None,
     output: Annotated[str | None, typer.Option(help="folder or s3:// URL; by default filtered/ in the run's")] = None,
+    storage: StorageSetting = None,
 ) -> None:
     """Write synthetic sets without the images a run flagged or rejected, and a table of what was dropped and why."""
     from chexray.filtering import filter_run
 
     lines = []
-    for done in filter_run(run, by, sets=sets or (), output=output or ""):
+    for done in filter_run(
+        run, by, sets=sets or (), output=output or "", storage=read_storage(storage) if storage else None
+    ):
         lines.append(f"{done.name}: {done.n_kept:,} images kept, {done.n_dropped:,} dropped")
         lines += [f"  {n:>6,} dropped: {kind}" for kind, n in done.reasons.items()]
         if done.n_left_out:

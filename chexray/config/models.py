@@ -155,8 +155,20 @@ class StorageConfig(Strict):
     key: SecretStr | None = None
     secret: SecretStr | None = None
     token: SecretStr | None = None
+    sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
+    """Server-side encryption that every write asks for; None sends no header, and the bucket's own setting holds."""
+    sse_kms_key_id: str | None = None
+    """The KMS key of `aws:kms`: id, ARN or alias; by default the account's key for S3. No secret."""
+    requester_pays: bool = False
+    """Agree to pay for requests to a bucket that charges whoever asks."""
     retries: int = Field(default=4, ge=0, le=20)
     timeout_s: float = Field(default=30.0, gt=0)
+
+    @model_validator(mode="after")
+    def _key_fits_sse(self) -> StorageConfig:
+        if self.sse_kms_key_id and not (self.sse or "").startswith("aws:kms"):
+            raise ValueError("sse_kms_key_id needs sse: aws:kms (or aws:kms:dsse)")
+        return self
 
     @field_validator("endpoint_url")
     @classmethod

@@ -15,6 +15,7 @@ from typing import Any
 from chexray.doctor.case import Case, Check, Look, fail, not_asked, note, ok, size
 from chexray.errors import StorageError
 from chexray.storage import Storage, StorageFailure, absolute, basename, is_remote, join
+from chexray.storage.proxies import proxy_hint
 
 CONNECT_TIMEOUT_S = 5.0
 S3_S = 15.0
@@ -70,7 +71,8 @@ def endpoint(case: Case, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     except boto.BotoCoreError as error:
         return fail(
             f"{url} ({setting}) does not answer ({type(error).__name__}).",
-            "Set storage.endpoint_url to where the buckets are, or see whether the network lets you there.",
+            "Set storage.endpoint_url to where the buckets are, or see whether the network lets you there."
+            + proxy_hint(url, os.environ),
         )
     case.s3_down = ""
     found = f"{url} ({setting}) answers (HTTP {answer.status_code}); {region}"
@@ -171,7 +173,8 @@ def writable(case: Case, setting: str, folder: str) -> Check:
                 return fail(f"{probe}: other bytes came back than were written.", "Is a proxy in between?")
             room = None if remote else shutil.disk_usage(os.path.dirname(probe))
     except StorageError as error:
-        return fail(" ".join(str(error).split()), _next_move(setting, folder, getattr(error, "code", "")))
+        said = " ".join(str(error).split())
+        return fail(said, _next_move(setting, folder, getattr(error, "code", ""), said))
     if room is None:
         return ok(f"{folder} can be written, read and deleted from")
     found = f"{folder} can be written, read and deleted from; {size(room.free)} free of {size(room.total)}"
@@ -180,9 +183,11 @@ def writable(case: Case, setting: str, folder: str) -> Check:
     return note(f"{found}.", "Features of 100,000 images need about 1 GB.") if room.free < FEW_BYTES else ok(found)
 
 
-def _next_move(setting: str, folder: str, code: str) -> str:
+def _next_move(setting: str, folder: str, code: str, said: str) -> str:
     if not is_remote(folder):
         return f"Set {setting} to a folder that you may write to."
+    if code == "denied" and "what they may do in bucket" not in said:  # a token, a key or a clock, not a permission
+        return f"Or set {setting} elsewhere."
     if code == "denied":
         return (
             f"Allow s3:ListBucket of the bucket, and s3:PutObject, s3:GetObject and s3:DeleteObject below {folder}, "

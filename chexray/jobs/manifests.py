@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -45,13 +46,18 @@ def kuberay_manifest(
     namespace: str | None = None,
     name: str | None = None,
     gpus: int | None = None,
+    image_pull_secret: str | None = None,
+    api_server_ports: Sequence[int] = (),
+    flags: Sequence[str] = (),
     deploy: Path | None = None,
     build: Callable[[Path], str] = render,
 ) -> Manifest:
     """The manifest of a RayJob that runs `config`.
 
     overlays: one of deploy/overlays, and any of deploy/components besides. gpus: how far the cluster may grow; by
-    default the config's `ray.gpus`, or the overlay's. build: what renders a folder. Raises ConfigError in one line.
+    default the config's `ray.gpus`, or the overlay's. image_pull_secret: a Secret of the namespace that every pod pulls
+    with. api_server_ports: where else the autoscaler may reach the Kubernetes API. flags: further words of `chexray
+    run`; with --fail-on among them the job is tried once. build: what renders a folder. Raises ConfigError in one line.
     """
     deploy = deploy or deploy_folder()
     overlay, components = chosen(overlays, deploy)
@@ -75,10 +81,12 @@ def kuberay_manifest(
         sized, sizes, remarks = fit(sent.config, job, _own_config(documents), gpus, overlay)
         (folder / RUN_FILE).write_text(sized.to_yaml(), encoding="utf-8")
         outer["configMapGenerator"] = [{"name": "chexray-config", "behavior": "replace", "files": [RUN_FILE]}]
-        outer["patches"] = [_patch("RayJob", [replace("/metadata/name", job_name), *sizes])]
-        if way_out := _egress(config, documents, job_name):
-            (folder / "endpoint.yaml").write_text(yaml.safe_dump(way_out), encoding="utf-8")
-            outer["resources"].append("endpoint.yaml")
+        patches = [replace("/metadata/name", job_name), *sizes, *_flagged(job, flags)]
+        patches += _pulling(job, image_pull_secret) if image_pull_secret else []
+        outer["patches"] = [_patch("RayJob", patches)]
+        if ways_out := _ways_out(config, documents, job_name, api_server_ports):
+            (folder / "egress.yaml").write_text(yaml.safe_dump_all(ways_out), encoding="utf-8")
+            outer["resources"].append("egress.yaml")
         if namespace:
             outer["namespace"] = namespace
         if image:
@@ -173,30 +181,69 @@ def _not_mounted(local: Sequence[tuple[str, str]], job: dict[str, Any], overlay:
     return elsewhere
 
 
-def _egress(config: RunConfig, documents: list[dict[str, Any]], job_name: str) -> dict[str, Any] | None:
-    """A policy that lets S3 requests out to the endpoint's port, where none does.
+def _flagged(job: dict[str, Any], flags: Sequence[str]) -> list[dict[str, Any]]:
+    """The entrypoint with further flags. With a gate it is tried once: to KubeRay exit code 3 is a failure like any
+    other, for which it would start new clusters."""
+    if not flags:
+        return []
+    patches = [replace("/spec/entrypoint", f"{job['spec']['entrypoint']} {shlex.join(flags)}")]
+    return [*patches, replace("/spec/backoffLimit", 0)] if "--fail-on" in flags else patches
 
-    Its own and named after the job: policies add up, while a rule in the shared one would go with the next run's apply.
+
+def _pulling(job: dict[str, Any], secret: str) -> list[dict[str, Any]]:
+    """Patches by which every pod of the job pulls its image with a Secret."""
+    if len(secret) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", secret):
+        raise ConfigError(
+            f"--image-pull-secret {quoted(secret)}: expected the name of a Secret, as kubectl get secrets shows it."
+        )
+    cluster = job["spec"]["rayClusterSpec"]
+    pods = ["/spec/submitterPodTemplate", "/spec/rayClusterSpec/headGroupSpec/template"]
+    pods += [
+        f"/spec/rayClusterSpec/workerGroupSpecs/{i}/template" for i in range(len(cluster.get("workerGroupSpecs", [])))
+    ]
+    return [replace(f"{pod}/spec/imagePullSecrets", [{"name": secret}]) for pod in pods]
+
+
+def _ways_out(
+    config: RunConfig, documents: list[dict[str, Any]], job_name: str, api_ports: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Policies that let requests out to the S3 endpoint's port and to the API server's, where none does.
+
+    Their own and named after the job: policies add up, while a rule in a shared one would go with the next run's apply.
     """
+    policies = {each["metadata"]["name"]: each for each in documents if each["kind"] == "NetworkPolicy"}
     endpoint = urlsplit(config.storage.endpoint_url or "")
-    policies = [each for each in documents if each["kind"] == "NetworkPolicy"]
-    shared = next((each for each in policies if each["metadata"]["name"] == IMAGE), None)
-    if not endpoint.hostname or not shared:
-        return None
     port = endpoint.port or {"https": 443}.get(endpoint.scheme, 80)
-    rules = [rule for each in policies for rule in each["spec"].get("egress", []) if not rule.get("to")]
-    if port in [each.get("port") for rule in rules for each in rule.get("ports", [])]:
-        return None
-    return {
-        "apiVersion": shared["apiVersion"],
-        "kind": "NetworkPolicy",
-        "metadata": {"name": f"{job_name}-endpoint", "labels": shared["metadata"]["labels"]},
-        "spec": {
-            "podSelector": shared["spec"]["podSelector"],
-            "policyTypes": ["Egress"],
-            "egress": [{"ports": [{"protocol": "TCP", "port": port}]}],
-        },
+    wanted = {
+        "endpoint": (policies.get(IMAGE), [port] if endpoint.hostname else []),
+        "api-server": (policies.get(f"{IMAGE}-api-server"), list(api_ports)),
     }
+    found = []
+    for name, (shared, ports) in wanted.items():
+        selector = shared["spec"]["podSelector"] if shared else {}
+        rules = [
+            rule
+            for each in policies.values()
+            if selector and each["spec"]["podSelector"]["matchLabels"].items() <= selector["matchLabels"].items()
+            for rule in each["spec"].get("egress", [])
+            if not rule.get("to")
+        ]
+        missing = sorted(set(ports) - {each.get("port") for rule in rules for each in rule.get("ports", [])})
+        if not shared or not missing:
+            continue
+        found.append(
+            {
+                "apiVersion": shared["apiVersion"],
+                "kind": "NetworkPolicy",
+                "metadata": {"name": f"{job_name}-{name}", "labels": shared["metadata"]["labels"]},
+                "spec": {
+                    "podSelector": selector,
+                    "policyTypes": ["Egress"],
+                    "egress": [{"ports": [{"protocol": "TCP", "port": each} for each in missing]}],
+                },
+            }
+        )
+    return found
 
 
 def _notes(config: RunConfig, documents: list[dict[str, Any]], image: str | None, overlay: str) -> list[str]:

@@ -15,7 +15,7 @@ from chexray.engine.jobs import JobExists, JobState, LogBroken
 from chexray.errors import ChexrayError, ConfigError, ResourceError
 from chexray.jobs.travelling import RUN_FILE
 from chexray.storage import is_remote
-from chexray.text import quoted, shown
+from chexray.text import listed, quoted, shown
 
 ENTRYPOINT = f"chexray run {RUN_FILE} --once"
 POLL_S = 2.0
@@ -65,6 +65,16 @@ def find_address(given: str | None, environment: Mapping[str, str]) -> str:
     raise ConfigError(
         "no cluster named. Give --address http://head:8265 (the dashboard's port), or set RAY_API_SERVER_ADDRESS."
     )
+
+
+def check_names(config: RunConfig, *, brings_code: bool = False) -> list[str]:
+    """Notes on names that only the cluster may know. Raises ConfigError for misspelt names and for wrong options."""
+    from chexray.plan.naming import check_options, unknown_names
+
+    unknown = unknown_names(config, may_be_elsewhere=brings_code)
+    check_options(config)
+    where = "not known here: the job must bring it, or the cluster's image have it (chexray ls)"
+    return [f"{listed(unknown)}: {where}"] if unknown else []
 
 
 def _split(text: str) -> SplitResult:
@@ -170,6 +180,7 @@ def _storage_options(config: RunConfig) -> list[str]:
     if not is_remote(config.output):
         return []
     named = {key: getattr(config.storage, key) for key in ("endpoint_url", "region", "profile")}
+    named["requester_pays"] = "true" if config.storage.requester_pays else None  # reading needs no encryption header
     return [part for key, value in named.items() if value for part in ("--set", f"storage.{key}={value}")]
 
 

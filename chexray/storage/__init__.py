@@ -65,6 +65,7 @@ class Storage:
     """How files are reached. Picklable, safe to use from many threads, and cheap to make.
 
     Credentials come from the environment or `profile` unless given here; no message, repr or log shows them.
+    sse, sse_kms_key_id: the encryption header of every write, and its key. requester_pays: goes with every request.
     retries: attempts after the first, for failures that may pass (503, resets, truncation, timeouts).
     timeout_s: the wait for one answer, and once more for each MiB it moves; to connect, 5 s at most.
     sleep: what waits between attempts; tests pass one that does not.
@@ -77,6 +78,9 @@ class Storage:
     key: str | None = field(default=None, repr=False)
     secret: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    sse: str | None = None
+    sse_kms_key_id: str | None = None
+    requester_pays: bool = False
     retries: int = 4
     timeout_s: float = 30.0
     sleep: Callable[[float], Any] = field(default=time.sleep, repr=False, compare=False)

@@ -71,6 +71,9 @@ class Buckets:
     def __init__(self, storage: Storage):
         self.storage = storage
         self.endpoint = storage.endpoint_url or _endpoint_of_environment()
+        self.payer = {"RequestPayer": "requester"} if storage.requester_pays else {}
+        wanted = {"ServerSideEncryption": storage.sse, "SSEKMSKeyId": storage.sse_kms_key_id}
+        self.encryption = {name: value for name, value in wanted.items() if value}
         self._filesystem: s3fs.S3FileSystem | None = None
         self._session: Any = None
         self._connecting = threading.Lock()
@@ -102,6 +105,8 @@ class Buckets:
                     endpoint_url=self.endpoint,
                     client_kwargs={"region_name": region} if region else {},
                     config_kwargs=config,
+                    requester_pays=s.requester_pays,
+                    s3_additional_kwargs=dict(self.encryption),
                     use_listings_cache=False,
                     skip_instance_cache=True,
                     session=self._session,
@@ -115,7 +120,7 @@ class Buckets:
     async def _request(self, verb: str, bucket: str, arguments: dict[str, Any]) -> dict[str, Any]:
         client = await self._client(bucket)
         async with asyncio.timeout(self._patience(len(arguments.get("Body", b"")))):
-            answer = await getattr(client, verb)(Bucket=bucket, **arguments)
+            answer = await getattr(client, verb)(Bucket=bucket, **arguments, **self.payer)
         if "Body" in answer:
             stream = answer["Body"]
             try:
@@ -159,7 +164,7 @@ class Buckets:
         return self._call("get_object", uri, Key=address(uri)[1], **part)["Body"]
 
     def write(self, uri: str, data: bytes) -> None:
-        self._call("put_object", uri, Key=address(uri)[1], Body=data)
+        self._call("put_object", uri, Key=address(uri)[1], Body=data, **self.encryption)
 
     def delete(self, uri: str) -> None:
         self._call("delete_object", uri, Key=address(uri)[1])
@@ -237,7 +242,7 @@ class Buckets:
 
     def explain(self, uri: str, error: Exception) -> StorageFailure:
         """The failure in words: the object, the endpoint, the service's error code, never its free text."""
-        return explain(error, uri, address(uri)[0], self.endpoint or "AWS S3", self.storage.timeout_s)
+        return explain(error, uri, address(uri)[0], self.endpoint or "AWS S3", self.storage)
 
 
 def _session(profile: str | None) -> AioSession:

@@ -103,6 +103,8 @@ def inside(root: str, relative: str) -> str:
     """The URI of `relative` below `root`, with "." and ".." resolved in the text. Absolute ones inside root are fine.
 
     Raises StorageError when it leaves `root` in any spelling: "..", "%2e%2e", backslashes, another scheme or bucket.
+    A "%2F" in front leads out of a folder of this machine for whoever decodes it; below s3:// it is part of a key,
+    which nobody decodes.
     The test is lexical: a symbolic link inside root may still lead out of it, which is its owner's choice.
     """
     outside = StorageFailure(f"{relative!r} leaves its root {root}. Name files below the root, or set another root.")
@@ -115,8 +117,10 @@ def inside(root: str, relative: str) -> str:
     spellings = [below]
     while (decoded := unquote(spellings[-1])) != spellings[-1]:
         spellings.append(decoded)
-    for spelling in spellings:
+    for times, spelling in enumerate(spellings):
         spelling = spelling.replace("\\", "/")
+        if times and is_remote(root):
+            spelling = spelling.lstrip("/")
         if spelling.startswith("/") or "\0" in spelling or re.match(r"[A-Za-z]:/|[A-Za-z0-9+.-]+://", spelling):
             raise outside
         depth = 0

@@ -15,6 +15,7 @@ from fixtures.faults import Rule
 from PIL import Image
 
 from chexray.data.images import Reject, embedded_uri, load_images
+from chexray.data.sources.table import Table
 from chexray.errors import StorageError
 from chexray.storage import Storage, join
 from chexray.storage.s3 import buckets
@@ -274,3 +275,13 @@ def test_embedded_images_are_read_by_row_group(faulty_s3):
     faulty_s3.proxy.rules = [Rule("503", times=99, method="GET")]
     (reject,) = load_images([embedded_uri(file, "image", 0)], faulty_s3.storage)
     assert (reject.code, reject.transient) == ("unavailable", True)
+
+
+def test_a_key_that_looks_encoded_is_read_as_it_is(s3):
+    """As tools that encode twice leave them: S3 takes keys as they are."""
+    uri = join(s3.bucket, "%2F/a b%2e.png")
+    s3.storage.write(uri, b"image")
+    s3.storage.write(join(s3.bucket, "table.csv"), b"path\n%2F/a b%2e.png\n")
+    table = Table(join(s3.bucket, "table.csv")).read("real", s3.storage)
+    assert table["uri"].to_pylist() == [uri]
+    assert s3.storage.stat([uri])[0].size == 5

@@ -19,13 +19,22 @@ def pod(container: str) -> dict[str, Any]:
         "metadata": {"labels": {}},
         "spec": {
             "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": 1000,
                 "runAsGroup": 1000,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [{"name": container, "image": "chexray", "securityContext": own, "volumeMounts": mounts}],
+            "containers": [
+                {
+                    "name": container,
+                    "image": "chexray",
+                    "securityContext": own,
+                    "volumeMounts": mounts,
+                    "resources": {side: {"cpu": "1", "memory": "1Gi"} for side in ("requests", "limits")},
+                }
+            ],
             "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "home", "emptyDir": {}}],
         },
     }
@@ -34,7 +43,16 @@ def pod(container: str) -> dict[str, Any]:
 def good_job() -> dict[str, Any]:
     """A RayJob that uses most of what the rules are about, and breaks none."""
     container = pod("x")["spec"]["containers"][0]
-    options = {key: container[key] for key in ("securityContext", "volumeMounts")}
+    options = {key: container[key] for key in ("securityContext", "resources")}
+    token = {"name": "api", "mountPath": rules.TOKEN_PATH}
+    options["volumeMounts"] = [*container["volumeMounts"], token]
+    head = pod("ray-head")
+    source = {"serviceAccountToken": {"path": "token"}}
+    head["spec"]["volumes"].append({"name": "api", "projected": {"sources": [source]}})
+    head["spec"]["tolerations"] = [
+        {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
+        for key in ("unreachable", "not-ready")
+    ]
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
@@ -51,7 +69,7 @@ def good_job() -> dict[str, Any]:
                 "authOptions": {"mode": "token"},
                 "enableInTreeAutoscaling": True,
                 "autoscalerOptions": {"version": "v2", **options},
-                "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": pod("ray-head")},
+                "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
                 "workerGroupSpecs": [
                     {
                         "groupName": "encode",
@@ -92,10 +110,17 @@ HEAD, GROUP = f"{CLUSTER}/headGroupSpec", f"{CLUSTER}/workerGroupSpecs/0"
 SUBMITTER = f"{SPEC}/submitterPodTemplate/spec"
 
 
+def fixed(doc: dict[str, Any]) -> None:
+    """Takes the autoscaler away, and the token with it."""
+    doc["spec"]["rayClusterSpec"].update(enableInTreeAutoscaling=False)
+    doc["spec"]["rayClusterSpec"].pop("autoscalerOptions")
+    doc["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["volumes"].pop()
+
+
 def queue(doc: dict[str, Any]) -> None:
     """Puts the good job into a Kueue queue in a way that Kueue accepts."""
     doc["metadata"]["labels"][rules.KUEUE_QUEUE] = "evaluations"
-    doc["spec"]["rayClusterSpec"].update(enableInTreeAutoscaling=False)
+    fixed(doc)
     doc["spec"]["rayClusterSpec"]["workerGroupSpecs"][0].update(replicas=2, minReplicas=2, maxReplicas=2)
 
 
@@ -180,6 +205,21 @@ BROKEN: dict[str, Change] = {
     ),
     "head/autoscaler: writes to its image": put(f"{CLUSTER}/autoscalerOptions/securityContext", None),
     "no place to write": put(f"{HEAD}/template/spec/containers/0/volumeMounts", []),
+    "head: every container is given": put(f"{HEAD}/template/spec/automountServiceAccountToken", True),
+    "submitter: every container is given": put(f"{SUBMITTER}/automountServiceAccountToken", None),
+    "head/ray-head: mounts a Kubernetes token": lambda doc: doc["spec"]["rayClusterSpec"]["headGroupSpec"]["template"][
+        "spec"
+    ]["containers"][0]["volumeMounts"].append({"name": "api", "mountPath": "/api"}),
+    "no Kubernetes token at": put(f"{CLUSTER}/autoscalerOptions/volumeMounts/2/mountPath", "/elsewhere"),
+    "a Kubernetes token that nobody uses": put(f"{CLUSTER}/enableInTreeAutoscaling", False),
+    "submitter/ray-job-submitter: no limits.cpu": put(f"{SUBMITTER}/containers/0/resources/limits/cpu", None),
+    "head/autoscaler: no limits.cpu": put(
+        f"{CLUSTER}/autoscalerOptions/resources", {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}
+    ),
+    "encode/ray-worker: no requests.memory": put(f"{GROUP}/template/spec/containers/0/resources/requests/memory", None),
+    "unreachable is tolerated for 300 s: 545 s": put(f"{HEAD}/template/spec/tolerations/0/key", "other"),
+    "not-ready is tolerated for 60 s: 305 s": put(f"{HEAD}/template/spec/tolerations/1/tolerationSeconds", 60),
+    "not-ready is tolerated for 300 s": put(f"{HEAD}/template/spec/tolerations/1/tolerationSeconds", None),
     "hostPort": put(f"{HEAD}/template/spec/containers/0/ports", [{"containerPort": 8265, "hostPort": 8265}]),
 }
 
@@ -191,6 +231,15 @@ def test_a_good_job_breaks_no_rule(change):
     doc = good_job()
     change(doc)
     assert rules.problems(doc) == []
+
+
+def test_rules_of_pods_hold_for_a_cron_job():
+    template = pod("submit")
+    job = {"kind": "CronJob", "metadata": {"name": "w"}, "spec": {"jobTemplate": {"spec": {"template": template}}}}
+    assert [line for rule in rules.POD_RULES for line in rule(job)] == []
+    template["spec"]["automountServiceAccountToken"] = True
+    template["spec"]["containers"][0]["resources"] = {}
+    assert len([line for rule in rules.POD_RULES for line in rule(job)]) == 5
 
 
 @pytest.mark.parametrize("complaint", BROKEN)
@@ -205,7 +254,7 @@ def test_an_elastic_job_may_scale_under_kueue():
     doc = good_job()
     queue(doc)
     doc["metadata"]["annotations"][rules.KUEUE_ELASTIC] = "true"
-    doc["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] = True
+    doc["spec"]["rayClusterSpec"] = good_job()["spec"]["rayClusterSpec"]
     doc["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["minReplicas"] = 0
     assert rules.problems(doc) == []
 

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 import yaml
-from fixtures.kuberay_rules import cluster_spec, containers, groups, job_spec, templates
+from fixtures.kuberay_rules import (
+    NEW_HEAD_S,
+    NODE_GRACE_S,
+    STATUS_CHECK_S,
+    cluster_spec,
+    containers,
+    groups,
+    job_spec,
+    templates,
+)
 from fixtures.manifests import (
     DEPLOY,
     core_complaints,
@@ -71,6 +80,23 @@ def test_the_overlays_of_the_readme_are_those_there_are():
     assert {Path(name).name for name in OVERLAYS} == {"local", "gpu", "s3", "nfs", "kueue"}
     table = (DEPLOY / "README.md").read_text()
     assert [name for name in OVERLAYS if f"`{Path(name).name}`" not in table] == []
+
+
+def test_a_wheel_brings_every_folder():
+    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    folders = {str(path.parent.relative_to(REPOSITORY)) for path in DEPLOY.rglob("kustomization.yaml")}
+    assert folders <= {target.removeprefix("share/chexray/") for target in listed}
+
+
+def test_the_readme_counts_a_lost_node_as_the_rules_do():
+    bound = cluster_spec(rayjob(rendered("base")))["headGroupSpec"]["template"]["spec"]["tolerations"]
+    seconds = {each["tolerationSeconds"] for each in bound}
+    text = (DEPLOY / "README.md").read_text()
+    (table,) = re.findall(r"(?s)\| \| seconds \|\n\| --- \| --- \|\n(.*?)\n\n", text)
+    *parts, total = [sum(map(int, re.findall(r"\d+", row.split("|")[2]))) for row in table.splitlines()]
+    assert parts == [NODE_GRACE_S, *seconds, 20, 130, 45]
+    assert total == sum(parts) == NODE_GRACE_S + max(seconds) + NEW_HEAD_S <= STATUS_CHECK_S
+    assert "RAYJOB_STATUS_CHECK_TIMEOUT_SECONDS" in text
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -151,10 +177,46 @@ def test_a_run_can_stop_in_time_and_be_retried(name):
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in APART])
 def test_only_an_autoscaler_may_call_the_kubernetes_api(name):
+    """That the driver's container has no token, and an autoscaler's has: fixtures.kuberay_rules.token_problems."""
     for doc in filter(is_ray, rendered(name)):
-        scales = bool(cluster_spec(doc).get("enableInTreeAutoscaling"))
-        for where, template in templates(doc):
-            assert template["spec"]["automountServiceAccountToken"] is (scales and where == "head"), where
+        text = yaml.safe_dump(doc)
+        assert ("serviceAccountToken:" in text) is bool(cluster_spec(doc).get("enableInTreeAutoscaling"))
+
+
+def test_a_head_that_is_not_ready_blocks_no_drain_and_prometheus_reaches_all_pods():
+    docs = {(doc["kind"], doc["metadata"]["name"]): doc["spec"] for doc in rendered("common") if "spec" in doc}
+    assert docs["PodDisruptionBudget", "chexray-head"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    (rule,) = docs["NetworkPolicy", "chexray-metrics"]["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8080}]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+
+
+@pytest.mark.parametrize("name", ["overlays/nfs", "overlays/local"])
+def test_no_driver_changes_the_owner_of_a_share_at_each_start(name):
+    for where, template in templates(rayjob(rendered(name))):
+        if any("persistentVolumeClaim" in volume for volume in template["spec"]["volumes"]):
+            assert template["spec"]["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch", where
+
+
+def test_the_weekly_sample_keeps_few_finished_jobs_and_does_not_repeat_what_cannot_succeed():
+    docs = rendered("samples")
+    (cron,) = [doc["spec"] for doc in docs if doc["kind"] == "CronJob"]
+    assert cron["successfulJobsHistoryLimit"] + cron["failedJobsHistoryLimit"] <= 10
+    assert cron["concurrencyPolicy"] == "Forbid"
+    job = cron["jobTemplate"]["spec"]
+    assert "activeDeadlineSeconds" not in job, "it would end the pod that follows, not the run"
+    (rule,) = job["podFailurePolicy"]["rules"]
+    container = job["template"]["spec"]["containers"][0]
+    assert rule["onExitCodes"] == {"containerName": container["name"], "operator": "In", "values": [2, 3]}
+    service = container["args"][container["args"].index("--address") + 1]
+    (cluster,) = [doc for doc in docs if doc["kind"] == "RayCluster"]
+    assert service == f"http://{cluster['metadata']['name']}-head-svc:8265"
+    token = next(each for each in container["env"] if each["name"] == "RAY_AUTH_TOKEN")
+    assert token["valueFrom"]["secretKeyRef"] == {"name": cluster["metadata"]["name"], "key": "auth_token"}
+    (held,) = [doc["data"] for doc in docs if doc["kind"] == "ConfigMap"]
+    config = parse_config(yaml.safe_load(held[container["args"][2].rpartition("/")[2]]))
+    assert config.ray.gpus
+    assert config.ray.cpus
 
 
 def test_gpus_scale_from_zero_but_for_kueue_and_are_absent_locally():
@@ -173,7 +235,7 @@ def test_policies_of_one_name_are_the_same_everywhere():
         for doc in rendered(name):
             if doc["kind"] == "NetworkPolicy":
                 assert seen.setdefault(doc["metadata"]["name"], doc) == doc, name
-    assert set(seen) == {"chexray", "chexray-dashboard", "chexray-s3"}
+    assert set(seen) == {"chexray", "chexray-api-server", "chexray-dashboard", "chexray-metrics", "chexray-s3"}
 
 
 def test_the_cluster_has_the_pods_of_the_job():
@@ -242,6 +304,15 @@ def test_components_combine(outer, shared):
     assert list(loose_ends(docs)) == []
     assert complaints(docs, shared) == []
     assert {doc["kind"] for doc in docs} >= {"PersistentVolumeClaim", "RayJob"}
+
+
+@pytest.mark.parametrize("name", ["overlays/gpu", "overlays/nfs", "overlays/kueue", "cluster"])
+def test_a_registry_is_asked_by_every_pod(name, outer, shared):
+    docs = outer(f"resources: [deploy/{name}]\ncomponents: [deploy/components/registry]\n")
+    assert complaints(docs, shared) == []
+    found = {where: each["spec"]["imagePullSecrets"] for doc in filter(is_ray, docs) for where, each in templates(doc)}
+    assert len(found) >= 3
+    assert all(each == [{"name": "chexray-registry"}] for each in found.values())
 
 
 @pytest.mark.parametrize("name", ["overlays/gpu", "components/kueue"])

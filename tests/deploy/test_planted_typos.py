@@ -15,11 +15,11 @@ from chexray.errors import ConfigError
 
 KINDS = (
     "ConfigMap",
+    "CronJob",
     "NetworkPolicy",
     "PersistentVolumeClaim",
     "PodDisruptionBudget",
     "RayCluster",
-    "RayCronJob",
     "RayJob",
     "ServiceAccount",
 )

@@ -66,12 +66,30 @@ def test_a_wrong_endpoint_is_found_and_asked_once(s3) -> None:
     )
 
 
+def test_a_proxy_that_catches_the_endpoint_is_named(s3, monkeypatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setenv("no_proxy", "elsewhere")
+    found = lines(case(f"{s3.bucket}/out", s3))
+    assert "does not answer" in found["s3 endpoint"]
+    assert "catches 127.0.0.1: where it is to be reached directly, add 127.0.0.1 to no_proxy." in str(found)
+
+
+def test_an_expired_token_is_no_matter_of_permissions(faulty_s3) -> None:
+    faulty_s3.proxy.rules = [Rule("expired", times=999, method="PUT")]
+    found = lines(case(f"{faulty_s3.bucket}/out", faulty_s3))
+    assert "denied (ExpiredToken). The session token has expired" in found["output"]
+    assert "s3:ListBucket" not in found["output"]
+
+
 def test_a_denied_bucket_is_found(faulty_s3) -> None:
     faulty_s3.proxy.rules = [Rule("403", times=999)]
     found = lines(case(f"{faulty_s3.bucket}/out", faulty_s3))
     assert found["s3 endpoint"].startswith("ok ")
     assert found["output"].startswith("FAIL")
     assert "denied" in found["output"]
+    assert "If the bucket requires an encryption header, set storage.sse to AES256 or aws:kms." in found["output"]
     allow = f"s3:PutObject, s3:GetObject and s3:DeleteObject below {faulty_s3.bucket}/out"
     assert allow in found["output"]
     assert "\n" not in found["output"]

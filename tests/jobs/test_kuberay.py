@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fixtures.kuberay_rules import templates
 from fixtures.manifests import DEPLOY, core_complaints, is_ray, loose_ends, ray_complaints
 from typer.testing import CliRunner
 
@@ -190,9 +192,75 @@ def test_no_run_closes_the_way_out_of_another() -> None:
         for each in made(overlay, given=config(name=f"by-{overlay}", **changes))[0]:
             if each["kind"] == "NetworkPolicy":
                 assert seen.setdefault(each["metadata"]["name"], each) == each
-    assert sorted(seen) == ["chexray", "chexray-by-gpu-endpoint", "chexray-dashboard", "chexray-s3"]
-    selected = {str(seen[name]["spec"]["podSelector"]) for name in seen if name != "chexray-dashboard"}
-    assert len(selected) == 1
+    assert sorted(seen) == [
+        "chexray",
+        "chexray-api-server",
+        "chexray-by-gpu-endpoint",
+        "chexray-dashboard",
+        "chexray-metrics",
+        "chexray-s3",
+    ]
+    heads = {"chexray-api-server", "chexray-dashboard"}
+    assert len({str(seen[name]["spec"]["podSelector"]) for name in seen if name not in heads}) == 1
+    assert len({str(seen[name]["spec"]["podSelector"]) for name in heads}) == 1
+
+
+@needs_kustomize
+def test_other_ports_of_the_kubernetes_api_are_opened_for_the_head() -> None:
+    def ways(*ports: int, **storage: Any) -> dict[str, Any]:
+        documents, _ = made("s3", given=config(storage=storage), name="mine", api_server_ports=ports)
+        return {each["metadata"]["name"]: each["spec"] for each in documents if each["kind"] == "NetworkPolicy"}
+
+    before = ways(443, 6443)
+    after = ways(16443, 6443, 8443)
+    assert "mine-api-server" not in before
+    assert after.keys() - before.keys() == {"mine-api-server"}
+    found = after["mine-api-server"]
+    assert found["egress"] == [{"ports": [{"protocol": "TCP", "port": port} for port in (8443, 16443)]}]
+    assert found["podSelector"] == before["chexray-api-server"]["podSelector"]
+    assert "ingress" not in found
+    s3 = ways(16443, endpoint_url="https://s3.lab:6443")  # open for heads alone, and workers read S3
+    assert s3["mine-endpoint"]["egress"] == [{"ports": [{"protocol": "TCP", "port": 6443}]}]
+    assert s3["mine-endpoint"]["podSelector"] == before["chexray"]["podSelector"]
+
+
+@needs_kustomize
+@pytest.mark.parametrize(("overlay", "pods"), [("gpu", 4), ("local", 2), ("kueue", 4)])
+def test_every_pod_pulls_with_the_secret_that_is_named(overlay: str, pods: int, shared: Path) -> None:
+    documents, _ = made(overlay, given=config(output="/data/out" if overlay == "local" else "s3://b/o"),
+                        image="registry.example/chexray:1", image_pull_secret="regcred.lab")  # fmt: skip
+    job = only(documents, "RayJob")
+    assert ray_complaints(job, shared) == []
+    found = [template["spec"].get("imagePullSecrets") for _, template in templates(job)]
+    assert found == [[{"name": "regcred.lab"}]] * pods
+
+
+@pytest.mark.parametrize("secret", ["Reg_Cred", "-a", "a/b", "a: b", "x" * 254, "a\nb"])
+def test_what_is_no_name_of_a_secret_is_refused(secret: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--image-pull-secret .*expected the name of a Secret"):
+        manifests._pulling({"spec": {"rayClusterSpec": {}}}, secret)
+
+
+@needs_kustomize
+def test_a_run_with_gates_is_tried_once(shared: Path) -> None:
+    """Exit code 3 is a failure to KubeRay, and would start two new clusters that find the same."""
+    documents, _ = made("gpu", flags=["--fail-on", "copies", "--fail-on", "worse-than:s3://bucket/a run"])
+    job = only(documents, "RayJob")
+    assert ray_complaints(job, shared) == []
+    assert job["spec"]["backoffLimit"] == 0
+    words = shlex.split(job["spec"]["entrypoint"])
+    assert words[:4] == ["chexray", "run", "/etc/chexray/run.yaml", "--once"]
+    assert words[4:] == ["--fail-on", "copies", "--fail-on", "worse-than:s3://bucket/a run"]
+    plain = only(made("gpu", flags=["--verbose"])[0], "RayJob")["spec"]
+    assert (plain["backoffLimit"], plain["entrypoint"].split()[-1]) == (2, "--verbose")
+    plain = only(made("gpu")[0], "RayJob")["spec"]
+    assert (plain["backoffLimit"], plain["entrypoint"]) == (2, "chexray run /etc/chexray/run.yaml --once")
+
+
+@needs_kustomize
+def test_encryption_and_who_pays_travel_with_the_config() -> None:
+    storage = {"sse": "aws:kms", "sse_kms_key_id": "arn:aws:kms:eu-west-1:1:key/k", "requester_pays": True}
+    assert run_config(made("s3", given=config(storage=storage))[0])["storage"] == storage
 
 
 @needs_kustomize
@@ -264,9 +332,14 @@ def test_without_kustomize_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_command_prints_the_manifest_and_nothing_else_to_stdout(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(config().to_yaml())
     arguments = ["kuberay", str(tmp_path / "run.yaml"), "--overlay", "gpu", "--gpus", "4", "--name", "mine"]
-    done = CliRunner().invoke(app, [*arguments, "--output", "s3://bucket/other"])
+    more = ["--output", "s3://bucket/other", "--image-pull-secret", "regcred", "--fail-on", "copies"]
+    done = CliRunner().invoke(app, [*arguments, *more, "--api-server-port", "8443"])
     assert done.exit_code == 0
     documents = list(yaml.safe_load_all(done.stdout))
+    assert {"regcred", "8443", "copies"} <= set(done.stdout.replace("- ", "").replace("name: ", "").split())
     assert only(documents, "RayJob")["metadata"]["name"] == "mine"
     assert run_config(documents)["output"] == "s3://bucket/other"
     assert done.stderr.startswith("note: ")
+    refused = CliRunner().invoke(app, [*arguments, "--set", "metrics=[kdi]"])
+    assert "unknown metric 'kdi'. Did you mean 'kid'?" in str(refused.exception)
+    assert refused.stdout == ""

@@ -314,7 +314,7 @@ def test_a_runtime_env_and_a_folder_are_sent_when_asked_for(api: JobsApi, tmp_pa
 
 
 def test_the_command_for_the_status_asks_the_same_storage(api: JobsApi) -> None:
-    settings = ["endpoint_url=http://minio:9000", "region=eu-west-1", "profile=the lab"]
+    settings = ["endpoint_url=http://minio:9000", "region=eu-west-1", "profile=the lab", "requester_pays=true"]
     arguments = [part for each in settings for part in ("--set", f"storage.{each}")]
     with Path("study.yaml").open("a") as file:
         file.write("storage: {key: AKIA1234, secret: hush, token: psst}\n")
@@ -331,6 +331,63 @@ def test_nothing_is_asked_of_the_cluster_for_a_config_that_cannot_travel(api: Jo
     assert code == 2
     assert "lost with it" in error
     assert not api.authorizations
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("metrics=[kdi]", "unknown metric 'kdi'. Did you mean 'kid'?"),
+        ("encoders=[pixls]", "unknown encoder 'pixls'. Did you mean 'pixels'?"),
+        ("encoders=[{name: pixels, sid: 8}]", "pixels has no option 'sid'. Did you mean 'side'?"),
+        ("metrics=[{name: kid, subset: 3}]", "has no option 'subset'"),
+        ("real.generator=rael", "generator 'rael' is not one of"),
+        ("real.source=phantm", "unknown source 'phantm'. Did you mean 'phantom'?"),
+    ],
+)
+def test_what_is_misspelt_is_refused_before_the_cluster_is_asked(api: JobsApi, setting: str, words: str) -> None:
+    code, _, error = run("--address", api.address, "--set", setting)
+    assert code == 2
+    assert words in error
+    assert not api.authorizations
+
+
+def test_a_plug_in_that_only_the_cluster_has_is_noted(api: JobsApi, tmp_path: Path) -> None:
+    code, _, error = run("--address", api.address, "--set", "metrics=[our_own_measure]")
+    assert code == 0
+    assert "note: metric 'our_own_measure': not known here: the job must bring it" in error
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "plugin.py").touch()
+    code, _, error = run("--address", api.address, "--set", "metrics=[kdi]", "--working-dir", "code")
+    assert code == 0  # the folder may bring a metric of that name
+    assert "note: metric 'kdi': not known here" in error
+
+
+def test_a_proxy_that_catches_the_dashboard_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("NO_PROXY", "elsewhere")
+    monkeypatch.setenv("no_proxy", "elsewhere")
+    monkeypatch.delenv("http_proxy", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", dead)
+    code, _, error = run("--address", "http://head.cluster:8265")
+    assert code == 2
+    assert "HTTP_PROXY catches head.cluster" in error
+    assert error.endswith("add head.cluster to no_proxy.")
+
+
+@pytest.mark.parametrize("status", [403, 502])
+def test_a_proxy_that_answers_in_place_of_the_dashboard_is_named(
+    api: JobsApi, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "elsewhere")
+    monkeypatch.setenv("no_proxy", "elsewhere")
+    monkeypatch.delenv("http_proxy", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", api.address)
+    api.fails_with = (status, "<html>The proxy cannot connect.</html>")
+    code, _, error = run("--address", "http://head.cluster:8265")
+    assert code == 2
+    assert "add head.cluster to no_proxy." in error
 
 
 def test_the_command_prints_one_line_and_no_chatter_of_ray(api: JobsApi, tmp_path: Path) -> None:
