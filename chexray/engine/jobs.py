@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chexray.errors import ConfigError, ResourceError
+from chexray.storage.proxies import proxy_hint
 
 CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 10, 120
 """Ray's client waits without end; a submission starts an actor, so its answer may take a minute."""
@@ -141,9 +142,11 @@ class Jobs:
             raise ResourceError(
                 f"no Ray dashboard answers at {self.address} ({one_line(error)}). Correct --address, open the port "
                 "(kubectl port-forward service/NAME-head-svc 8265), or start the cluster."
+                f"{proxy_hint(self.address, os.environ)}"
             ) from None
         except (RuntimeError, KeyError, ValueError) as error:
-            raise ResourceError(f"the Jobs API of Ray at {self.address} refused: {one_line(error)}.") from None
+            hint = proxy_hint(self.address, os.environ)
+            raise ResourceError(f"the Jobs API of Ray at {self.address} refused: {one_line(error)}.{hint}") from None
 
 
 def auth_headers(environment: Any) -> dict[str, str]:

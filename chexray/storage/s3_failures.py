@@ -6,11 +6,13 @@ The service's free text is never repeated: it may hold a key, a signed URL, or a
 from __future__ import annotations
 
 import asyncio
+import os
 
 import aiohttp
 import botocore.exceptions as boto
 import botocore.parsers
 
+from chexray.storage.proxies import proxy_hint
 from chexray.storage.uris import StorageFailure
 
 CREDENTIALS = (
@@ -65,14 +67,20 @@ def explain(error: Exception, uri: str, bucket: str, endpoint: str, timeout_s: f
         return StorageFailure(f"{where}: TLS failed. Check the endpoint's certificate, or AWS_CA_BUNDLE.")
     if isinstance(error, UNREACHABLE):
         return StorageFailure(
-            f"{where}: cannot connect. Check the endpoint and the network.", code="unavailable", transient=True
+            f"{where}: cannot connect. Check the endpoint and the network.{proxy_hint(endpoint, os.environ)}",
+            code="unavailable",
+            transient=True,
         )
     if isinstance(error, STALLED):
         text = f"{where}: stalled for {timeout_s:g} s. Check the network, or raise timeout_s."
+        text += proxy_hint(endpoint, os.environ)
         return StorageFailure(text, code="unavailable", transient=True)
     if isinstance(error, PASSING):
         kind = type(error).__name__
-        return StorageFailure(f"{where}: the transfer broke off ({kind})", code="unavailable", transient=True)
+        hint = proxy_hint(endpoint, os.environ)
+        return StorageFailure(
+            f"{where}: the transfer broke off ({kind}){'.' + hint if hint else ''}", code="unavailable", transient=True
+        )
     if isinstance(error, boto.BotoCoreError | ValueError):
         # Settings botocore refuses: a region or a bucket name with a blank.
         return StorageFailure(

@@ -13,6 +13,7 @@ import pytest
 from chexray.cli import main
 from chexray.config import RayConfig
 from chexray.engine import cluster as clusters
+from chexray.engine import local_ray
 from chexray.errors import ResourceError
 
 TIMED_OUT = "The current node timed out during startup. This could happen because some of the raylet failed to startup."
@@ -75,8 +76,8 @@ def test_a_ray_that_never_starts_is_one_line_and_no_defect(monkeypatch, capsys, 
 @pytest.mark.parametrize(("load", "says"), [(19.6, "The load is 19.6 on 2 CPUs. "), (0.5, "")])
 def test_a_busy_machine_is_named(monkeypatch, load, says) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert clusters._how_busy() == says
+    monkeypatch.setattr(local_ray, "usable_cpus", lambda: 2)
+    assert local_ray.how_busy() == says
 
 
 def test_interrupts_are_not_tried_again(monkeypatch) -> None:
