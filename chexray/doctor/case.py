@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from chexray.config import RunConfig, SetConfig
-from chexray.engine.addresses import ray_address
+from chexray.config.addresses import ray_address
 from chexray.plan import make_storage
 from chexray.storage import Storage, is_remote
 from chexray.text import printable

@@ -37,7 +37,7 @@ def cluster(case: Case) -> Check:
         return local(case)
     if address.startswith(("http://", "https://")):
         return jobs_api(address, setting)
-    from chexray.engine.addresses import check_joinable
+    from chexray.config.addresses import check_joinable
     from chexray.engine.probing import NotJoined, look
 
     check_joinable(address, setting)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from chexray.config import RayConfig
-from chexray.engine.addresses import ray_address
+from chexray.config.addresses import ray_address
 from chexray.engine.arrow_types import forget_extension_types
 from chexray.engine.authentication import own_token
 from chexray.engine.joining import join

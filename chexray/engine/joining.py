@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Any
 
-from chexray.engine.addresses import FORMS, check_joinable
+from chexray.config.addresses import FORMS, check_joinable
 from chexray.engine.authentication import Answer, asked
 from chexray.engine.quiet import hushed, signals_kept
 from chexray.engine.versions import version_mismatch

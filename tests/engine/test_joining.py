@@ -12,11 +12,11 @@ import grpc
 import pytest
 
 from chexray.config import RayConfig
+from chexray.config.addresses import check_joinable, ray_address
 from chexray.doctor import cluster as looking
 from chexray.doctor.case import Case
 from chexray.doctor.checks import perform
 from chexray.engine import joining
-from chexray.engine.addresses import check_joinable, ray_address
 from chexray.engine.authentication import Answer, asked, asks_for_token
 from chexray.engine.cluster import cluster
 from chexray.errors import ResourceError

@@ -20,11 +20,12 @@ from chexray.engine.cluster import cluster
 with cluster(RayConfig(num_cpus=1, object_store_gb=0.1, temp_dir=sys.argv[1])):
     import ray
 
-    @ray.remote(num_cpus=0, runtime_env={"env_vars": {"SOME": "1"}})
+    @ray.remote(num_cpus=0)
     class Stuck:
         \"\"\"Does not see that its raylet is gone, as a controller of Ray Train did that waited on a futex.\"\"\"
         def start(self):
-            self.worker = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
+            command = [sys.executable, "-c", "import signal; signal.pause()"]
+            self.worker = subprocess.Popen(command, start_new_session=True)
             return self.worker.pid
         def freeze(self):
             os.kill(os.getpid(), signal.SIGSTOP)
