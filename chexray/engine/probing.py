@@ -84,13 +84,21 @@ def look(address: str, paths: list[str] | None = None, *, patience_s: float | No
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise NotJoined(f"nothing listens at {address} ({reason}).") from None
-    request = json.dumps({"address": address, "paths": paths or [], "patience_s": patience_s or ANSWER_TIMEOUT_S})
+    lifeline, held = os.pipe()
+    request = json.dumps(
+        {"address": address, "paths": paths or [], "patience_s": patience_s or ANSWER_TIMEOUT_S, "lifeline": lifeline}
+    )
     command = [sys.executable, "-m", "chexray.engine.probing"]
     try:
-        done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=TOTAL_TIMEOUT_S)
+        done = subprocess.run(
+            command, input=request, capture_output=True, text=True, timeout=TOTAL_TIMEOUT_S, pass_fds=[lifeline]
+        )
         said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     except subprocess.TimeoutExpired:
         raise NotJoined(f"{address} listens, but could not be joined within {TOTAL_TIMEOUT_S:g} s.") from None
+    finally:
+        os.close(lifeline)
+        os.close(held)
     answer: dict[str, Any] = {}
     for part in said:
         answer |= part
@@ -163,6 +171,7 @@ def offered(config: RayConfig) -> Resources:
 def main() -> None:
     """The other process: a request on standard input, answers as lines of JSON on standard output."""
     request = json.loads(sys.stdin.read())
+    threading.Thread(target=_end_with, args=[request["lifeline"]], daemon=True).start()
     # Ray's native code writes to the error stream as it likes; nobody reads it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -172,6 +181,12 @@ def main() -> None:
         _say(kind=type(error).__name__, error=str(error))
         sys.stdout.flush()
         os._exit(1)  # a client that failed to join may keep its threads
+
+
+def _end_with(lifeline: int) -> None:
+    """Ends this process once its parent has ended, however it did: nobody is left to ask for."""
+    os.read(lifeline, 1)
+    os._exit(1)
 
 
 def _visit_all(address: str, paths: list[str], patience_s: float) -> None:

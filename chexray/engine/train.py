@@ -159,6 +159,16 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
         def _register_sigint_handler(self, controller: Any) -> None:
             pass
 
+        def _create_default_callbacks(self) -> Any:
+            """Ray's, without its cleaner where there is no dashboard: that actor belongs to no driver, asks the
+            dashboard whether the controller lives, and so would outlive a killed run there for ever."""
+            from ray._private.services import get_webui_url_from_internal_kv
+
+            found = super()._create_default_callbacks()
+            if get_webui_url_from_internal_kv():
+                return found
+            return [each for each in found if type(each).__name__ != "PlacementGroupCleanerCallback"]
+
     pool = task.pool
     on_gpu = pool.device == "cuda"
     booked = {"CPU": pool.cpus_per_worker, **({"GPU": 1.0} if on_gpu else {})}
