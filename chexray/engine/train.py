@@ -159,15 +159,8 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
         def _register_sigint_handler(self, controller: Any) -> None:
             pass
 
-        def _create_default_callbacks(self) -> Any:
-            """Ray's, without its cleaner where there is no dashboard: that actor belongs to no driver, asks the
-            dashboard whether the controller lives, and so would outlive a killed run there for ever."""
-            from ray._private.services import get_webui_url_from_internal_kv
-
-            found = super()._create_default_callbacks()
-            if get_webui_url_from_internal_kv():
-                return found
-            return [each for each in found if type(each).__name__ != "PlacementGroupCleanerCallback"]
+        def _create_default_callbacks(self) -> list[Any]:
+            return without_cleaner(super()._create_default_callbacks())
 
     pool = task.pool
     on_gpu = pool.device == "cuda"
@@ -199,6 +192,16 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
                 "committed stays. For lack of memory lower utility.batch_size or utility.image_size, then run the same "
                 "command again."
             ) from None
+
+
+def without_cleaner(callbacks: list[Any]) -> list[Any]:
+    """Ray Train's callbacks without the cleaner of placement groups where there is no dashboard: that actor belongs to
+    no driver, asks the dashboard whether the controller lives, and so would outlive a killed run there for ever."""
+    from ray._private.services import get_webui_url_from_internal_kv
+
+    if get_webui_url_from_internal_kv():
+        return callbacks
+    return [each for each in callbacks if type(each).__name__ != "PlacementGroupCleanerCallback"]
 
 
 @contextlib.contextmanager
