@@ -20,6 +20,7 @@ from chexray.config import UtilityConfig
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.weights import ResolvedWeights
 from chexray.engine.features import Done, FeatureStore
+from chexray.engine.groups import free_groups, without_cleaner
 from chexray.engine.pools import Resources, choose_device
 from chexray.engine.progress import Progress
 from chexray.engine.watching import watched
@@ -162,6 +163,7 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
         def _create_default_callbacks(self) -> list[Any]:
             return without_cleaner(super()._create_default_callbacks())
 
+    free_groups()
     pool = task.pool
     on_gpu = pool.device == "cuda"
     booked = {"CPU": pool.cpus_per_worker, **({"GPU": 1.0} if on_gpu else {})}
@@ -192,16 +194,6 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
                 "committed stays. For lack of memory lower utility.batch_size or utility.image_size, then run the same "
                 "command again."
             ) from None
-
-
-def without_cleaner(callbacks: list[Any]) -> list[Any]:
-    """Ray Train's callbacks without the cleaner of placement groups where there is no dashboard: that actor belongs to
-    no driver, asks the dashboard whether the controller lives, and so would outlive a killed run there for ever."""
-    from ray._private.services import get_webui_url_from_internal_kv
-
-    if get_webui_url_from_internal_kv():
-        return callbacks
-    return [each for each in callbacks if type(each).__name__ != "PlacementGroupCleanerCallback"]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import pytest
 
 from chexray.config import UtilityConfig
 from chexray.engine.pools import Resources
-from chexray.engine.train import plan_train_pool, without_cleaner
+from chexray.engine.train import plan_train_pool
 from chexray.engine.watching import summary_of
 from chexray.errors import ResourceError
 
@@ -57,18 +57,6 @@ def test_ray_still_registers_its_interrupt_handler_where_we_replace_it() -> None
     from ray.train.torch import TorchTrainer
 
     assert callable(getattr(TorchTrainer, "_register_sigint_handler", None))
-
-
-def test_where_no_dashboard_answers_no_cleaner_outlives_a_killed_run(monkeypatch) -> None:
-    from ray._private import services
-    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
-    assert callable(DataParallelTrainer._create_default_callbacks)
-    callbacks = ["first", PlacementGroupCleanerCallback(), "last"]
-    for url, expected in (("", ["first", "last"]), (None, ["first", "last"]), ("10.0.0.1:8265", callbacks)):
-        monkeypatch.setattr(services, "get_webui_url_from_internal_kv", lambda url=url: url)
-        assert without_cleaner(callbacks) == expected
 
 
 def test_the_line_of_a_finished_training() -> None:
