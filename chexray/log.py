@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from chexray.text import one_line
 
@@ -14,7 +14,9 @@ _listeners: list[Callable[[str], None]] = []
 def say(message: str) -> None:
     """One line to the error stream and to the log, whatever the names in it hold."""
     message = one_line(message)
-    print(message, file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # a closed one; print would take standard output in its place
+        with suppress(OSError, ValueError):
+            print(message, file=sys.stderr, flush=True)
     note(message)
 
 

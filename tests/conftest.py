@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fixtures.pickled import pickled_column  # noqa: F401 (fixture)
 from fixtures.s3 import faulty_s3, s3, s3_server  # noqa: F401 (fixtures)
+from leftovers import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401 (hooks)
 
 
 @pytest.fixture(scope="session")

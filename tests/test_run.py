@@ -250,7 +250,7 @@ def test_a_stop_on_request_is_clean_and_says_so(write_images, tmp_path, stop) ->
     assert status["state"] == "interrupted"
 
 
-@pytest.mark.parametrize("place", ["ray.init", "chexray.engine.cluster._quiet_data", "ray.shutdown"])
+@pytest.mark.parametrize("place", ["ray.init", "chexray.engine.cluster.quiet_data", "ray.shutdown"])
 def test_sigterm_while_ray_starts_or_ends_is_a_clean_stop_too(write_images, tmp_path, place) -> None:
     settings = config(write_images("real", 6), write_images("generated", 6, seed=1), tmp_path / "out").model_dump(
         mode="json", exclude_defaults=True

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from chexray.config import RunConfig, SetConfig
+from chexray.config.addresses import ray_address
 from chexray.plan import make_storage
 from chexray.storage import Storage, is_remote
 from chexray.text import printable
@@ -78,10 +79,7 @@ class Case:
     @property
     def ray_address(self) -> tuple[str, str]:
         """Where the cluster of the run is and which setting says so; two empty strings for a local Ray."""
-        if self.config is not None and self.config.ray.address:
-            return self.config.ray.address, "ray.address"
-        found = self.environment.get("RAY_ADDRESS", "")
-        return (found, "RAY_ADDRESS") if found else ("", "")
+        return ray_address(self.config.ray.address if self.config is not None else None, self.environment)
 
     @cached_property
     def storage(self) -> Storage:

@@ -37,7 +37,10 @@ def cluster(case: Case) -> Check:
         return local(case)
     if address.startswith(("http://", "https://")):
         return jobs_api(address, setting)
+    from chexray.config.addresses import check_joinable
     from chexray.engine.probing import NotJoined, look
+
+    check_joinable(address, setting)
 
     with _left_behind(case) as (probes, paths):
         try:

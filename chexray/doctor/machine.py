@@ -1,4 +1,4 @@
-"""Room for temporary files: Ray keeps its objects in shared memory and spills them to /tmp."""
+"""Room for temporary files: Ray keeps its objects in shared memory and spills them to its temporary folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import tempfile
 
 from chexray.doctor.case import Case, Check, Look, fail, note, ok, size
+from chexray.storage.places import choose
 
 LEAST_BYTES = 1_000_000_000
 FULL = 0.95
@@ -16,12 +17,20 @@ SHARED_BYTES = 1_000_000_000
 
 
 def looks(case: Case) -> list[Look]:
-    return [Look("temporary files", temporary, 15.0)]
+    return [Look("temporary files", lambda: chosen(case), 15.0)]
 
 
-def temporary(folder: str = "", shared: str = "/dev/shm") -> Check:
+def chosen(case: Case) -> Check:
+    """The folder that a run would choose, or why it finds none."""
+    folder, notes = choose(case.config.ray.temp_dir if case.config else None, case.environment)
+    found = temporary(folder)
+    if notes and found.state == "ok":
+        return note(f"{found.detail}; {notes[-1].removeprefix('note: ')}.", "Correct or unset that variable.")
+    return found
+
+
+def temporary(folder: str, shared: str = "/dev/shm") -> Check:
     """folder, shared: where Ray keeps files and shared memory."""
-    folder = folder or ("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir())
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix="chexray-doctor-") as file:
             file.write(b"chexray")

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any
 
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
@@ -46,20 +47,37 @@ def _reload() -> None:
     library.AuthenticationTokenLoader.instance().reset_cache()
 
 
-def asks_for_token(address: str) -> bool | None:
-    """Whether the Ray whose GCS is at host:port refuses a call without a token; None when it cannot be known."""
+class Answer(Enum):
+    """What came back from a call without a token. OTHER: what listens there is no head of a Ray."""
+
+    OPEN = "open"
+    TOKEN = "token"
+    OTHER = "other"
+    SILENT = "silent"
+
+
+def asked(address: str, timeout_s: float = ASK_TIMEOUT_S) -> Answer:
+    """What the head of a Ray at host:port says to a call without a token, within `timeout_s` seconds."""
     import grpc
 
     request = b""  # an empty protocol buffer message: list nothing of no namespace
-    channel = grpc.insecure_channel(address)
+    # Ray itself goes through no proxy.
+    channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
     try:
         call = channel.unary_unary("/ray.rpc.InternalKVGcsService/InternalKVKeys")
-        call(request, timeout=ASK_TIMEOUT_S)
+        call(request, timeout=timeout_s)
     except grpc.RpcError as error:
         code = error.code() if isinstance(error, grpc.Call) else None
-        if code == grpc.StatusCode.UNAUTHENTICATED:
-            return True
-        return None if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) else False
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Answer.SILENT
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED):  # it speaks something else
+            return Answer.OTHER
+        return Answer.TOKEN if code == grpc.StatusCode.UNAUTHENTICATED else Answer.OPEN
     finally:
         channel.close()
-    return False
+    return Answer.OPEN
+
+
+def asks_for_token(address: str) -> bool | None:
+    """Whether the Ray whose GCS is at host:port refuses a call without a token; None when it cannot be known."""
+    return {Answer.OPEN: False, Answer.TOKEN: True}.get(asked(address))

@@ -26,8 +26,6 @@ from chexray.errors import ResourceError
 
 ANSWER_TIMEOUT_S = 12.0
 """For the first answer of something that listens."""
-CLIENT_TIMEOUT_S = 40.0
-"""The same through ray://, where the head first starts a process."""
 VISIT_TIMEOUT_S = 30.0
 """For a task on each node: a worker process may have to be started."""
 TOTAL_TIMEOUT_S = 90.0
@@ -74,26 +72,33 @@ class Seen:
 
 
 def look(address: str, paths: list[str] | None = None, *, patience_s: float | None = None) -> Seen:
-    """Joins the cluster at `address` (host:port, ray://host:port or auto) and leaves it again.
+    """Joins the cluster at `address` (host:port or auto) and leaves it again.
 
     paths: files and folders that every node is asked for. patience_s: for the first answer of what listens there.
     Raises NotJoined.
     """
-    from chexray.engine.cluster import knock
+    from chexray.engine.joining import knock
 
     try:
         knock(address)
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise NotJoined(f"nothing listens at {address} ({reason}).") from None
-    patience_s = patience_s or (CLIENT_TIMEOUT_S if address.startswith("ray://") else ANSWER_TIMEOUT_S)
-    request = json.dumps({"address": address, "paths": paths or [], "patience_s": patience_s})
+    lifeline, held = os.pipe()
+    request = json.dumps(
+        {"address": address, "paths": paths or [], "patience_s": patience_s or ANSWER_TIMEOUT_S, "lifeline": lifeline}
+    )
     command = [sys.executable, "-m", "chexray.engine.probing"]
     try:
-        done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=TOTAL_TIMEOUT_S)
+        done = subprocess.run(
+            command, input=request, capture_output=True, text=True, timeout=TOTAL_TIMEOUT_S, pass_fds=[lifeline]
+        )
         said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     except subprocess.TimeoutExpired:
         raise NotJoined(f"{address} listens, but could not be joined within {TOTAL_TIMEOUT_S:g} s.") from None
+    finally:
+        os.close(lifeline)
+        os.close(held)
     answer: dict[str, Any] = {}
     for part in said:
         answer |= part
@@ -153,11 +158,12 @@ def gpus_of_this_machine() -> int:
 
 def offered(config: RayConfig) -> Resources:
     """What a Ray of our own would have on this machine; none is started."""
-    from ray._private.utils import estimate_available_memory, get_num_cpus
+    from ray._private.utils import estimate_available_memory
 
-    from chexray.engine.cluster import object_store_bytes
+    from chexray.engine.cpus import usable_cpus
+    from chexray.engine.local_ray import object_store_bytes
 
-    cpus = float(config.num_cpus or int(get_num_cpus()))
+    cpus = float(config.num_cpus or usable_cpus())
     memory = max(0, estimate_available_memory() - object_store_bytes(config))
     return Resources(cpus, float(gpus_of_this_machine()), float(memory), 1, node_cpus=(cpus,))
 
@@ -165,6 +171,7 @@ def offered(config: RayConfig) -> Resources:
 def main() -> None:
     """The other process: a request on standard input, answers as lines of JSON on standard output."""
     request = json.loads(sys.stdin.read())
+    threading.Thread(target=_end_with, args=[request["lifeline"]], daemon=True).start()
     # Ray's native code writes to the error stream as it likes; nobody reads it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -176,24 +183,27 @@ def main() -> None:
         os._exit(1)  # a client that failed to join may keep its threads
 
 
+def _end_with(lifeline: int) -> None:
+    """Ends this process once its parent has ended, however it did: nobody is left to ask for."""
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
 def _visit_all(address: str, paths: list[str], patience_s: float) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from chexray.engine.authentication import asks_for_token
 
-    through_client = address.startswith("ray://")
     patience = threading.Timer(patience_s, _give_up)
     patience.daemon = True
     patience.start()
-    if ":" in address and not through_client:
+    if ":" in address:
         _say(**_versions(address))
         patience.cancel()
-    context: Any = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     patience.cancel()
-    if through_client:
-        _say(ray=context.ray_version, python=context.python_version)
-    elif ":" not in address:
+    if ":" not in address:
         _say(**_versions(ray.get_runtime_context().gcs_address))
     alive = [node for node in ray.nodes() if node["Alive"]]
     task = ray.remote(num_cpus=0, max_retries=0)(_visit)
@@ -208,7 +218,7 @@ def _visit_all(address: str, paths: list[str], patience_s: float) -> None:
         with suppress(Exception):
             found = {"answered": True, **ray.get(visit)} if visit in ready else found
         nodes.append({"name": node["NodeManagerHostname"], "resources": node["Resources"], **found})
-    is_open = not through_client and asks_for_token(ray.get_runtime_context().gcs_address) is False
+    is_open = asks_for_token(ray.get_runtime_context().gcs_address) is False
     _say(nodes=nodes, free_cpus=ray.available_resources().get("CPU", 0.0), open=is_open)
 
 

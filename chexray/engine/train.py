@@ -20,6 +20,7 @@ from chexray.config import UtilityConfig
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.weights import ResolvedWeights
 from chexray.engine.features import Done, FeatureStore
+from chexray.engine.groups import free_groups, without_cleaner
 from chexray.engine.pools import Resources, choose_device
 from chexray.engine.progress import Progress
 from chexray.engine.watching import watched
@@ -159,6 +160,10 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
         def _register_sigint_handler(self, controller: Any) -> None:
             pass
 
+        def _create_default_callbacks(self) -> list[Any]:
+            return without_cleaner(super()._create_default_callbacks())
+
+    free_groups()
     pool = task.pool
     on_gpu = pool.device == "cuda"
     booked = {"CPU": pool.cpus_per_worker, **({"GPU": 1.0} if on_gpu else {})}

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 
 from chexray.config import RunConfig
+from chexray.config.addresses import ray_address
 from chexray.data.depth import Depth
 from chexray.data.looks import apart
 from chexray.data.manifest import Manifest
@@ -197,7 +198,7 @@ class Plan:
             lines.append(f"pairs      {name}: {len(pairs):,} ({pairs.how})")
         if self.utility is not None:
             lines += self.utility.describe()
-        address = self.config.ray.address or os.environ.get("RAY_ADDRESS")
+        address, _ = ray_address(self.config.ray.address, os.environ)
         lines.append(f"network    {f'joins the Ray at {shown(address)}; {JOINED_PORTS}' if address else LOCAL_PORTS}")
         if self.has(FIDELITY):
             names = [subset.name for subset in self.subsets]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from chexray.cli import main
 from chexray.config import RayConfig
 from chexray.engine import cluster as clusters
+from chexray.engine import local_ray
 from chexray.errors import ResourceError
 
 TIMED_OUT = "The current node timed out during startup. This could happen because some of the raylet failed to startup."
@@ -24,14 +26,15 @@ class Ray:
     def __init__(self, monkeypatch, failures: int):
         import ray
 
-        self.failures, self.folders = failures, []
+        self.failures, self.folders, self.told = failures, [], []
         monkeypatch.setattr(ray, "init", self.init)
         monkeypatch.setattr(ray, "is_initialized", lambda: False)
         monkeypatch.setattr(ray, "shutdown", lambda *_: None)  # the Ray of the other tests lives on
         monkeypatch.setattr(clusters, "measured", lambda **about: about)
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
-    def init(self, *, _temp_dir: str, **_):
+    def init(self, *, _temp_dir: str, **told):
+        self.told.append(told)
         folder = Path(_temp_dir)
         assert not folder.exists()
         assert len(str(folder)) < 40  # sockets lie below it, and may not pass 107 characters
@@ -49,7 +52,51 @@ def test_a_start_that_fails_is_tried_again_in_a_clean_folder(monkeypatch, capsys
         assert second.exists()
         assert not first.exists()
     assert not second.exists()
-    assert "note: Ray did not start here (The current node timed out during startup" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "note: Ray did not start here (The current node timed out during startup" in said
+    assert "trying once more, waiting up to 120 s" in said
+
+
+def test_the_second_start_waits_longer_for_the_node(monkeypatch) -> None:
+    from ray._private import services
+
+    looks: list[float] = []
+
+    def get_node(*_):
+        looks.append(clock[0])
+        if clock[0] < 100:
+            raise RuntimeError("This node has not registered yet")
+        return {"up": True}
+
+    def sleep(seconds: float) -> None:
+        clock[0] += 10
+
+    clock = [0.0]
+    monkeypatch.setattr(services, "get_node", get_node)
+    monkeypatch.setattr(local_ray.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(local_ray.time, "sleep", sleep)
+    monkeypatch.delenv("RAY_gcs_server_port_wait_time_s", raising=False)
+    first, second = local_ray.START_WAITS_S
+    with local_ray._patient(first), pytest.raises(RuntimeError):
+        services.get_node("address", "node")  # Ray's own loop asks again, for 30 s
+    with local_ray._patient(second):
+        assert services.get_node("address", "node") == {"up": True}
+        assert os.environ["RAY_gcs_server_port_wait_time_s"] == "120"  # noqa: SIM112
+    assert len(looks) == 12
+    assert services.get_node is get_node
+    assert "RAY_gcs_server_port_wait_time_s" not in os.environ
+
+
+def test_cpus_and_folder_follow_the_machine_and_the_settings(monkeypatch) -> None:
+    fake = Ray(monkeypatch, failures=0)
+    monkeypatch.setattr(local_ray, "usable_cpus", lambda: 1)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as ours, clusters.cluster(RayConfig(temp_dir=ours)):
+        assert fake.folders[0].is_relative_to(ours)
+    with clusters.cluster(RayConfig(num_cpus=3)):
+        pass
+    assert [told["num_cpus"] for told in fake.told] == [1, 3]
+    assert {told["address"] for told in fake.told} == {"local"}
 
 
 def test_a_ray_that_never_starts_is_one_line_and_no_defect(monkeypatch, capsys, tmp_path, write_images) -> None:
@@ -75,8 +122,8 @@ def test_a_ray_that_never_starts_is_one_line_and_no_defect(monkeypatch, capsys, 
 @pytest.mark.parametrize(("load", "says"), [(19.6, "The load is 19.6 on 2 CPUs. "), (0.5, "")])
 def test_a_busy_machine_is_named(monkeypatch, load, says) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert clusters._how_busy() == says
+    monkeypatch.setattr(local_ray, "usable_cpus", lambda: 2)
+    assert local_ray.how_busy() == says
 
 
 def test_interrupts_are_not_tried_again(monkeypatch) -> None:

@@ -1,0 +1,82 @@
+"""Keeps Ray from printing, and from replacing our handlers of signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_QUIET = {
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def quiet_environment(verbose: bool) -> None:
+    """Sets what Ray reads when it is imported. A value of the user's own stands."""
+    for key, value in _QUIET.items():
+        if not (verbose and "LOG" in key):
+            os.environ.setdefault(key, value)
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Puts back the SIGTERM handler that the block replaces, as ray.init and ray.shutdown do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def hushed(active: bool) -> Iterator[None]:
+    """Drops what native code writes to the error stream: Ray announces even that it will be silent."""
+    saved = -1
+    with suppress(OSError, AttributeError):  # the error stream may be closed
+        sys.stderr.flush()
+        saved = os.dup(2) if active else -1
+    if saved < 0:
+        yield
+        return
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
+
+
+def quiet_data(verbose: bool) -> None:
+    """The same for Ray Data, once it can be imported."""
+    import logging
+    import warnings
+
+    import ray._private.worker
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = verbose
+    # Ray Data else reads the memory maps of each worker every second, which costs 3 % of the encoding.
+    context.memory_usage_poll_interval_s = None
+    context.print_on_execution_start = verbose
+    if not verbose:
+        # Ray prints what raylets report, such as each worker killed for lack of memory, whatever log_to_driver says.
+        if hasattr(ray._private.worker, "print_to_stdstream"):
+            ray._private.worker.print_to_stdstream = lambda *_, **__: None
+        # The bounded retries of engine/encode.py have no other spelling in Ray 2.60.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        warnings.filterwarnings("ignore", module="ray")
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -1,0 +1,90 @@
+"""What a session of tests leaves behind, which is a failure of the session: processes and temporary folders.
+
+Everything that the tests start inherits a variable that names the session, and the folder where a local Ray and its
+like keep their files. Who still has the variable GRACE_S after the last test, or a folder that is still there then, is
+named, ended and removed, and the session fails.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import MutableMapping
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+MARK = "CHEXRAY_TEST_SESSION"
+GRACE_S = 10.0
+ENDS_WITH_US = ("resource_tracker", "forkserver")
+"""Helpers of Python's multiprocessing: they live as long as the process that the tests run in."""
+
+
+class Session:
+    """One session of tests: its mark, its folder, and what was found at its end."""
+
+    def __init__(self, environment: MutableMapping[str, str] = os.environ):
+        self.mark = environment[MARK] = secrets.token_hex(8)
+        # Short, since Ray's sockets lie below; removed with all that is in it.
+        self.folder = environment["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="cxs-", dir="/tmp")
+        self.left: list[str] = []
+
+    def alive(self, proc: Path = Path("/proc")) -> dict[int, str]:
+        """{process: its command line} of what the tests started. Ray may write a title over the environment of a
+        process; such a one has files of the session's folder open."""
+        found = {}
+        for entry in proc.iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            with suppress(OSError):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                marked = f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
+                if (marked or (command.startswith("ray::") and self._opened_by(entry))) and not any(
+                    word in command for word in ENDS_WITH_US
+                ):
+                    found[int(entry.name)] = command
+        return found
+
+    def _opened_by(self, process: Path) -> bool:
+        for handle in (process / "fd").iterdir():
+            with suppress(OSError):
+                if os.readlink(handle).startswith(f"{self.folder}/"):
+                    return True
+        return False
+
+    def folders(self) -> list[str]:
+        return sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []
+
+    def end(self, grace_s: float = GRACE_S) -> list[str]:
+        """What is left after at most `grace_s`, one line each; then it is ended and removed."""
+        until = time.monotonic() + grace_s
+        while (self.alive() or self.folders()) and time.monotonic() < until:
+            time.sleep(0.1)
+        processes = self.alive()
+        self.left = [f"process {pid}: {command[:150]}" for pid, command in sorted(processes.items())]
+        self.left += [f"folder {self.folder}/{name}" for name in self.folders()]
+        for pid in processes:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return self.left
+
+
+THIS = Session()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if THIS.end() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if THIS.left:
+        terminalreporter.section(f"left {GRACE_S:g} s after the last test", red=True, bold=True)
+        for line in THIS.left:
+            terminalreporter.line(line)
