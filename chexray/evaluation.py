@@ -158,8 +158,8 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
         directory.status("encoding", done=0, total=len(images), rejected=0)
         encoded = encode(images, plan.encoders, store, pool, job, progress, plan.wanted, plan.depths)
         times["encode"] = time.monotonic()
-        if plan.utility is None:
-            released(config.ray, found)
+        if plan.utility is None or plan.utility.config.device == "cpu":
+            released()
 
         rejects = collect_rejects(plan, encoded.done)
         directory.parquet("rejects.parquet", rejects)

@@ -19,9 +19,11 @@ from chexray import errors
 from chexray.config import UtilityConfig
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.weights import ResolvedWeights
+from chexray.engine.autoscaler import silence
 from chexray.engine.features import Done, FeatureStore
 from chexray.engine.pools import Resources, choose_device
 from chexray.engine.progress import Progress
+from chexray.engine.scaling import asks
 from chexray.engine.watching import watched
 from chexray.errors import ChexrayError, ResourceError, RunFailed
 from chexray.storage import Storage, is_remote, join
@@ -154,7 +156,13 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
     from ray.train.torch import TorchTrainer
 
     class Trainer(TorchTrainer):
-        """One that leaves Ctrl-C to us: Ray's handler ends the process with code 1 and no word of how to go on."""
+        """One that leaves Ctrl-C to us: Ray's handler ends the process with code 1 and no word of how to go on. And one
+        that does not ask for GPUs a second time where the run has asked for them."""
+
+        def _initialize_and_run_controller(self, **parts: Any) -> Any:
+            if asks():
+                silence(parts.get("scaling_policy"))
+            return super()._initialize_and_run_controller(**parts)
 
         def _register_sigint_handler(self, controller: Any) -> None:
             pass
