@@ -1,10 +1,10 @@
 """What a run asks of a cluster's autoscaler, kept in force for as long as the run needs it.
 
-Ray has one such request for a whole cluster, and the last one sent counts. Ray Data's coordinator, an actor that outlives
-the job which started it, sends the sum of what is registered with it every 20 s, even when that is nothing. So a run
-registers with the coordinator, under a name of its own: requests of several runs add up, each withdraws only its own,
-and that of a run that was killed expires. The coordinator is no public part of Ray; where it cannot be had, the run
-sends its request itself, again and again.
+Ray has one such request for a whole cluster, and the last one sent counts. Ray Data's coordinator, an actor that stays
+after the job which started it, sends the sum of what is registered with it every 20 s, even when that is nothing. So a
+run registers with the coordinator, under a name of its own: requests of several runs add up, each withdraws only its
+own, and that of a run that was killed expires. The coordinator is no public part of Ray; where it cannot be had, the
+run sends its request itself, again and again.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Request:
     def ask(self, cpus: int, gpus: int) -> None:
         """Asks for so much from now on, in place of what was asked before; 0 and 0 withdraw it for good."""
         with self._lock:
-            self.cpus, self.gpus = cpus, gpus
+            before, self.cpus, self.gpus = self.bundles, cpus, gpus
             if not (cpus or gpus):
                 self._done.set()
-                self._withdraw()
+                self._withdraw(before)
             elif not self._done.is_set():
                 self._send()
         if not self._done.is_set() and not self._keeper.is_alive():
@@ -54,7 +54,7 @@ class Request:
 
     @property
     def bundles(self) -> list[dict[str, float]]:
-        return [{"GPU": 1}] * self.gpus + [{"CPU": 1}] * self.cpus
+        return [{"GPU": 1.0}] * self.gpus + [{"CPU": 1.0}] * self.cpus
 
     def _keep(self) -> None:
         while not self._done.is_set():
@@ -94,18 +94,18 @@ class Request:
         pin = {SUBCLUSTER_LABEL_KEY: f"!{self.name}"}
         return {"resources": self.bundles, "expire_after_s": self.expires_s, "subcluster_selector": pin}
 
-    def _withdraw(self) -> None:
+    def _withdraw(self, bundles: list[dict[str, float]]) -> None:
         """Only what this run asked: a list that holds more, or something else, is not touched."""
         with suppress(Exception):
             if self._registered:
                 _told("cancel_request", self.name)
-            elif demanded() == _sum(self.bundles):
+            elif demanded() == _sum(bundles):
                 _send_alone([])
 
 
 def demanded() -> Counter[str]:
-    """{resource: how much of it the autoscaler is asked to provide now, whatever runs}, as the cluster's state has it."""
-    from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
+    """{resource: how much of it the autoscaler is asked to provide now}, by whomever: what the cluster's state says."""
+    from ray._private.ray_constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
     from ray.autoscaler.v2.utils import is_autoscaler_v2
     from ray.experimental.internal_kv import _internal_kv_get, internal_kv_get_gcs_client
@@ -155,9 +155,10 @@ def _told(method: str, name: str, **terms: Any) -> None:
     """Calls the coordinator. One that is slow to answer, as while it starts, still does what it was told."""
     import ray
     from ray.data._internal.cluster_autoscaler import get_or_create_autoscaling_coordinator
+    from ray.exceptions import GetTimeoutError
 
     coordinator = get_or_create_autoscaling_coordinator()
-    with suppress(ray.exceptions.GetTimeoutError):
+    with suppress(GetTimeoutError):
         ray.get(getattr(coordinator, method).remote(requester_id=name, **terms), timeout=ANSWER_S)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from chexray.engine.telemetry import meter
 from chexray.log import note
 
 PLAIN_EVERY_S = 5.0
@@ -49,6 +50,7 @@ class Progress:
         if self._first is None:
             self._first = (self._last, self.done)
         self._show()
+        meter().show(self)
         if self.on_change:
             self.on_change(self)
 
