@@ -6,6 +6,7 @@ Metrics travel with Ray's own, from the process of the driver; docs/METRICS.md e
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 PREFIX = "ray_"
 """What Ray puts before the name of every metric; it adds `_total` to counters."""
 
+BEAT_S = 5.0
+"""Ray forgets a gauge 20 s after it was set, where its interval of 10 s is not changed."""
+
 _READ = ("bytes_read", "reads")
 
 METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "chexray_done": ("gauge", ("run", "stage", "unit"), "Images encoded, numbers computed or epochs trained so far."),
     "chexray_pending": ("gauge", ("run", "stage", "unit"), "Those still to do in this stage: the queue."),
-    "chexray_per_second": ("gauge", ("run", "stage", "unit"), "Those done a second, as on the progress line."),
+    "chexray_per_second": ("gauge", ("run", "stage", "unit"), "Those done a second, since the first in this stage."),
     "chexray_rejects": ("gauge", ("run", "stage", "unit"), "Images that could not be read or encoded so far."),
     "chexray_node_images": ("counter", ("run", "node"), "Images encoded or rejected, by the node that did it."),
     "chexray_node_bytes_read": ("counter", ("run", "node"), "Bytes of images read from storage, by node."),
@@ -49,21 +53,39 @@ class Meter:
         self.spent: dict[str, Counter[str]] = {}
         self._started, self._gpus, self._since = clock(), 0.0, clock()
         self._metrics = _metrics() if export else {}
+        self._progress: Progress | None = None
 
     def add(self, stage: str, **amounts: float) -> None:
         self.spent.setdefault(stage, Counter()).update(amounts)
 
-    def show(self, progress: Progress) -> None:
-        """The state of a stage, as its progress line has it."""
-        tags = {"run": self.run, "stage": progress.stage, "unit": progress.unit}
-        self._set("chexray_done", progress.done, **tags)
-        self._set("chexray_pending", max(0, progress.total - progress.done), **tags)
-        self._set("chexray_rejects", progress.rejected, **tags)
-        self._set("chexray_per_second", progress.rate or 0.0 if progress.done < progress.total else 0.0, **tags)
-        if self._metrics:
-            hours = (self.clock() - self._started) / 3600
-            self._set("chexray_cpu_hours", self.cpus * hours, run=self.run)
-            self._set("chexray_gpu_hours", self.gpu_seconds / 3600, run=self.run)
+    def watch(self, progress: Progress) -> None:
+        """From now on the stage of the run is that of this progress line."""
+        self._progress = progress
+        self.show()
+
+    def show(self) -> None:
+        """Exports the state of the present stage. A gauge that is not set anew is soon forgotten by Ray."""
+        if not self._metrics:
+            return
+        self._set("chexray_cpu_hours", self.cpus * (self.clock() - self._started) / 3600, run=self.run)
+        self._set("chexray_gpu_hours", self.gpu_seconds / 3600, run=self.run)
+        if (line := self._progress) is None:
+            return
+        tags = {"run": self.run, "stage": line.stage, "unit": line.unit}
+        self._set("chexray_done", line.done, **tags)
+        self._set("chexray_pending", max(0, line.total - line.done), **tags)
+        self._set("chexray_rejects", line.rejected, **tags)
+        rate = line.rate_at(line.clock()) if line.done < line.total else None
+        self._set("chexray_per_second", rate or 0.0, **tags)
+
+    def end(self) -> None:
+        """Exports nothing from now on; what was spent stays."""
+        self._metrics = {}
+
+    def beat(self, over: threading.Event) -> None:
+        """Shows again and again, until `over`, so that a stage in which nothing moves is still seen."""
+        while not over.wait(BEAT_S):
+            self.show()
 
     def chunk(self, row: Mapping[str, Any]) -> None:
         """What a worker answered for a chunk."""
@@ -88,14 +110,14 @@ class Meter:
             self._gpus = 0.0
 
     def _set(self, name: str, value: float, **tags: str) -> None:
-        if name in self._metrics:
+        if metric := self._metrics.get(name):
             with suppress(Exception):  # a run does not end over a number for a dashboard
-                self._metrics[name].set(value, tags=tags)
+                metric.set(value, tags=tags)
 
     def _count(self, name: str, value: float, **tags: str) -> None:
-        if name in self._metrics and value > 0:
+        if (metric := self._metrics.get(name)) and value > 0:
             with suppress(Exception):
-                self._metrics[name].inc(value, tags=tags)
+                metric.inc(value, tags=tags)
 
 
 _meter = Meter("", 0.0, export=False)
@@ -107,8 +129,14 @@ def metered(run: str, resources: Resources) -> Iterator[Meter]:
     """The meter of a run, which all stages report to within. On a local Ray it exports nothing."""
     global _meter
     taken()
-    _meter = Meter(run, resources.cpus, export=resources.joined)
-    yield _meter
+    _meter, over = Meter(run, resources.cpus, export=resources.joined), threading.Event()
+    if resources.joined:
+        threading.Thread(target=_meter.beat, args=[over], name="metrics", daemon=True).start()
+    try:
+        yield _meter
+    finally:
+        over.set()
+        _meter.end()
 
 
 def meter() -> Meter:
