@@ -129,14 +129,15 @@ def metered(run: str, resources: Resources) -> Iterator[Meter]:
     """The meter of a run, which all stages report to within. On a local Ray it exports nothing."""
     global _meter
     taken()
-    _meter, over = Meter(run, resources.cpus, export=resources.joined), threading.Event()
+    mine, over = Meter(run, resources.cpus, export=resources.joined), threading.Event()
+    _meter = mine
     if resources.joined:
-        threading.Thread(target=_meter.beat, args=[over], name="metrics", daemon=True).start()
+        threading.Thread(target=mine.beat, args=[over], name="metrics", daemon=True).start()
     try:
-        yield _meter
+        yield mine
     finally:
         over.set()
-        _meter.end()
+        mine.end()
 
 
 def meter() -> Meter:
