@@ -28,7 +28,7 @@ ASKED = {"A": (2, 0), "B": (1, 1)}
 HEAD, HEAD_ID = "ray.head.default", "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 """What Ray's fake provider calls the head: its group and its node."""
 IP = "127.0.0.2"
-PATIENCE_S = 120
+PATIENCE_S = 240
 """How long a state is waited for that must come."""
 
 
