@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 import threading
 import time
 from collections import Counter
@@ -88,14 +90,13 @@ def test_without_a_coordinator_the_request_is_sent_again_whenever_it_was_overwri
     monkeypatch.setattr(autoscaler, "RESEND_S", 0.001)
     request = Request()
     request.ask(4, 2)
-    seen: list[Counter[str]] = []
     until = time.monotonic() + DEADLINE_S
     while not coordinator.renewed.is_set() and time.monotonic() < until:
         coordinator.state = Counter()  # somebody else overwrites it
         coordinator.renewed.wait(0.01)
-    seen = coordinator.alone
-    assert len(seen) >= 3
-    assert all(each == Counter(CPU=4, GPU=2) for each in seen)
+    assert len(coordinator.alone) >= 3
+    assert all(each == Counter(CPU=4, GPU=2) for each in coordinator.alone)
+    coordinator.state = coordinator.alone[-1]
     request.ask(0, 0)
     request._keeper.join(DEADLINE_S)
     assert coordinator.alone[-1] == Counter()
@@ -112,9 +113,11 @@ def test_without_a_coordinator_what_another_asked_last_is_left_alone(monkeypatch
 
 
 def test_ray_data_asks_for_nothing_beside_the_run_and_train_neither() -> None:
+    from ray import cloudpickle
     from ray.data._internal.cluster_autoscaler import RateBasedClusterAutoscaler as Autoscaler
     from ray.train import ScalingConfig
     from ray.train.v2._internal.execution.scaling_policy import create_scaling_policy
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     before = Autoscaler._is_cluster_utilization_low
     with nothing_else_asked():
@@ -122,8 +125,12 @@ def test_ray_data_asks_for_nothing_beside_the_run_and_train_neither() -> None:
     assert Autoscaler._is_cluster_utilization_low is before
     policy = create_scaling_policy(ScalingConfig(num_workers=2))
     silence(policy)
-    policy._send_resource_request()  # would fail: it has no coordinator
-    policy.make_decision_for_running_worker_group(None, None)
+    there = pickle.loads(cloudpickle.dumps(policy))  # as it travels to the process that trains
+    there._send_resource_request()  # would fail: it has no coordinator
+    there.make_decision_for_running_worker_group(None, None)
+    started = inspect.getsource(DataParallelTrainer.fit)
+    assert "self._initialize_and_run_controller(" in started
+    assert "scaling_policy=create_scaling_policy(" in started
     with pytest.raises(ImportError), nothing_else_asked():
         raise ImportError("of the run itself")
 

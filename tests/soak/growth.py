@@ -28,6 +28,8 @@ ASKED = {"A": (2, 0), "B": (1, 1)}
 HEAD, HEAD_ID = "ray.head.default", "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 """What Ray's fake provider calls the head: its group and its node."""
 IP = "127.0.0.2"
+START_ATTEMPTS = 4
+"""A busy machine does not start Ray within the 30 s that it waits for itself."""
 PATIENCE_S = 240
 """How long a state is waited for that must come."""
 
@@ -115,28 +117,23 @@ def _said(asked: Counter[str], nodes: int) -> str:
     return f"{asked['CPU']} CPU, {asked['GPU']} GPU asked for, {nodes} workers"
 
 
-@contextmanager
-def _cluster() -> Iterator[tuple[str, dict[str, str]]]:
-    """Its address, and the environment of who joins it."""
-    from fixtures.nodes import BIN, FOREIGN, QUIET, Node, _free_port
-
-    folder = Path(tempfile.mkdtemp(prefix="cxg-", dir="/tmp"))
-    port = str(_free_port())
+def _autoscaling(port: str) -> dict:
+    """What a cluster file of `ray up` would say: workers of one CPU, some with a GPU, none to start with."""
     cpu = {"CPU": 1, "object_store_memory": 80_000_000}
     groups = {HEAD: {"CPU": 0}, "cpu": cpu, "gpu": {**cpu, "GPU": 1}}
-    fake = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
-    provider = {
-        "type": "external",
-        "module": fake,
-        "gcs_address": f"{IP}:{port}",
-        "head_node_id": HEAD_ID,
-        "launch_multiple": True,
-    }
-    autoscaling = {
+    return {
         "cluster_name": "growth",
         "max_workers": 8,
         "idle_timeout_minutes": IDLE_S / 60,
-        "provider": {**provider, "disable_node_updaters": True, "disable_launch_config_check": True},
+        "provider": {
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "gcs_address": f"{IP}:{port}",
+            "head_node_id": HEAD_ID,
+            "launch_multiple": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+        },
         "head_node_type": HEAD,
         **{f"{which}setup_commands": [] for which in ("", "head_", "worker_")},
         "cluster_synced_files": [],
@@ -145,22 +142,36 @@ def _cluster() -> Iterator[tuple[str, dict[str, str]]]:
             for name, has in groups.items()
         },
     }
-    (folder / "autoscaling.json").write_text(json.dumps(autoscaling))
+
+
+@contextmanager
+def _cluster() -> Iterator[tuple[str, dict[str, str]]]:
+    """Its address, and the environment of who joins it."""
+    from fixtures.nodes import BIN, FOREIGN, QUIET, Node, _free_port
+
+    folder = Path(tempfile.mkdtemp(prefix="cxg-", dir="/tmp"))
     environment = {key: value for key, value in os.environ.items() if not FOREIGN.match(key)} | QUIET
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "HOME": str(folder)}
-    environment |= {"RAY_enable_autoscaler_v2": "1"}
-    environment["PATH"] = f"{BIN}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    environment |= {"RAY_enable_autoscaler_v2": "1", "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     at_head = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     at_head |= dict.fromkeys(("RAY_CLOUD_INSTANCE_ID", "RAY_OVERRIDE_NODE_ID_FOR_TESTING"), HEAD_ID)
-    options = {"head": "", "port": port, "num-cpus": "0", "include-dashboard": "false", "node-ip-address": IP}
-    options |= {"autoscaling-config": str(folder / "autoscaling.json")}
-    head = Node("head", options, environment | at_head, folder)
-    try:
-        said = head.started().said
+    options = {"head": "", "num-cpus": "0", "include-dashboard": "false", "node-ip-address": IP}
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        for attempt in range(1, START_ATTEMPTS + 1):
+            port, file = str(_free_port()), folder / f"autoscaling-{attempt}.json"
+            file.write_text(json.dumps(_autoscaling(port)))
+            options |= {"port": port, "autoscaling-config": str(file)}
+            head = Node(f"head-{attempt}", options, environment | at_head, folder)
+            stack.callback(head.kill)
+            try:
+                said = head.started().said
+                break
+            except RuntimeError:
+                if attempt == START_ATTEMPTS:
+                    raise
+                head.kill()
         yield said.partition("ray start --address='")[2].partition("'")[0], environment
-    finally:
-        head.kill()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _driver(address: str, cpus: int, gpus: int) -> None:
