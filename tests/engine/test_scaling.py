@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -108,6 +109,20 @@ def test_a_local_ray_and_a_cluster_of_fixed_size_are_asked_for_nothing() -> None
             assert found is resources
         assert cluster.settled(config, resources) is resources
     assert cluster.asked == []
+
+
+@pytest.mark.parametrize(
+    ("resources", "device", "told"),
+    [
+        (EMPTY, "auto", r"decoding needs at least 1 CPU\..*ray\.cpus.*ray\.wait_s"),
+        (replace(ONE, gpus=0), "cuda", r"has no GPU\. Use encode\.device=cpu\..*ray\.gpus.*ray\.wait_s"),
+        (replace(EMPTY, joined=False), "auto", r"local Ray: .*ray\.num_cpus.*RAY_ADDRESS"),
+        (replace(ONE, gpus=0, joined=False), "cuda", r"GPU workers by RAY_ADDRESS"),
+    ],
+)
+def test_what_is_missing_is_said_with_the_keys_that_bring_it(resources: Resources, device: str, told: str) -> None:
+    with pytest.raises(ResourceError, match=told):
+        plan_pool(EncodeConfig(device=device), resources, n_images=10)
 
 
 def test_what_an_actor_books_fits_on_every_node() -> None:
