@@ -28,7 +28,7 @@ from chexray.errors import ChexrayError, RunFailed
 from chexray.log import heard_by, say
 from chexray.plan import Plan, make_plan
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY
-from chexray.provenance import provenance
+from chexray.provenance import provenance, seconds
 from chexray.results import rows as results
 from chexray.rundir import RunDirectory, now
 from chexray.stopping import Stop
@@ -126,6 +126,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     from chexray.engine.progress import Progress
     from chexray.engine.scaling import grown, growth, released
     from chexray.engine.shared import check_shared
+    from chexray.engine.telemetry import cost, metered
     from chexray.engine.worker import Job
     from chexray.suites.common import Context, Outcome, collect_rejects
 
@@ -135,6 +136,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     with (
         cluster(config.ray, verbose=verbose) as found,
         grown(growth(config), found, lambda message: directory.status("waiting", message=message)) as resources,
+        metered(plan.run_id, resources) as meter,
     ):
         check_shared(plan.store_uri, plan.storage, found)
         times["ray"] = time.monotonic()
@@ -156,10 +158,11 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
         )
         progress = Progress("encode", "images", len(images), on_change=_status_writer(directory, "encoding"))
         directory.status("encoding", done=0, total=len(images), rejected=0)
-        encoded = encode(images, plan.encoders, store, pool, job, progress, plan.wanted, plan.depths)
+        with meter.booked("encode", pool.actors * pool.gpus_per_actor):
+            encoded = encode(images, plan.encoders, store, pool, job, progress, plan.wanted, plan.depths)
         times["encode"] = time.monotonic()
-        if plan.utility is None:
-            released(config.ray, found)
+        if plan.utility is None or plan.utility.config.device == "cpu":
+            released()
 
         rejects = collect_rejects(plan, encoded.done)
         directory.parquet("rejects.parquet", rejects)
@@ -188,6 +191,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     notes = [*plan.notes, *clipped, *outcome.notes]
     times["done"] = time.monotonic()
     done = {"n_encoded_now": encoded.n_encoded, "encode_cpu_s": round(encoded.cpu_s, 3), "notes": notes}
+    done["cost"] = cost(seconds(times), resources)
     directory.json("run.json", provenance(plan, rejects, times, resources, pool) | done)
     directory.status(
         "done",

@@ -32,7 +32,7 @@ def provenance(plan: Plan, rejects: pa.Table, times: dict[str, float], resources
         },
         "plugins": plan.code,
         "features": plan.store_uri,
-        "seconds": _seconds(times),
+        "seconds": seconds(times),
         "resources": asdict(resources),
         "pool": asdict(pool),
         "versions": _versions(),
@@ -54,7 +54,8 @@ def _describe_set(manifest: Any, rejects: pa.Table) -> dict[str, Any]:
     }
 
 
-def _seconds(times: dict[str, float]) -> dict[str, float]:
+def seconds(times: dict[str, float]) -> dict[str, float]:
+    """{stage: how long it took} of {stage: its end}, in order."""
     names = list(times)
     spans = {after: times[after] - times[before] for before, after in itertools.pairwise(names)}
     return {name: round(value, 3) for name, value in spans.items()}

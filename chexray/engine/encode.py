@@ -32,6 +32,7 @@ from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.features import Done, FeatureStore, chunk_name, pending
 from chexray.engine.pools import Pool
 from chexray.engine.progress import Progress
+from chexray.engine.telemetry import meter
 from chexray.engine.worker import CHUNK_SCHEMA, Encode, Job, prepare
 from chexray.errors import RunFailed
 from chexray.log import say
@@ -136,6 +137,7 @@ def encode(
         ):
             n_encoded += row["n_done"] - row["n_rejected"]
             cpu_s += row["cpu_s"]
+            meter().chunk(row)
             progress.advance(row["n_done"], row["n_rejected"])
         progress.close()
         done = {label: store.done(spec) for label, (_, spec) in encoders.items()}

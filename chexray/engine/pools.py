@@ -81,10 +81,20 @@ def choose_device(setting: str, asked: str, resources: Resources) -> str:
     """The device that a setting of "cpu", "cuda" or "auto" means. Raises ResourceError for a GPU that is not there."""
     if asked == "cuda" and resources.gpus < 1:
         raise ResourceError(
-            f"{setting} is cuda, but {resources.describe()} has no GPU. Use {setting}=cpu, or join a cluster with GPU "
-            "workers by RAY_ADDRESS."
+            f"{setting} is cuda, but {resources.describe()} has no GPU. Use {setting}=cpu. {_more(resources, 'gpus')}"
         )
     return ("cuda" if resources.gpus >= 1 else "cpu") if asked == "auto" else asked
+
+
+def _more(resources: Resources, what: str) -> str:
+    """How a run comes to have more of ray.cpus or ray.gpus."""
+    if not resources.joined:
+        here = "Join a cluster with GPU workers" if what == "gpus" else "Set ray.num_cpus, or join a cluster"
+        return f"{here} by RAY_ADDRESS."
+    return (
+        f"Start a worker, or, where the cluster has an autoscaler, set ray.{what} to what it shall be asked for; the "
+        "run then waits up to ray.wait_s seconds for the first."
+    )
 
 
 def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> Pool:
@@ -97,7 +107,7 @@ def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> P
     n_chunks = max(1, -(-n_images // chunk))
 
     if resources.cpus < 1:
-        raise ResourceError(f"{resources.describe()}: decoding needs at least 1 CPU. Add CPUs or wait for workers.")
+        raise ResourceError(f"{resources.describe()}: decoding needs at least 1 CPU. {_more(resources, 'cpus')}")
     if on_gpu:
         actors = min(int(resources.gpus), n_chunks) if config.actors == "auto" else config.actors
         if actors > resources.gpus:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from chexray.engine.telemetry import meter
 from chexray.log import note
 
 PLAIN_EVERY_S = 5.0
@@ -42,6 +43,9 @@ class Progress:
     _last: float = 0.0
     _shown: float = float("-inf")
 
+    def __post_init__(self) -> None:
+        meter().watch(self)
+
     def advance(self, done: int, rejected: int = 0) -> None:
         self._last = self.clock()
         self.done += done
@@ -49,15 +53,20 @@ class Progress:
         if self._first is None:
             self._first = (self._last, self.done)
         self._show()
+        meter().show()
         if self.on_change:
             self.on_change(self)
 
     @property
     def rate(self) -> float | None:
         """Units a second between the first and the last update; None until there is a span to divide by."""
+        return self.rate_at(self._last)
+
+    def rate_at(self, moment: float) -> float | None:
+        """The same up to a moment on the clock, so that it falls while nothing is done."""
         if self._first is None or self.done <= self._first[1]:
             return None
-        span = self._last - self._first[0]
+        span = moment - self._first[0]
         return (self.done - self._first[1]) / span if span > 0 else None
 
     def line(self) -> str:

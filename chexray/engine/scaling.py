@@ -2,7 +2,8 @@
 
 A GPU group that scales from zero has no GPU when a run starts, so what is there says nothing of what can be had. The
 autoscaler is asked for all of it; encoding starts with the first node, since Ray Data gives work to later ones as they
-come, and training, whose group has a fixed size, with all that came in time.
+come, and training, whose group has a fixed size, with all that came in time. GPUs stay asked for until nothing more
+uses one, CPUs until the end.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from dataclasses import replace
 from typing import Any
 
 from chexray.config import RayConfig, RunConfig
+from chexray.engine.autoscaler import Request, nothing_else_asked
 from chexray.engine.cluster import measured
 from chexray.engine.pools import Resources
 from chexray.errors import ResourceError
 from chexray.log import say
 
 POLL_S = 1.0
+
+_asked: list[Request] = []
+"""The request of the run that this process does, or none."""
 
 
 def growth(config: RunConfig) -> RayConfig:
@@ -35,34 +40,55 @@ def grown(
     *,
     measure: Callable[[], Resources] | None = None,
     sleep: Callable[[float], Any] = time.sleep,
-    ask: Callable[[int, int], None] | None = None,
+    request: Request | None = None,
 ) -> Iterator[Resources]:
     """Resources as they will be, once the first of them are there; the request is withdrawn on exit.
 
     Raises ResourceError when not even one CPU, or one GPU where some are promised, came within `wait_s`.
-    on_wait: hears what is waited for. measure, sleep, ask: the cluster, clock and autoscaler; tests pass others.
+    on_wait: hears what is waited for. measure, sleep, request: the cluster, clock and autoscaler; tests pass others.
     """
     if not resources.joined or not (config.cpus or config.gpus):
         yield resources
         return
-    measure, ask = measure or _measure, ask or _ask
-    ask(config.cpus or 0, config.gpus or 0)
+    measure, request = measure or _measure, request or Request()
+    gpus = config.gpus or 0
+    _asked.append(request)
     try:
-        first = _wait(config, 1, min(1, config.gpus or 0), measure, sleep, on_wait)
-        if first.cpus < 1 or first.gpus < min(1, config.gpus or 0):
-            raise ResourceError(
-                f"{first.describe()} after waiting ray.wait_s={config.wait_s:g} s for {_wanted(config)}. See why the "
-                "autoscaler starts no node (quota, taints, maxReplicas; `kubectl get pods`), or wait longer."
-            )
-        yield _promised(first, config)
+        with nothing_else_asked():
+            request.ask(config.cpus or 0, gpus)
+            first = _wait(request, config, 1, min(1, gpus), measure, sleep, on_wait)
+            if first.cpus < 1 or first.gpus < min(1, gpus):
+                raise ResourceError(
+                    f"{first.describe()} after waiting ray.wait_s={config.wait_s:g} s for {_wanted(request)}. "
+                    f"{_why(request)}"
+                )
+            yield _promised(first, config)
     finally:
-        ask(0, 0)
+        _asked.remove(request)
+        request.ask(0, 0)
 
 
-def released(config: RayConfig, resources: Resources) -> None:
-    """Withdraws the request before the end: GPUs that nothing more will use cost what those that work do."""
-    if resources.joined and (config.cpus or config.gpus):
-        _ask(0, 0)
+def _why(request: Request) -> str:
+    if request.was_seen():
+        return (
+            "The autoscaler has the request. See why it starts no node (quota, taints, maxReplicas; `kubectl get "
+            "pods`), and whether the cluster has one (enableInTreeAutoscaling), or raise ray.wait_s."
+        )
+    return (
+        "The request was never seen in the state of the cluster: something else there asks the autoscaler in its place "
+        "(ray.autoscaler.sdk.request_resources), or the head does not answer. See `ray status` on the head."
+    )
+
+
+def asks() -> bool:
+    """Whether the run of this process asks the autoscaler for what it needs."""
+    return bool(_asked)
+
+
+def released() -> None:
+    """GPUs are asked for no more, since nothing that comes uses one; they would cost what those that work do."""
+    for request in _asked:
+        request.ask(request.cpus, 0)
 
 
 def settled(
@@ -73,13 +99,16 @@ def settled(
     measure: Callable[[], Resources] | None = None,
     sleep: Callable[[float], Any] = time.sleep,
 ) -> Resources:
-    """What is there once everything promised is, or `wait_s` is over: for a group whose size is fixed at its start."""
-    if not resources.joined or not (config.cpus or config.gpus):
+    """What is there once everything still asked for is, or `wait_s` is over: for a group whose size is fixed at its
+    start. The resources as given where this run asked for nothing."""
+    if not _asked:
         return resources
-    return _wait(config, config.cpus or 1, config.gpus or 0, measure or _measure, sleep, on_wait)
+    request = _asked[-1]
+    return _wait(request, config, request.cpus or 1, request.gpus, measure or _measure, sleep, on_wait)
 
 
 def _wait(
+    request: Request,
     config: RayConfig,
     cpus: int,
     gpus: int,
@@ -93,16 +122,16 @@ def _wait(
         if (found.cpus >= cpus and found.gpus >= gpus) or waited >= config.wait_s:
             return found
         if waited % 30 == 0:
-            message = f"waiting for the cluster to grow to {_wanted(config)}; {found.describe()}"
+            message = f"waiting for the cluster to grow to {_wanted(request)}; {found.describe()}"
             say(message)
             on_wait(message)
         sleep(POLL_S)
         waited += POLL_S
 
 
-def _wanted(config: RayConfig) -> str:
-    parts = [f"{config.cpus} CPU" if config.cpus else "", f"{config.gpus} GPU" if config.gpus else ""]
-    return " and ".join(part for part in parts if part)
+def _wanted(request: Request) -> str:
+    parts = [f"{request.cpus} CPU" if request.cpus else "", f"{request.gpus} GPU" if request.gpus else ""]
+    return " and ".join(part for part in parts if part) or "what this run uses"
 
 
 def _promised(found: Resources, config: RayConfig) -> Resources:
@@ -113,11 +142,3 @@ def _promised(found: Resources, config: RayConfig) -> Resources:
 
 def _measure() -> Resources:
     return measured(joined=True)
-
-
-def _ask(cpus: int, gpus: int) -> None:
-    """Tells the autoscaler how large the cluster must be, whatever runs; 0 and 0 withdraw that."""
-    import ray.autoscaler.sdk
-
-    bundles = [{"GPU": 1}] * gpus + [{"CPU": 1}] * cpus
-    ray.autoscaler.sdk.request_resources(bundles=bundles)

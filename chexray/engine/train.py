@@ -19,10 +19,13 @@ from chexray import errors
 from chexray.config import UtilityConfig
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.weights import ResolvedWeights
+from chexray.engine.autoscaler import silence
 from chexray.engine.features import Done, FeatureStore
 from chexray.engine.groups import free_groups, without_cleaner
 from chexray.engine.pools import Resources, choose_device
 from chexray.engine.progress import Progress
+from chexray.engine.scaling import asks
+from chexray.engine.telemetry import meter, note_reads, noted
 from chexray.engine.watching import watched
 from chexray.errors import ChexrayError, ResourceError, RunFailed
 from chexray.storage import Storage, is_remote, join
@@ -90,6 +93,10 @@ class Task:
     def storage(self) -> Storage:
         return self.store.storage
 
+    def reads_of(self, rank: int) -> str:
+        """Where a worker leaves behind how much it read."""
+        return join(self.root, f"read-{self.run_id}-{rank}.json")
+
     def folder_of(self, fit: Fit) -> str:
         return join(self.root, fit.name)
 
@@ -117,7 +124,9 @@ def train(task: Task, resources: Resources, progress: Callable[[str, str, int], 
     n_epochs = sum(max(1, fit.recipe.epochs) for fit in left)
     folders = [task.folder(fit) for fit in left]
     with watched(folders, progress("train", "epochs", n_epochs), every=POLL_S * (5 if is_remote(task.root) else 1)):
-        _train_on_ray(task, left, resources)
+        with meter().booked("utility", task.pool.workers if task.pool.device == "cuda" else 0):
+            _train_on_ray(task, left, resources)
+        meter().add("utility", **noted(task.storage, map(task.reads_of, range(task.pool.workers))))
     failed = {fit.title: why for fit in left if (why := task.folder(fit).failure)}
     missing = [fit for fit in left if fit.title not in failed and not task.folder(fit).is_done]
     if missing:
@@ -155,7 +164,13 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
     from ray.train.torch import TorchTrainer
 
     class Trainer(TorchTrainer):
-        """One that leaves Ctrl-C to us: Ray's handler ends the process with code 1 and no word of how to go on."""
+        """One that leaves Ctrl-C to us: Ray's handler ends the process with code 1 and no word of how to go on. And one
+        that does not ask for GPUs a second time where the run has asked for them."""
+
+        def _initialize_and_run_controller(self, **parts: Any) -> Any:
+            if asks():
+                silence(parts.get("scaling_policy"))
+            return super()._initialize_and_run_controller(**parts)
 
         def _register_sigint_handler(self, controller: Any) -> None:
             pass
@@ -243,6 +258,8 @@ def _work(config: dict[str, Any]) -> None:
             if ray.train.get_context().get_world_size() == 1:
                 return
         raise  # the others wait for this worker: only the end of the group frees them
+    finally:
+        note_reads(task.storage, task.reads_of(ray.train.get_context().get_world_rank()))
 
 
 def _raise_if_stopped(task: Task) -> None:

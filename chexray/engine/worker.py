@@ -24,6 +24,7 @@ from chexray.engine.arrow_types import forget_extension_types
 from chexray.engine.features import FeatureStore, chunk_name
 from chexray.errors import ChexrayError, ResourceError, StorageError
 from chexray.storage import Storage
+from chexray.storage.traffic import taken
 from chexray.text import first_line
 
 CHUNK_SCHEMA = pa.schema(
@@ -143,6 +144,7 @@ def _answer(chunk: str, **values: object) -> pa.Table:
     """What an actor returns for a chunk. An expected error travels as data, since Ray Data keeps only the text of
     what a function raises: `kind` is its class in chexray.errors, `message` its line."""
     row = {"chunk": chunk, "n_done": 0, "n_rejected": 0, "wall_s": 0.0, "cpu_s": 0.0, "pid": os.getpid()}
+    row |= {"node": os.uname().nodename, "bytes_read": 0, "reads": 0}
     return pa.Table.from_pylist([{**row, "kind": "", "message": "", **values}])
 
 
@@ -180,6 +182,8 @@ def _prepare(job: Job, table: pa.Table) -> pa.Table:
     for name in ("code", "detail", "transient"):
         values = [getattr(rejects[row], name) if row in rejects else None for row in range(table.num_rows)]
         table = table.append_column(name, pa.array(values, pa.bool_() if name == "transient" else pa.string()))
+    for name, amount in zip(("bytes_read", "reads"), taken(), strict=True):
+        table = table.append_column(name, pa.array([amount] + [0] * (table.num_rows - 1), pa.int64()))
     return table
 
 
@@ -260,12 +264,20 @@ class Encode:
             kept = {output: block[keep] for output, block in features.items()}
             self.job.store.commit(spec, [keys[row] for row in keep], kept, rows)
             failed |= set(broken)
+        bytes_read, reads = taken()
+        if "bytes_read" in table.column_names:  # by the decode task
+            bytes_read, reads = (
+                bytes_read + sum(table["bytes_read"].to_pylist()),
+                reads + sum(table["reads"].to_pylist()),
+            )
         return _answer(
             name,
             n_done=len(keys),
             n_rejected=len(failed),
             wall_s=time.monotonic() - wall,
             cpu_s=time.process_time() - cpu,
+            bytes_read=bytes_read,
+            reads=reads,
         )
 
 

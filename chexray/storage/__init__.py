@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from chexray.errors import StorageError
 from chexray.storage.local import LocalFiles
+from chexray.storage.traffic import counted
 from chexray.storage.uris import (
     Damaged,
     FileStat,
@@ -91,11 +92,13 @@ class Storage:
 
     def read(self, uri: str) -> bytes:
         """The whole content of a file. Raises StorageError; its `transient` says whether later may help."""
-        return self._attempt(uri, lambda: self._files(uri).read(uri))
+        return counted(self._attempt(uri, lambda: self._files(uri).read(uri)))
 
     def read_range(self, uri: str, start: int, length: int) -> bytes:
         """`length` bytes from `start` on; fewer at the end of the file."""
-        return self._attempt(uri, lambda: self._files(uri).read(uri, start, length)) if length > 0 else b""
+        if length <= 0:
+            return b""
+        return counted(self._attempt(uri, lambda: self._files(uri).read(uri, start, length)))
 
     def open(self, uri: str) -> BinaryIO:
         """A seekable file for readers that need parts of it, such as Parquet; S3 is read in ranges."""

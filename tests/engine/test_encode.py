@@ -15,8 +15,9 @@ from chexray.data.depth import Depth
 from chexray.data.images import decode
 from chexray.engine.encode import Encoded, encode, plan_chunks
 from chexray.engine.features import Done, FeatureStore
-from chexray.engine.pools import Pool
+from chexray.engine.pools import Pool, Resources
 from chexray.engine.progress import Progress
+from chexray.engine.telemetry import metered
 from chexray.engine.worker import Job
 from chexray.errors import ResourceError, StorageError
 from chexray.storage import Storage
@@ -45,7 +46,9 @@ def test_any_layout_gives_the_bits_of_a_plain_loop(ray_cluster, write_images, tm
     folder = write_images("real", 30)
     (folder / "0007.png").write_text("not a picture")
     (folder / "0012.png").write_bytes(b"")
-    encoded, progress = run(folder, tmp_path / "store", Toy(), layout=layout)
+    with metered("run-1", Resources(cpus=2, gpus=0, memory=4e9, nodes=1)) as meter:
+        encoded, progress = run(folder, tmp_path / "store", Toy(), layout=layout)
+    assert meter.spent["encode"] == {"bytes_read": sum(path.stat().st_size for path in folder.iterdir()), "reads": 30}
     keys, features = stored(tmp_path / "store", encoded, Toy())
     assert len(keys) == 28
     assert {key: row["code"] for key, row in encoded.done["toy"].rejects.items()} == {

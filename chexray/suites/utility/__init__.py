@@ -7,7 +7,7 @@ whether synthetic ones show what was asked for.
 
 from __future__ import annotations
 
-from chexray.engine.scaling import growth, settled
+from chexray.engine.scaling import growth, released, settled
 from chexray.engine.train import Task, plan_train_pool, train
 from chexray.log import say
 from chexray.plan.utility import IMAGES
@@ -35,6 +35,7 @@ def evaluate_utility(context: Context) -> Outcome:
     task = Task(tuple(fits), context.store, spec, done, plan.weights, pool, root, run_id)
     say(f"{len(fits)} trainings; {pool.describe()}")
     failed = train(task, resources, context.progress)
+    released()
 
     read = [Trained.read(each, cohorts, task) for each in settings if not each.failures(failed)]
     rows, tables = score_settings(context, plan, cohorts, read)
