@@ -128,10 +128,12 @@ def _names(error: BaseException) -> list[str]:
 
 
 def _told(error: BaseException) -> str:
-    """What an error says. Of a task's error that is the traceback, whose last line counts, and the node it ran on."""
-    if (trace := getattr(error, "traceback_str", None)) is not None:
-        return f"{_last_line(str(trace))}\nip: {getattr(error, 'ip', '') or ''}"
-    return str(error)
+    """What an error says. Of a task's error that is a traceback, whose last line counts, and the node it ran on."""
+    text = str(error)
+    if "RayTaskError" not in _names(error):
+        return text
+    node = re.search(r"\bip=([\w.:]*\w)", text)
+    return f"{_last_line(text)}\nip: {node[1] if node else ''}"
 
 
 def _last_line(text: str) -> str:

@@ -33,9 +33,9 @@ MAX_BYTES = 1_000_000
 class RunStatus:
     """One run as its folder tells it; what the file does not say is None or "".
 
-    state: what the file says, which is `last_state`, or DEAD. silent_s: seconds since the last word of a run that is dead. heartbeat_s: how
-    often the run renews its status. suites_done: suites whose results are in the folder. attempt: what a later attempt
-    at a run that is done does or did; the results are those of the run that is done.
+    state: what the file says (`last_state`), or DEAD. silent_s: seconds since the last word of a run that is dead.
+    heartbeat_s: how often the run renews its status. suites_done: suites whose results are in the folder. ahead_s: how
+    far its clock is ahead of ours. attempt: what a later attempt at a run that is done did; the results are not its.
     """
 
     run: str
