@@ -81,7 +81,7 @@ def explained(error: BaseException, stage: str = "", *, look: Callable[[], str] 
     """
     chain = list(causes(error))
     known = next(
-        (each for each in chain if isinstance(each, ChexrayError) and not hasattr(each, "traceback_str")), None
+        (each for each in chain if isinstance(each, ChexrayError) and "RayTaskError" not in _names(each)), None
     )
     if known is not None:
         return known

@@ -15,8 +15,8 @@ from chexray.engine.failures import explained
 from chexray.errors import ResourceError, StorageError
 
 NODE = "(IP: 10.0.0.7, ID: 34fb4dca08baf10d8d7b155c13d73d0df192d0df2f20687297a43c84)"
-MONITOR = f"""1 worker(s) were killed due to the node running low on memory. Memory on the node {NODE} was 22.61GB used \
-/ 23.54GB limit (0.960493)
+MONITOR = f"""1 worker(s) were killed due to the node running low on memory. Memory on the node {NODE} was 22.61GB \
+used / 23.54GB limit (0.960493)
 OOM kill reason: Memory usage 24278000000B exceeded threshold of 24013000000B (95.0% of 25276514304B limit)
 Object store memory usage: [- objects spillable: 0
 (global lru) num evictions: 0
@@ -52,7 +52,8 @@ INIT = """The actor died because of an error raised in its creation task, ray::E
 {last}"""
 CUDA = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.14 GiB of which 1.10 GiB is "
-    "free. Process 77 has 30.00 GiB memory in use. Including non-PyTorch memory, this process has 38.50 GiB memory in use."
+    "free. Process 77 has 30.00 GiB memory in use. Including non-PyTorch memory, this process has 38.50 GiB memory in "
+    "use."
 )
 TORCH = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
