@@ -78,9 +78,8 @@ class RunDirectory:
             self.hear("--- again")
 
     def hear(self, line: str) -> None:
-        """One line for log.txt, which is written with the next status."""
-        with self._lock:
-            self._log.append(f"{self.clock()} {line}\n")
+        """One line for log.txt, which is written with the next status; never waits for one that is being written."""
+        self._log.append(f"{self.clock()} {line}\n")
 
     @contextmanager
     def beating(self, every: float | None = None) -> Iterator[None]:
@@ -102,9 +101,10 @@ class RunDirectory:
             thread.join(5)  # not the time of a storage that hangs, when a stop has 20 s
 
     def _write_status(self) -> None:
-        if len(self._log) > self._n_written:
-            self.text("log.txt", "".join(self._log))
-            self._n_written = len(self._log)
+        n_lines = len(self._log)
+        if n_lines > self._n_written:
+            self.text("log.txt", "".join(self._log[:n_lines]))
+            self._n_written = n_lines
         body = {**self._last, "updated_at": self.clock(), "heartbeat_s": self.heartbeat_s}
         body["suites_done"] = self.suites_done
         self.json("status.json", {**self.standing, "attempt": body} if self.standing else body)
