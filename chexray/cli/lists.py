@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chexray.cli.options import console
+from chexray.cli.options import console, print_lines
 from chexray.errors import ConfigError
 
 KINDS = ("metrics", "encoders", "sources", "protocols")
@@ -41,6 +41,7 @@ def compare(
     if len(runs) < 2:
         raise ConfigError(f"compare needs at least two runs, found {len(runs)}.")
     from chexray.config import StorageConfig
+    from chexray.jobs.status import unfinished
     from chexray.plan import make_storage
     from chexray.results.compare import compare as compare_frames
     from chexray.results.compare import render_compare
@@ -54,3 +55,4 @@ def compare(
         label = folders[-1] if folders and label.endswith((".parquet", ".json", ".csv")) else label
         frames[label if label not in frames else place] = read_results(place, storage)
     console().print(render_compare(compare_frames(frames)))
+    print_lines(console(), [f"note: {note}" for place in runs if (note := unfinished(place, storage))])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chexray.config.secrets import refuse_in_location
-from chexray.errors import StorageError
+from chexray.errors import ChexrayError, StorageError
 from chexray.rundir import ENDED, HEARTBEAT_S
 from chexray.storage import Storage, absolute, basename, join, parent
 from chexray.text import one_line, printable, shown
@@ -109,6 +109,25 @@ def read_statuses(uri: str, storage: Storage, now: Callable[[], datetime]) -> li
     with ThreadPoolExecutor(min(8, len(files))) as pool:
         found = list(pool.map(lambda file: _read_or_say(file, storage, moment), files))
     return sorted(sorted(found, key=lambda each: each.run), key=lambda each: each.updated_at, reverse=True)
+
+
+def unfinished(place: str, storage: Storage) -> str:
+    """A note on results of a run that is not done: which suites they are of; "" for any other place.
+
+    place: a run's folder or a file in it.
+    """
+    folder = place.rstrip("/")
+    folder = parent(folder) if folder.endswith((".parquet", ".json", ".csv")) else folder
+    try:
+        if not storage.exists(join(absolute(folder), STATUS_FILE)):
+            return ""
+        found = read_statuses(folder, storage, utc_now)[0]
+    except ChexrayError:
+        return ""
+    if found.state == "done":
+        return ""
+    suites = ", ".join(found.suites_done) or "the suites that had ended"
+    return f"{found.run} is not done ({found.state}): its results are those of {suites}; the same command resumes"
 
 
 def _read_or_say(file: str, storage: Storage, moment: datetime) -> RunStatus:

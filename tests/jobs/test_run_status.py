@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from chexray.cli import app
 from chexray.errors import ConfigError, StorageError
-from chexray.jobs.status import read_statuses, spell
+from chexray.jobs.status import read_statuses, spell, unfinished
 from chexray.jobs.status_lines import status_lines
 from chexray.storage import Storage, join
 
@@ -114,6 +114,18 @@ def test_a_clock_ahead_of_ours_is_no_news_from_the_future(tmp_path: Path) -> Non
     write(tmp_path, "a", state="encoding", updated_at=at(minutes=-5))
     (found,) = read(tmp_path)
     assert (found.age_s, found.remark) == (0, "its clock is 5 min ahead of this machine's")
+
+
+def test_results_of_a_run_that_is_not_done_are_marked(tmp_path: Path) -> None:
+    write(tmp_path, "a", state="failed", updated_at=at(hours=1), suites_done=["fidelity"])
+    write(tmp_path, "b", state="done", updated_at=at(hours=1))
+    (tmp_path / "c").mkdir()
+    for place in (tmp_path / "a", f"{tmp_path}/a/", tmp_path / "a" / "results.parquet"):
+        assert unfinished(str(place), Storage()) == (
+            "a is not done (failed): its results are those of fidelity; the same command resumes"
+        )
+    for place in (tmp_path / "b", tmp_path / "c", tmp_path / "c" / "results.csv", tmp_path):
+        assert unfinished(str(place), Storage()) == ""
 
 
 def test_nothing_there_is_one_line(tmp_path: Path) -> None:
