@@ -39,7 +39,7 @@ class WeightsError(ChexrayError):
 
 
 class ResourceError(ChexrayError):
-    """A cluster that cannot hold what the run asks for; raised before anything starts."""
+    """A machine or cluster that cannot hold what the run asks for, or that was lost while it ran."""
 
 
 class MetricError(ChexrayError):

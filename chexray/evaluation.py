@@ -5,120 +5,132 @@ with cluster(...):
     encode pending images             each once per encoder; parts + rejects = manifest
     for each suite: its questions     fidelity: set x encoder x subset; privacy: pairs, searches, duplicates;
                                       utility: classifiers trained on mixtures, tested on real images
-write results, side tables, rejects, provenance
+        write and show its answers    results, side tables, provenance: no later suite can lose them
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
-from chexray import __version__
 from chexray.config import RunConfig
-from chexray.data.manifest import REJECT_SCHEMA
-from chexray.errors import ChexrayError, RunFailed
+from chexray.errors import ChexrayError
 from chexray.log import heard_by, say
 from chexray.plan import Plan, make_plan
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY
 from chexray.provenance import provenance, seconds
+from chexray.recording import Record, Run, read_done
 from chexray.results import rows as results
 from chexray.rundir import RunDirectory, now
-from chexray.stopping import Stop
-from chexray.storage import join
+from chexray.stopping import LAST_WORD_S, Stop, in_time
 
 STATUS_EVERY_S = 10.0
 SLOW_S = 2.0
+FAILED_WORD_S = 60.0
+"""For the status of a run that failed, which nobody waits for as for a stop."""
+STOPPED = "stopped on request; the same command resumes"
+
+OnSuite = Callable[[str, pd.DataFrame], Any]
+"""Hears each suite that has ended: its name, and its rows as they stand in the results."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run. exit_code: 0, or 1 when some cell failed; its rows say why."""
-
-    uri: str
-    run_id: str
-    results: pd.DataFrame
-    rejects: pd.DataFrame
-    notes: list[str]
-    exit_code: int
-
-
-def evaluate(config: RunConfig, *, verbose: bool = False, once: bool = False) -> Run:
+def evaluate(
+    config: RunConfig, *, verbose: bool = False, once: bool = False, on_suite: OnSuite = lambda *_: None
+) -> Run:
     """Runs the evaluation a config asks for and returns its numbers; everything is also in the run's folder.
 
     Resumes by itself: chunks that were committed by an earlier, interrupted run are not done again.
     once: a run that is done already (same config, images, weights and version of chexray) is read, not computed again.
-    Raises ChexrayError (one line) for wrong input, RunFailed when too many images were rejected, and KeyboardInterrupt
-    on Ctrl-C or SIGTERM, after the status has been written.
+    on_suite: called when a suite has ended and its results are written; not for a run that is only read.
+    Raises ChexrayError (one line) for wrong input and for what a machine or cluster did, RunFailed when too many images
+    were rejected, and KeyboardInterrupt on Ctrl-C, SIGTERM or SIGHUP, after the status has been written.
     """
-    with Stop().on_signals(), said_if_slow("plan: reading sets and weights"):
+    with Stop(lambda: _tell(STOPPED)).on_signals(), said_if_slow("plan: reading sets and weights"):
         plan = make_plan(config)
-    return evaluate_plan(plan, verbose=verbose, once=once)
+    return evaluate_plan(plan, verbose=verbose, once=once, on_suite=on_suite)
 
 
-def evaluate_plan(plan: Plan, *, verbose: bool = False, once: bool = False) -> Run:
+def evaluate_plan(plan: Plan, *, verbose: bool = False, once: bool = False, on_suite: OnSuite = lambda *_: None) -> Run:
     """The same for a plan that is made already."""
     directory = RunDirectory(plan.run_uri, plan.run_id, plan.storage)
-    if once and (found := _done_already(plan, directory)):
+    if once and (found := read_done(plan, directory)):
         return found
     plan.storage.check_writable(plan.run_uri)
     directory.text("config.yaml", plan.config.to_yaml())
     directory.continue_log()
-    stop = Stop()
+    record = Record(directory, plan.config.suite)
+    record.recall()
+    stop = Stop(lambda: _end_unheard(directory, stop))
     with heard_by(directory.hear), directory.beating(), stop.on_signals():
         directory.status("planning", n_images=len(plan.images))
         try:
-            return _evaluate(plan, directory, verbose)
+            return _evaluate(plan, directory, record, verbose, on_suite, stop)
         except (KeyboardInterrupt, SystemExit, Exception) as error:
             # SystemExit is Ray's answer to SIGTERM while it starts.
             stop.ignore_signals()
-            if stop.asked or isinstance(error, KeyboardInterrupt | SystemExit):
-                _end(directory, "interrupted", "stopped on request; the same command resumes", 130)
+            if done := directory.suites_done:
+                say(f"note: the results of {', '.join(done)} are in {directory.uri}")
+            if stop.error is None and (stop.asked or isinstance(error, KeyboardInterrupt | SystemExit)):
+                _end(directory, "interrupted", STOPPED, 130, LAST_WORD_S)
                 raise KeyboardInterrupt from None
-            if isinstance(error, ChexrayError):
-                _end(directory, "failed", str(error), error.exit_code)
+            told = _failure(error, directory, record, stop)
+            if told is error:
                 raise
-            # The causes behind it may quote what a service answered; the error stream has them.
-            directory.text("errors.log", "".join(traceback.format_exception(error, chain=False)))
-            _end(directory, "failed", f"{type(error).__name__} (a defect of chexray)", 1)
-            raise
+            raise told from (None if stop.error else error)
 
 
-def _end(directory: RunDirectory, state: str, message: str, exit_code: int) -> None:
-    directory.hear(f"{state}: {message}")
-    directory.status(state, message=message, exit_code=exit_code)
+def _failure(error: BaseException, directory: RunDirectory, record: Record, stop: Stop) -> BaseException:
+    """The error that ends the run, after it is written: what is expected is one line, a defect keeps its traceback."""
+    from chexray.engine.failures import explained
+
+    stage = {"planning": "plan", "encoding": "encode", "training": "utility"}.get(directory.state, "")
+    told = stop.error or explained(error, stage)
+    if isinstance(told, ChexrayError):
+        _end(directory, "failed", str(told), told.exit_code, LAST_WORD_S if stop.error else FAILED_WORD_S)
+        return told
+    # The causes behind it may quote what a service answered; the error stream has them.
+    trace = "".join(traceback.format_exception(error, chain=False))
+    directory.text("errors.log", "\n\n".join([*record.failures, trace]))
+    _end(directory, "failed", f"{type(error).__name__} (a defect of chexray)", 1, FAILED_WORD_S)
+    return error
 
 
-def _done_already(plan: Plan, directory: RunDirectory) -> Run | None:
-    """The run as it lies in its folder, if it ended well and this version of chexray computed it."""
-    status, story = directory.read_json("status.json"), directory.read_json("run.json")
-    if (status.get("state"), status.get("exit_code")) != ("done", 0) or story.get("chexray_version") != __version__:
-        return None
+def _end(directory: RunDirectory, state: str, message: str, exit_code: int, seconds: float) -> None:
+    """The last word of an attempt, which a storage that hangs or fails can neither hold up nor replace."""
+
+    def write() -> None:
+        directory.hear(f"{state}: {message}")
+        directory.status(state, message=message, exit_code=exit_code)
+
     try:
-        types = dict(zip(REJECT_SCHEMA.names, REJECT_SCHEMA.types, strict=True))
-        rejects = plan.storage.read_parquet(join(directory.uri, "rejects.parquet"), types=types)
-        frame = results.read_results(directory.uri, plan.storage)
+        is_written = in_time(write, seconds)
     except ChexrayError as error:
-        if getattr(error, "transient", False):
-            raise
-        return None  # somebody tidied up, or changed it: only another run brings it back
-    notes = story.get("notes")
-    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
-        return None
-    if any(rejects["transient"].to_pylist()):
-        return None  # these images may be readable now
-    say(f"{plan.run_id} is done since {status.get('updated_at')}: nothing is computed again")
-    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, 0)
+        say(f"note: the status of {directory.run_id} could not be written ({error})")
+    else:
+        if not is_written:
+            say(f"note: the status of {directory.run_id} could not be written: its storage did not answer in time")
 
 
-def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
+def _end_unheard(directory: RunDirectory, stop: Stop) -> None:
+    """The last word where the main thread hangs: the process ends after it."""
+    told = stop.error
+    _tell(str(told) if told else STOPPED)
+    code = getattr(told, "exit_code", 1) if told else 130
+    _end(directory, "failed" if told else "interrupted", str(told) if told else STOPPED, code, LAST_WORD_S)
+
+
+def _tell(message: str) -> None:
+    print(f"chexray: {message}", file=sys.stderr, flush=True)
+
+
+def _evaluate(plan: Plan, directory: RunDirectory, record: Record, verbose: bool, on_suite: OnSuite, stop: Stop) -> Run:
     from chexray.engine.cluster import cluster
     from chexray.engine.encode import encode
     from chexray.engine.features import FeatureStore
@@ -127,7 +139,9 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     from chexray.engine.scaling import grown, growth, released
     from chexray.engine.shared import check_shared
     from chexray.engine.telemetry import cost, metered
+    from chexray.engine.watching import head_watched
     from chexray.engine.worker import Job
+    from chexray.rejecting import check_rejects, clipped_notes
     from chexray.suites.common import Context, Outcome, collect_rejects
 
     config, images = plan.config, plan.images
@@ -135,6 +149,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
     store = FeatureStore(plan.store_uri, plan.storage)
     with (
         cluster(config.ray, verbose=verbose) as found,
+        head_watched(lambda lost: stop.fail(lost, lost.exit_code)),
         grown(growth(config), found, lambda message: directory.status("waiting", message=message)) as resources,
         metered(plan.run_id, resources) as meter,
     ):
@@ -166,33 +181,31 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
 
         rejects = collect_rejects(plan, encoded.done)
         directory.parquet("rejects.parquet", rejects)
-        _check_rejects(plan, rejects)
-        clipped = _clipped(plan, encoded.done)
+        check_rejects(plan, rejects)
+        notes = [*plan.notes, *clipped_notes(plan, encoded.done)]
 
         def new_progress(stage: str, unit: str, total: int) -> Progress:
             state = "training" if stage == "train" else "reducing"
             return Progress(stage, unit, total, on_change=_status_writer(directory, state))
 
+        def story() -> dict[str, Any]:
+            done = {"n_encoded_now": encoded.n_encoded, "encode_cpu_s": round(encoded.cpu_s, 3), "notes": notes}
+            return provenance(plan, rejects, times, resources, pool) | done | {"cost": cost(seconds(times), resources)}
+
         workers = max(1, int(resources.cpus))
         context = Context(plan, store, encoded.done, workers, now(), rejects, new_progress, resources)
         outcome = Outcome()
-        for suite in config.suite:
+        for position, suite in enumerate(config.suite, 1):
             directory.status("training" if suite == UTILITY else "reducing", suite=suite)
-            try:
-                outcome.add(_suite(suite)(context))
-            except ChexrayError:
-                if outcome.rows:  # what the suites before it found is not lost
-                    _write(directory, outcome)
-                raise
+            answers = _suite(suite)(context)
+            outcome.add(answers)
             times[suite] = time.monotonic()
+            record.keep(outcome, config.suite[:position], story())
+            on_suite(suite, results.to_table(answers.rows).to_pandas())
 
-    _write(directory, outcome)
-    exit_code = 1 if outcome.failures else 0
-    notes = [*plan.notes, *clipped, *outcome.notes]
     times["done"] = time.monotonic()
-    done = {"n_encoded_now": encoded.n_encoded, "encode_cpu_s": round(encoded.cpu_s, 3), "notes": notes}
-    done["cost"] = cost(seconds(times), resources)
-    directory.json("run.json", provenance(plan, rejects, times, resources, pool) | done)
+    record.tell(outcome, config.suite, story())
+    exit_code = 1 if outcome.failures else 0
     directory.status(
         "done",
         exit_code=exit_code,
@@ -201,20 +214,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
         n_failed_cells=len(outcome.failures),
     )
     frame = results.to_table(outcome.rows).to_pandas()
-    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, exit_code)
-
-
-def _write(directory: RunDirectory, outcome: Any) -> None:
-    """Rows, tables and files of the suites that ran."""
-    results.write(directory.uri, outcome.rows, directory.storage)
-    for name, table in outcome.tables.items():
-        directory.parquet(f"{name}.parquet", table)
-    for name, content in outcome.files.items():
-        directory.bytes(name, content)
-    if outcome.failures:
-        directory.text("errors.log", "\n\n".join(outcome.failures))
-    else:
-        directory.storage.delete(join(directory.uri, "errors.log"))  # of an attempt before this one
+    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), [*notes, *outcome.notes], exit_code)
 
 
 def _suite(name: str) -> Any:
@@ -230,47 +230,6 @@ def _suite(name: str) -> Any:
     from chexray.suites.utility import evaluate_utility
 
     return evaluate_utility
-
-
-def _check_rejects(plan: Plan, rejects: pa.Table) -> None:
-    """Raises RunFailed when a set lost more than `max_reject_fraction`, or all, of its images."""
-    limit = plan.config.encode.max_reject_fraction
-    for manifest in plan.sets:
-        mine = [row for row in rejects.to_pylist() if row["set"] == manifest.name]
-        n = len(manifest) + len(manifest.rejects)
-        if not mine or (len(mine) <= limit * n and len(mine) < n):
-            continue
-        first = mine[0]
-        again = sum(row["transient"] for row in mine)
-        hint = f"{again} of them may succeed when you run the same command again. " if again else ""
-        raise RunFailed(
-            f"{manifest.name}: {len(mine)} of {n} images were rejected, over encode.max_reject_fraction={limit:g}. "
-            f"First: {first['uri']}: {first['code']}: {first['detail']}. {hint}"
-            f"All are listed in {plan.run_uri}/rejects.parquet; mend them, or raise the limit."
-        )
-
-
-def _clipped(plan: Plan, done: dict[str, Any]) -> list[str]:
-    """Notes on images that are brighter than the depth of their set. Raises RunFailed where that depth was found in a
-    sample and is too small for more than `max_reject_fraction` of the set."""
-    from chexray.suites.common import clipped_of
-
-    notes, counts = [], clipped_of(plan, done)
-    for manifest in plan.sets:
-        count, depth = counts.get(manifest.name, 0), manifest.depth
-        if not count:
-            continue
-        bits = f"the {abs(depth.bits)} bits of its set" if depth and depth.bits else "the bits that their files declare"
-        told = f"{manifest.name}: {count} of {len(manifest)} images hold values beyond {bits}, which were cut off"
-        limit = plan.config.encode.max_reject_fraction
-        if depth and depth.bits and not depth.given and count > limit * len(manifest):
-            raise RunFailed(
-                f"{told}, over encode.max_reject_fraction={limit:g}. The sample in which the depth was found held no "
-                "such image. Give the set `bits`, such as 16."
-            )
-        move = f"its `bits: {depth.bits}` is too small" if depth and depth.given else "give the set `bits`"
-        notes.append(f"{told}. If that is not padding or a marker, {move}")
-    return notes
 
 
 def _status_writer(directory: RunDirectory, state: str) -> Any:

@@ -293,7 +293,7 @@ def test_the_log_of_a_run_lies_beside_its_results(ray_cluster, sets, tmp_path, m
     def broken(*_, **__):
         raise OSError("defect")
 
-    monkeypatch.setattr("chexray.evaluation._check_rejects", broken)
+    monkeypatch.setattr("chexray.rejecting.check_rejects", broken)
     with pytest.raises(OSError):
         evaluate(config(*sets, tmp_path))
     assert "failed: OSError (a defect of chexray)" in (uri / "log.txt").read_text()

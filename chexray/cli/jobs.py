@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -147,16 +148,20 @@ def status(
     import json
 
     from chexray.jobs.status import read_statuses, utc_now
+    from chexray.jobs.status_lines import status_lines
 
     found = read_statuses(output, read_storage(_of_storage(setting), "command line"), utc_now)
     if as_json:
         print(json.dumps([each.record for each in found], indent=2))
         return
-    console().print(_status_table(found))
+    target = console()
+    lines = status_lines(found, target.width if sys.stdout.isatty() else None)
     if len(found) == 1:
         only = found[0]
-        lines = [f"{only.run}: {only.remark}"] if only.remark else []
-        print_lines(console(), [*lines, f"folder: {only.uri}"])
+        lines += [f"{only.run}: {only.remark}"] if only.remark else []
+        lines += [f"updated: {only.updated_at}"] if only.updated_at else []
+        lines.append(f"folder: {only.uri}")
+    print_lines(target, lines)
 
 
 def _of_storage(settings: list[str] | None) -> list[str]:
@@ -170,28 +175,3 @@ def _of_storage(settings: list[str] | None) -> list[str]:
         if not item.startswith("storage."):
             raise ConfigError(f"--set {quoted(item)}: status reads files only. Expected storage.KEY=VALUE.")
     return [item.removeprefix("storage.") for item in settings or []]
-
-
-def _status_table(found: list[Any]) -> Any:
-    """Newest first; cells are plain text, since a status file may be anybody's."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from chexray.jobs.status import spell
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("run", "state", "progress", "rejected", "updated", "exit", "message"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "message")
-    for each in found:
-        ago = f" ({spell(each.age_s)} ago)" if each.age_s is not None else ""
-        cells = (
-            each.run,
-            each.state,
-            each.progress,
-            "" if each.rejected is None else f"{each.rejected:,}",
-            f"{each.updated_at}{ago}",
-            "" if each.exit_code is None else str(each.exit_code),
-            each.remark if len(found) > 1 else "",
-        )
-        table.add_row(*(Text(cell) for cell in cells))
-    return table

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chexray.cli.options import StorageSetting, console, read_storage
+from chexray.cli.options import StorageSetting, console, print_lines, read_storage
 from chexray.errors import ConfigError
 
 KINDS = ("metrics", "encoders", "sources", "protocols")
@@ -41,6 +41,7 @@ def compare(
     """Put runs side by side; no winner is named where intervals overlap."""
     if len(runs) < 2:
         raise ConfigError(f"compare needs at least two runs, found {len(runs)}.")
+    from chexray.jobs.status import unfinished
     from chexray.results.compare import compare as compare_frames
     from chexray.results.compare import render_compare
     from chexray.results.rows import read_results
@@ -53,3 +54,4 @@ def compare(
         label = folders[-1] if folders and label.endswith((".parquet", ".json", ".csv")) else label
         frames[label if label not in frames else place] = read_results(place, reached)
     console().print(render_compare(compare_frames(frames)))
+    print_lines(console(), [f"note: {note}" for place in runs if (note := unfinished(place, reached))])

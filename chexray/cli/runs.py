@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,9 +93,18 @@ def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool) -> Non
         return
     from chexray.evaluation import evaluate
 
-    finished = evaluate(config, verbose=verbose, once=once)
-    _print_results(finished.results, finished.notes)
-    print(f"results: {finished.uri}")
+    shown: list[str] = []
+
+    def show(suite: str, frame: Any) -> None:
+        """The tables of a suite that has ended; what to note of it now, where other suites are still to come."""
+        shown.append(suite)
+        _print_results(frame, is_last=len(shown) == len(config.suite))
+
+    finished = evaluate(config, verbose=verbose, once=once, on_suite=show)
+    if not shown:
+        _print_results(finished.results, is_last=True)
+    _print_summary(finished.results, finished.notes)
+    print(f"results: {finished.uri}", flush=True)
     raise typer.Exit(finished.exit_code)
 
 
@@ -114,11 +124,20 @@ def _print_plan(config: Any, *, stores: bool) -> None:
     print_lines(console(), lines)
 
 
-def _print_results(frame: Any, notes: list[str]) -> None:
-    """The tables of a run, then what must not be overlooked."""
-    from chexray.results.table import render, summary_lines
+def _print_results(frame: Any, *, is_last: bool) -> None:
+    """The tables of a run or a suite; and its summary, where another suite may yet fail before the last one."""
+    from chexray.results.table import render
 
     target = console()
     for part in render(frame):
         target.print(part)
-    print_lines(target, [*summary_lines(frame), *(f"note: {one_line(note)}" for note in notes)])
+    if not is_last:
+        _print_summary(frame, [])
+    sys.stdout.flush()
+
+
+def _print_summary(frame: Any, notes: list[str]) -> None:
+    """What must not be overlooked."""
+    from chexray.results.table import summary_lines
+
+    print_lines(console(), [*summary_lines(frame), *(f"note: {one_line(note)}" for note in notes)])

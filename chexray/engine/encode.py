@@ -29,6 +29,7 @@ from ray.exceptions import (
 from chexray import errors
 from chexray.data.depth import Depth
 from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.engine.failures import explained, is_of_others
 from chexray.engine.features import Done, FeatureStore, chunk_name, pending
 from chexray.engine.pools import Pool
 from chexray.engine.progress import Progress
@@ -219,6 +220,7 @@ def _isolate(chunks: list[pa.Table], job: Job, pool: Pool, *, last_try: bool = F
 
     waiting = list(reversed(chunks))
     flying: dict = {}
+    n_short = 0
     suspects: set[str] = {chunk["image_key"][0].as_py() for chunk in chunks} if last_try else set()
     while waiting or flying:
         while waiting and len(flying) < (1 if last_try else pool.actors):
@@ -234,6 +236,12 @@ def _isolate(chunks: list[pa.Table], job: Job, pool: Pool, *, last_try: bool = F
                 continue
             if not _is_crash(error):
                 raise
+            if is_of_others(error):  # nor does a neighbour that takes all memory
+                n_short += 1
+                if n_short > MAX_RESTARTS:
+                    raise (explained(error, "encode") or error) from None
+                waiting.append(chunk)
+                continue
             if chunk.num_rows > 1:
                 half = chunk.num_rows // 2
                 waiting += [chunk.slice(half), chunk.slice(0, half)]

@@ -14,7 +14,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from chexray.engine.arrow_types import forget_extension_types
-from chexray.errors import ChexrayError, RunFailed
+from chexray.engine.failures import explained
+from chexray.errors import ChexrayError, ResourceError
 
 MAX_RETRIES = 3
 """New tries of a task whose worker was lost. What a task raises itself is no reason for another."""
@@ -36,7 +37,7 @@ def as_they_finish(
     here: in this process, one after the other, for work that is smaller than the start of a worker. Otherwise an item
     may hold references of ray.put, which the tasks receive as the values. what: names the stage in an error.
 
-    Raises the ChexrayError that a task met, and RunFailed when a worker was lost MAX_RETRIES + 1 times over one item.
+    Raises the ChexrayError that a task met, ResourceError when a worker was lost MAX_RETRIES + 1 times over one item.
     """
     if here:
         yield from (fn(*item) for item in items)
@@ -52,10 +53,11 @@ def as_they_finish(
             except RayTaskError:
                 raise
             except RayError as error:
-                raise RunFailed(
-                    f"{what}: a worker process was lost {MAX_RETRIES + 1} times over the same piece of work "
-                    f"({type(error).__name__}), most often for lack of memory. Lower ray.num_cpus, or give the workers "
-                    "more memory, and run the same command again: what is committed stays."
+                why = (
+                    explained(error) or f"{type(error).__name__}. Run the same command again: what is committed stays."
+                )
+                raise ResourceError(
+                    f"{what}: a worker process was lost {MAX_RETRIES + 1} times over the same piece of work: {why}"
                 ) from None
             if isinstance(answer, _Failure):
                 raise answer.error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from chexray.config import UtilityConfig
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.weights import ResolvedWeights
 from chexray.engine.autoscaler import silence
+from chexray.engine.failures import explained
 from chexray.engine.features import Done, FeatureStore
 from chexray.engine.groups import free_groups, without_cleaner
 from chexray.engine.pools import Resources, choose_device
@@ -28,6 +30,7 @@ from chexray.engine.scaling import asks
 from chexray.engine.telemetry import meter, note_reads, noted
 from chexray.engine.watching import watched
 from chexray.errors import ChexrayError, ResourceError, RunFailed
+from chexray.log import say
 from chexray.storage import Storage, is_remote, join
 from chexray.storage.scratch import scratch
 from chexray.utility.checkpointing import Folder
@@ -35,6 +38,9 @@ from chexray.utility.fit import Fit
 
 MAX_FAILURES = 3
 """Restarts of the group after lost workers without an epoch committed in between: a day of preemptions ends no run."""
+
+PAUSE_S = 5.0
+"""Before a group is started anew: whoever took the memory, or the node, may be gone by then."""
 
 POLL_S = 1.0
 """How often the folder of the current fit is looked at for new epochs; on S3 five times less."""
@@ -139,16 +145,31 @@ def train(task: Task, resources: Resources, progress: Callable[[str, str, int], 
     return failed
 
 
+class _Lost(Exception):
+    """A group that ended for what a machine or cluster did, `why`; was_restarted: Ray has tried it again already."""
+
+    def __init__(self, why: ChexrayError, *, was_restarted: bool):
+        super().__init__(str(why))
+        self.why, self.was_restarted = why, was_restarted
+
+
 def _train_on_ray(task: Task, fits: Sequence[Fit], resources: Resources) -> None:
-    """All fits, with a new group each time that one was lost for good but had committed something."""
+    """All fits, with a new group each time that one was lost for good but had committed something.
+
+    Where only the process that leads a group was lost, which Ray does not restart, MAX_FAILURES new ones are tried.
+    """
+    lost = 0
     while True:
         before = _n_committed(task, fits)
         try:
             _fit_on_ray(task, fits, resources)
-        except RunFailed:
-            if _n_committed(task, fits) > before:
-                continue
-            raise
+        except _Lost as error:
+            lost = 0 if _n_committed(task, fits) > before else lost + 1
+            if lost > (0 if error.was_restarted else MAX_FAILURES):
+                raise error.why from None
+            say(f"note: training starts again from its last checkpoint, since {error.why}")
+            time.sleep(PAUSE_S)
+            continue
         return
 
 
@@ -160,6 +181,7 @@ def _n_committed(task: Task, fits: Sequence[Fit]) -> int:
 
 def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
     import ray
+    from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
@@ -204,11 +226,16 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
                 raise known from None
             first = next(iter(lost.values()), error)
             text = (str(first).strip().splitlines() or [""])[-1][:300]
-            raise RunFailed(
-                f"training: workers failed {MAX_FAILURES + 1} times, last {type(first).__name__}: {text}. What is "
-                "committed stays. For lack of memory lower utility.batch_size or utility.image_size, then run the same "
-                "command again."
-            ) from None
+            last = explained(error, "utility") or (
+                f"{type(first).__name__}: {text}. What is committed stays. For lack of memory lower utility.batch_size "
+                "or utility.image_size, then run the same command again."
+            )
+            why = RunFailed(f"training: workers failed {MAX_FAILURES + 1} times, last: {last}")
+            raise _Lost(why, was_restarted=True) from None
+        except RayError as error:  # of the process that leads the group
+            if (why := explained(error, "utility")) is None:
+                raise
+            raise _Lost(why, was_restarted=False) from None
 
 
 @contextlib.contextmanager

@@ -1,16 +1,67 @@
-"""What the driver shows of a training while others do it: it looks at the folders they commit to."""
+"""What the driver watches while others work: the folders a training commits to, and the head of the cluster."""
 
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from chexray.engine.progress import Progress
-from chexray.errors import ChexrayError
+from chexray.errors import ChexrayError, ResourceError
 from chexray.log import say
 from chexray.utility.checkpointing import Folder
+
+HEAD_EVERY_S, HEAD_TIMEOUT_S, HEAD_MISSES = 3.0, 2.0, 3
+"""A head that refuses three connections in a row, within 15 s, is gone. Ray itself waits for 60 s, and then ends the
+driver without a word. A busy head still takes connections: the system does that for it."""
+
+
+@contextlib.contextmanager
+def head_watched(
+    on_loss: Callable[[ResourceError], None], *, knock: Callable[[], None] | None = None, every: float = HEAD_EVERY_S
+) -> Iterator[None]:
+    """Calls `on_loss` once, from another thread, when the head of the connected cluster is gone.
+
+    knock: raises OSError where the head takes no connection; tests pass another.
+    """
+    address = ""
+    if knock is None:
+        import ray
+
+        address = ray.get_runtime_context().gcs_address
+
+    def reach() -> None:
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_TIMEOUT_S).close()
+
+    over = threading.Event()
+
+    def watch() -> None:
+        missed = 0
+        while not over.wait(every):
+            try:
+                (knock or reach)()
+                missed = 0
+            except OSError as error:
+                missed += 1
+                why = str(error)
+            if missed >= HEAD_MISSES and not over.is_set():
+                on_loss(
+                    ResourceError(
+                        f"the head of the Ray cluster{f' at {address}' if address else ''} is gone ({why}): it was "
+                        "ended, restarted or cut off. Start it again, or wait until it is back; the same command "
+                        "resumes, what is committed stays."
+                    )
+                )
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextlib.contextmanager

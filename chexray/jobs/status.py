@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from chexray.config.secrets import refuse_in_location
-from chexray.errors import StorageError
-from chexray.rundir import ENDED
+from chexray.errors import ChexrayError, StorageError
+from chexray.rundir import ENDED, HEARTBEAT_S
 from chexray.storage import Storage, absolute, basename, join, parent
 from chexray.text import one_line, printable, shown
 
 STATUS_FILE = "status.json"
-SILENT = timedelta(minutes=10)
-"""A run renews its status every minute; a busy bucket may cost some more."""
+DEAD = "dead"
+"""The state of a run that has not ended and whose status was not renewed MISSED_BEATS times: its driver is gone."""
+
+MISSED_BEATS = 3
+LONGEST_BEAT_S = 3600.0
+CLOCKS_DIFFER_S = 60.0
+"""A status from so far in the future says that the clocks of two machines differ."""
 
 MAX_BYTES = 1_000_000
 """Size of a status; ours take 300 bytes."""
@@ -27,12 +33,15 @@ MAX_BYTES = 1_000_000
 class RunStatus:
     """One run as its folder tells it; what the file does not say is None or "".
 
-    silent_s: seconds since the last word of a run that has not ended, once they are too many.
+    state: what the file says (`last_state`), or DEAD. silent_s: seconds since the last word of a run that is dead.
+    heartbeat_s: how often the run renews its status. suites_done: suites whose results are in the folder. ahead_s: how
+    far its clock is ahead of ours. attempt: what a later attempt at a run that is done did; the results are not its.
     """
 
     run: str
     uri: str
     state: str
+    last_state: str = ""
     started_at: str = ""
     updated_at: str = ""
     age_s: float | None = None
@@ -42,6 +51,10 @@ class RunStatus:
     exit_code: int | None = None
     message: str = ""
     silent_s: float | None = None
+    heartbeat_s: float = HEARTBEAT_S
+    suites_done: tuple[str, ...] = ()
+    ahead_s: float | None = None
+    attempt: RunStatus | None = None
 
     @property
     def progress(self) -> str:
@@ -49,10 +62,20 @@ class RunStatus:
 
     @property
     def remark(self) -> str:
-        """What a person should read: the message, or that nothing has been heard for long."""
+        """What a person should read: the message, that nothing was heard for long, and what a later attempt did."""
         words = [self.message] if self.message else []
         if self.silent_s is not None:
-            words.append(f"silent for {spell(self.silent_s)}: its worker or pod may be gone; the same command resumes")
+            words.append(
+                f"silent for {spell(self.silent_s)} while {self.last_state}, by this machine's clock ({MISSED_BEATS} "
+                "signs of life missed): its driver or pod is gone; the same command resumes"
+            )
+        if self.state not in ENDED and self.suites_done:
+            words.append(f"results of {', '.join(self.suites_done)} are there")
+        if self.ahead_s is not None:
+            words.append(f"its clock is {spell(self.ahead_s)} ahead of this machine's")
+        if self.attempt is not None:
+            more = ", ".join(filter(None, [self.attempt.progress, self.attempt.remark]))
+            words.append(f"a later attempt: {self.attempt.state}{f', {more}' if more else ''}")
         return "; ".join(words)
 
     @property
@@ -88,6 +111,25 @@ def read_statuses(uri: str, storage: Storage, now: Callable[[], datetime]) -> li
     return sorted(sorted(found, key=lambda each: each.run), key=lambda each: each.updated_at, reverse=True)
 
 
+def unfinished(place: str, storage: Storage) -> str:
+    """A note on results of a run that is not done: which suites they are of; "" for any other place.
+
+    place: a run's folder or a file in it.
+    """
+    folder = place.rstrip("/")
+    folder = parent(folder) if folder.endswith((".parquet", ".json", ".csv")) else folder
+    try:
+        if not storage.exists(join(absolute(folder), STATUS_FILE)):
+            return ""
+        found = read_statuses(folder, storage, utc_now)[0]
+    except ChexrayError:
+        return ""
+    if found.state == "done":
+        return ""
+    suites = ", ".join(found.suites_done) or "the suites that had ended"
+    return f"{found.run} is not done ({found.state}): its results are those of {suites}; the same command resumes"
+
+
 def _read_or_say(file: str, storage: Storage, moment: datetime) -> RunStatus:
     try:
         return _read(file, storage, moment)
@@ -108,25 +150,46 @@ def _read(file: str, storage: Storage, moment: datetime) -> RunStatus:
             f"{shown(file)}: not the status of a run. It may be written this moment: look again, or run the same "
             "command again, which resumes and writes it anew."
         )
-    folder = parent(file)
+    return _parsed(body, parent(file), moment)
+
+
+def _parsed(body: dict[str, Any], folder: str, moment: datetime) -> RunStatus:
     state, updated = (one_line(_text(body.get(key)), 200) for key in ("state", "updated_at"))
-    when = _moment(updated)
-    age = None if when is None else max(0.0, (moment - when).total_seconds())
-    is_silent = state not in ENDED and age is not None and age > SILENT.total_seconds()
+    when, beat = _moment(updated), _beat(body.get("heartbeat_s"))
+    since = None if when is None else (moment - when).total_seconds()
+    is_dead = state not in ENDED and since is not None and since > MISSED_BEATS * beat
+    suites, attempt = body.get("suites_done"), body.get("attempt")
     return RunStatus(
         run=one_line(_text(body.get("run_id")) or basename(folder), 200),
         uri=printable(folder),
-        state=state,
+        state=DEAD if is_dead else state,
+        last_state=state,
         started_at=one_line(_text(body.get("started_at")), 200),
         updated_at=updated,
-        age_s=age,
+        age_s=None if since is None else max(0.0, since),
         done=_whole(body.get("done")),
         total=_whole(body.get("total")),
         rejected=_whole(body.get("rejected", body.get("n_rejected"))),
         exit_code=_whole(body.get("exit_code")),
         message=one_line(_text(body.get("message"))),
-        silent_s=age if is_silent else None,
+        silent_s=since if is_dead else None,
+        heartbeat_s=beat,
+        suites_done=tuple(one_line(_text(name), 40) for name in suites[:10]) if isinstance(suites, list) else (),
+        ahead_s=-since if since is not None and since < -CLOCKS_DIFFER_S else None,
+        attempt=_attempt(attempt, folder, moment) if isinstance(attempt, dict) else None,
     )
+
+
+def _attempt(body: dict[str, Any], folder: str, moment: datetime) -> RunStatus | None:
+    """Of a later attempt; one level deep, whatever a file holds."""
+    is_one = isinstance(body.get("state"), str)
+    return _parsed({**body, "attempt": None, "suites_done": None}, folder, moment) if is_one else None
+
+
+def _beat(value: Any) -> float:
+    """Seconds between two signs of life; runs of before this was recorded renewed their status every minute."""
+    is_one = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return min(float(value), LONGEST_BEAT_S) if is_one and value > 0 else HEARTBEAT_S
 
 
 def spell(seconds: float) -> str:

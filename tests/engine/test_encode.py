@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fixtures.deep_files import png, ramp
 from fixtures.toys import DEADLY, FULL, GREEDY, UNDEFINED, Toy
 from PIL import Image
+from ray.exceptions import OutOfMemoryError
 
 from chexray.data.depth import Depth
 from chexray.data.images import decode
+from chexray.engine import encode as stage
 from chexray.engine.encode import Encoded, encode, plan_chunks
 from chexray.engine.features import Done, FeatureStore
 from chexray.engine.pools import Pool, Resources
@@ -172,3 +175,51 @@ def test_chunks_left_by_a_crash_are_the_chunks_it_did_not_finish() -> None:
     done = {"toy": Done(rows=dict.fromkeys(committed, ("part", 0)))}
     left = [c["image_key"].to_pylist() for c in plan_chunks(images, encoders, done, 8)]
     assert left == [chunk for i, chunk in enumerate(whole) if i not in (0, 3)]
+
+
+class Short:
+    """Stands in for ray where no worker lives long: a neighbour, or one of Ray's own, takes all memory."""
+
+    def __init__(self, user: str):
+        self.n_tries = 0
+        table = f"PID\tMEM(GB)\tCOMMAND\n4242\t14.80\t{user}\n"
+        self.error = OutOfMemoryError(
+            f"Memory on the node (IP: 10.0.0.7, ID: 34fb) was 22.61GB used / 23.54GB limit (0.96)\n{table}"
+        )
+
+    def put(self, value):
+        return value
+
+    def remote(self, **_):
+        return lambda _: SimpleNamespace(remote=lambda *_: object())
+
+    def wait(self, flying, num_returns):
+        return flying[:num_returns], flying[num_returns:]
+
+    def get(self, _):
+        self.n_tries += 1
+        raise self.error
+
+
+@pytest.mark.parametrize("user", ["python3 train.py", "ray::run"])
+def test_memory_that_others_take_is_no_fault_of_an_image(monkeypatch, tmp_path, user: str) -> None:
+    """It is tried again within bounds, and then said; an image whose own worker grew too large is a reject."""
+    fake = Short(user)
+    monkeypatch.setattr(stage, "ray", fake)
+    toy = Toy()
+    encoders = {"toy": (toy, toy.resolve())}
+    store = FeatureStore(str(tmp_path), Storage())
+    job = Job(encoders, store, Storage(), "cpu", 1, 4, 4, 10**6)
+    images = {f"key-{i}": f"{i}.png" for i in range(2)}
+    chunks = plan_chunks(images, encoders, {"toy": store.done(toy.resolve())}, 8)
+    pool = Pool("cpu", "fused", 1, 0.5, 0.25, 0.0, 1, 4, 8)
+    if user == "ray::run":
+        assert [row["n_rejected"] for row in stage._isolate(chunks, job, pool)] == [1, 1]
+        return
+    words = (
+        r"out of memory on node 10\.0\.0\.7: 0\.9 of 23\.5 GB was free; most was used by python3 train\.py.*encode\."
+    )
+    with pytest.raises(ResourceError, match=words):
+        list(stage._isolate(chunks, job, pool))
+    assert fake.n_tries == stage.MAX_RESTARTS + 1
+    assert not store.done(toy.resolve()).rejects

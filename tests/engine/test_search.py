@@ -17,7 +17,7 @@ from chexray.engine import tasks as tasks_module
 from chexray.engine.blocks import blocks_of_array
 from chexray.engine.progress import Progress
 from chexray.engine.search import Found, Search, search
-from chexray.errors import RunFailed, StorageError
+from chexray.errors import ResourceError, StorageError
 from chexray.storage import Storage, join
 
 WIDTH = 24
@@ -155,7 +155,7 @@ def test_a_worker_that_always_dies_ends_the_run(tasks, monkeypatch, tmp_path) ->
     root = str(tmp_path)
     monkeypatch.setattr(tasks_module, "MAX_RETRIES", 1)
     deadly = DeadlyStorage(at="block-00001.parquet", spare=os.getpid())
-    with pytest.raises(RunFailed, match="a worker process was lost 2 times"):
+    with pytest.raises(ResourceError, match=r"a worker process was lost 2 times.*ray\.num_cpus.*same command resumes"):
         run(root, a=make(root, deadly, query_rows=np.arange(10)))
 
 

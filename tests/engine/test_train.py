@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from chexray.config import UtilityConfig
+from chexray.engine import train as stage
 from chexray.engine.pools import Resources
 from chexray.engine.train import plan_train_pool
 from chexray.engine.watching import summary_of
-from chexray.errors import ResourceError
+from chexray.errors import ResourceError, RunFailed
+from chexray.storage import Storage
 
 LAPTOP = Resources(cpus=8, gpus=0, memory=16e9, nodes=1)
 CLUSTER = Resources(cpus=64, gpus=8, memory=1e12, nodes=4, joined=True)
@@ -70,3 +75,82 @@ def test_the_line_of_a_finished_training() -> None:
     )
     assert summary_of([epoch(1, 0, None)]) == ""
     assert summary_of([]) == ""
+
+
+def lost(monkeypatch, ends: list[Exception | None], committed: list[int]) -> list[str]:
+    """Ends of the groups that are tried, one after the other, and epochs committed before and after each."""
+    said: list[str] = []
+    monkeypatch.setattr(stage, "PAUSE_S", 0.0)
+    monkeypatch.setattr(stage, "say", said.append)
+    monkeypatch.setattr(stage, "_n_committed", lambda *_: committed.pop(0))
+
+    def fit(*_: Any) -> None:
+        end = ends.pop(0)
+        if end is not None:
+            raise end
+
+    monkeypatch.setattr(stage, "_fit_on_ray", fit)
+    return said
+
+
+SHORT = ResourceError("out of memory on node 10.0.0.7: 0.9 of 23.5 GB was free")
+ANYTHING: Any = None
+
+
+def test_a_training_whose_leader_is_lost_starts_again_within_bounds(monkeypatch) -> None:
+    leader = stage._Lost(SHORT, was_restarted=False)
+    said = lost(monkeypatch, [leader, leader, leader, None], [0] * 7)
+    stage._train_on_ray(ANYTHING, [], ANYTHING)
+    assert said == [f"note: training starts again from its last checkpoint, since {SHORT}"] * 3
+    lost(monkeypatch, [leader] * 4, [0] * 8)
+    with pytest.raises(ResourceError, match=r"0\.9 of 23\.5 GB"):
+        stage._train_on_ray(ANYTHING, [], ANYTHING)
+
+
+def test_progress_buys_a_new_group_and_its_lack_ends_the_run(monkeypatch) -> None:
+    group = stage._Lost(RunFailed("workers failed"), was_restarted=True)
+    lost(monkeypatch, [group, group, None], [0, 1, 1, 2, 2])
+    stage._train_on_ray(ANYTHING, [], ANYTHING)
+    lost(monkeypatch, [group, group], [0, 1, 1, 1])
+    with pytest.raises(RunFailed, match="workers failed"):
+        stage._train_on_ray(ANYTHING, [], ANYTHING)
+
+
+NO_MEMORY = (
+    "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.7, ID: 34fb) was "
+    "22.61GB used / 23.54GB limit (0.960493)\nTop 10 memory users: PID\tMEM(GB)\tCOMMAND\n4242\t14.80\tpython3 train.py"
+)
+WORDS = r"out of memory on node 10\.0\.0\.7: 0\.9 of 23\.5 GB was free.*train\.py \(14\.8 GB\).*utility\.batch_size"
+
+
+@pytest.mark.parametrize("who", ["leader", "workers", "defect"])
+def test_out_of_memory_in_any_process_of_a_training_is_told(monkeypatch, tmp_path, who: str) -> None:
+    """Nothing runs here: the trainer ends as Ray's does."""
+    import ray
+    from ray.exceptions import OutOfMemoryError, RayTaskError
+    from ray.train import WorkerGroupError
+    from ray.train.torch import TorchTrainer
+
+    ends: dict[str, Exception] = {
+        "leader": OutOfMemoryError(NO_MEMORY),
+        "workers": WorkerGroupError("...", {0: RuntimeError("gloo"), 1: OutOfMemoryError(NO_MEMORY)}),
+        "defect": RayTaskError("run", "KeyError: 'x'", KeyError("x"), "ray::TrainController", 5, "10.0.0.7"),
+    }
+
+    def fit(_: Any) -> None:
+        raise ends[who]
+
+    monkeypatch.setattr(TorchTrainer, "__init__", lambda *_, **__: None)
+    monkeypatch.setattr(TorchTrainer, "fit", fit)
+    monkeypatch.setattr(ray, "put", lambda value: value)
+    pool = plan_train_pool(UtilityConfig(), LAPTOP)
+    store = SimpleNamespace(storage=Storage())
+    task = stage.Task((), cast(Any, store), ANYTHING, ANYTHING, None, pool, str(tmp_path), "run-1")
+    if who == "defect":
+        with pytest.raises(RayTaskError):
+            stage._fit_on_ray(task, [], LAPTOP)
+        return
+    with pytest.raises(stage._Lost, match=WORDS) as error:
+        stage._fit_on_ray(task, [], LAPTOP)
+    assert error.value.was_restarted == (who == "workers")
+    assert len(str(error.value.why).splitlines()) == 1
