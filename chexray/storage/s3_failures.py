@@ -34,6 +34,7 @@ PASSING = (
     EOFError,
 )
 BUSY_CODES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "BadDigest", "OperationAborted"}
+BUSY_CODES |= {"ConditionalRequestConflict"}  # another writer of the same object is not through yet
 REGION_CODES = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "301", "307"}
 DENIED = {
     "ExpiredToken": "The session token has expired: get a new one and run again.",
