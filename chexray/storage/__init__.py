@@ -214,15 +214,18 @@ class Storage:
         found = self._found(uri)
         return io.BytesIO(self.read(uri)) if found.size <= WHOLE_BYTES else _stream(self, found)
 
-    def write_parquet(self, uri: str, table: pa.Table, *, plain: bool = False, new: bool = False) -> None:
+    def write_parquet(self, uri: str, table: pa.Table, *, plain: bool = False, new: bool = False) -> bool:
         """Writes a table as one Parquet file (zstd), whole or not at all, with a checksum in each page.
 
         plain: neither compressed nor encoded, for columns of floats that do not shrink and are read many times.
-        new: leaves a file that is there as it is.
+        new: leaves a file that is there as it is, and returns False.
         """
         from chexray.storage.parquet import to_bytes
 
-        (self.create if new else self.write)(uri, to_bytes(table, plain=plain))
+        if new:
+            return self.create(uri, to_bytes(table, plain=plain))
+        self.write(uri, to_bytes(table, plain=plain))
+        return True
 
     def s3_filesystem(self, uri: str) -> Any:
         """The fsspec file system behind an s3:// URI, for a library that writes there by itself."""

@@ -184,16 +184,16 @@ class Folder:
         and times are then 0, which is "unknown".
         """
         data = self._read_if_there(HISTORY, LARGEST_JSON)
-        sizes = {"epochs": self.fit.recipe.epochs, "phases": len(self.fit.phases)}
+        epochs, phases = self.fit.recipe.epochs, len(self.fit.phases)
         try:
-            rows = [] if data is None else stored.history_rows(parse_json(data), **sizes)
+            rows = [] if data is None else stored.history_rows(parse_json(data), epochs=epochs, phases=phases)
         except ValueError as error:
             raise self.refusal(HISTORY, _why(error)) from None
         try:
             text = self._about_model().get("history")
             if text is None or (final := parse_json(text.encode())) == stored.untimed(rows):
                 return rows
-            return stored.history_rows(final, **sizes, timed=False)
+            return stored.history_rows(final, epochs=epochs, phases=phases, timed=False)
         except ValueError as error:
             raise self.refusal(MODEL, _why(error)) from None
 

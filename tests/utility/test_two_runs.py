@@ -132,7 +132,7 @@ def check(fit: Fit, memory: Memory, storage: MemoryStorage, results: list[Any], 
 def test_both_end_with_the_model_that_was_committed_first(fit, trained):
     n = steps_alone(fit)
     assert 20 < n < 60
-    for schedule in schedules(n, n, stride=3):
+    for schedule in schedules(n, n, stride=5):
         turns, memory, storage = a_store()
         found = turns.played({"a": a_run(fit, storage, 1), "b": a_run(fit, storage, 2)}, schedule)
         try:
