@@ -153,12 +153,14 @@ class FeatureStore:
                     if done.rows.setdefault(key, (join(folder, name), row)) != (join(folder, name), row):
                         again.append((key, (join(folder, name), row)))
                 for reject in rejects:
-                    before = done.rejects.get(str(reject["image_key"]))
-                    if before is None or before["transient"]:  # a final reject is the last word, in whichever chunk
-                        done.rejects[str(reject["image_key"])] = reject
+                    key = str(reject["image_key"])
+                    before = done.rejects.get(key)
+                    if reject["code"] == CLIPPED and key in done.rows:
+                        done.clipped.add(key)
+                    elif before is None or before["transient"]:  # a final reject is the last word, in whichever chunk
+                        done.rejects[key] = reject
         for key in done.rows.keys() & done.rejects.keys():
-            if done.rejects.pop(key)["code"] == CLIPPED:
-                done.clipped.add(key)
+            del done.rejects[key]
         self._compare(spec, done, again)
         return done
 
