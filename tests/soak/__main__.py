@@ -33,7 +33,11 @@ def main() -> int:
     for part in options.parts or parts():
         started = time.monotonic()
         print(f"## {part}\n", flush=True)
-        held &= importlib.import_module(f"soak.{part}").run(options.quick)
+        try:
+            held &= importlib.import_module(f"soak.{part}").run(options.quick)
+        except RuntimeError as error:  # what was to hold cannot even be seen
+            print(f"{part}: {error}", flush=True)
+            held = False
         print(f"\ntook {time.monotonic() - started:.0f} s\n", flush=True)
     return 0 if held else 1
 

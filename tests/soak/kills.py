@@ -24,9 +24,8 @@ def run(quick: bool) -> bool:
         field = Field.made(soak.folder / "field")
         alone = soak.folder / "alone"
         seconds = soak.completed(field.config("one", alone))
-        print(
-            f"\nundisturbed the run takes {seconds:.0f} s here\n\n| # | killed after | took | result |\n|---|---|---|---|"
-        )
+        print(f"\nundisturbed the run takes {seconds:.0f} s here\n")
+        print("| # | killed after | took | result |\n|---|---|---|---|", flush=True)
         states: Counter[str] = Counter()
         for number in range(QUICK if quick else CHAINS):
             output, started = soak.folder / f"chain-{number}", time.monotonic()
