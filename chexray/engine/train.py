@@ -98,6 +98,18 @@ class Task:
     def folder(self, fit: Fit) -> Folder:
         return Folder(self.folder_of(fit), fit, self.storage, self.attempt)
 
+    def left(self) -> list[Fit]:
+        """The fits that are not done. Those that were begun come last: another run may be at them, and be done by
+        then."""
+        found = []
+        for fit in self.fits:
+            folder = self.folder(fit)
+            if folder.is_done:
+                folder.tidy()  # a run that was killed just when another committed the fit may have left its checkpoint
+            else:
+                found.append((folder.is_begun, fit))
+        return [fit for _, fit in sorted(found, key=lambda each: each[0])]
+
     def read(self, keys: np.ndarray) -> np.ndarray:
         """Images by key, (n, side, side) uint8."""
         flat = self.store.read(self.spec, "image", keys.tolist(), self.done)
@@ -110,12 +122,7 @@ def train(task: Task, resources: Resources, progress: Callable[[str, str, int], 
     Raises the ChexrayError a worker met, and RunFailed when every fit failed, or when workers were lost
     MAX_FAILURES + 1 times without an epoch in between.
     """
-    left = []
-    for fit in task.fits:
-        if (folder := task.folder(fit)).is_done:
-            folder.tidy()  # a run that was killed just when another committed the fit may have left its checkpoint
-        else:
-            left.append(fit)
+    left = task.left()
     if not left:
         return {}
     n_epochs = sum(max(1, fit.recipe.epochs) for fit in left)

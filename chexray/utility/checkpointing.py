@@ -66,6 +66,11 @@ class Folder:
         return self.holds(MODEL)[0]
 
     @property
+    def is_begun(self) -> bool:
+        """Whether an epoch is committed and the training is not."""
+        return self.holds(CHECKPOINT)[0]
+
+    @property
     def is_done(self) -> bool:
         """Whether the final weights and the predictions of every set are there."""
         files = [f"predictions-{digest}.parquet" for digest in self.fit.score_digests.values()]
