@@ -12,14 +12,12 @@ then told by the model: epochs that are not its own are not read.
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chexray.encoders.checkpoints import load_pickled
 from chexray.encoders.downloads import LARGEST_FILE
 from chexray.encoders.fields import LARGEST_JSON, parse_json
 from chexray.encoders.safetensors_header import LARGEST_HEADER, read_header
@@ -29,6 +27,7 @@ from chexray.storage import Storage, StorageFailure, join
 from chexray.text import first_line, quoted, shown
 from chexray.utility import stored
 from chexray.utility.fit import Fit, keys_digest
+from chexray.utility.packing import from_bytes, metadata_of, to_bytes, with_metadata
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -280,52 +279,3 @@ def _why(error: ValueError) -> str:
 def predictions_name(keys: np.ndarray) -> str:
     """The file that holds the predictions of the images `keys`, in that order."""
     return f"predictions-{keys_digest(keys)}.parquet"
-
-
-def to_bytes(state: dict[str, Any]) -> bytes:
-    """Nested dicts and lists of tensors and plain values as a torch file."""
-    import torch
-
-    sink = io.BytesIO()
-    torch.save(state, sink)
-    return sink.getvalue()
-
-
-def from_bytes(data: bytes) -> dict[str, Any]:
-    """The inverse, on the CPU, by torch's restricted unpickler: no code runs. Raises ValueError for anything else."""
-    try:
-        state = load_pickled(data)
-    except ValueError as error:
-        raise ValueError(f"it is damaged, or holds more than tensors ({error})") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"it holds a {type(state).__name__}, not a checkpoint")
-    return dict(dict.items(state))
-
-
-def with_metadata(data: bytes, about: dict[str, str]) -> bytes:
-    """A safetensors file with this metadata, in the order of its keys: the library writes them in a random one, and the
-    same training would not be the same bits twice."""
-    start, header = _header(data)
-    header = {"__metadata__": dict(sorted(about.items())), **header}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin on 8 bytes
-    return len(text).to_bytes(8, "little") + text + data[start:]
-
-
-def metadata_of(data: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file, or of its head; {} without any. Raises ValueError when it is damaged."""
-    about = _header(data)[1].get("__metadata__") or {}
-    if not isinstance(about, dict) or not all(isinstance(text, str) for text in about.values()):
-        raise ValueError("its metadata are not texts")
-    return about
-
-
-def _header(data: bytes) -> tuple[int, dict[str, Any]]:
-    """Where the tensors of a safetensors file begin, and what the file says about them."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    if start > len(data):
-        raise ValueError("its header is longer than the file")
-    header = parse_json(data[8:start])
-    if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
-    return start, header

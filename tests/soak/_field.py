@@ -100,7 +100,8 @@ def _radiographs(folder: Path, place: Path) -> dict[str, str]:
     rows = _read(place / "generations_with_metadata.csv")
     for number, name in enumerate(GENERATORS):
         _write(folder / f"{name}.csv", rows[number * N_GENERATED :][:N_GENERATED])
-    return dict.fromkeys(("real", "training"), str(place)) | dict.fromkeys(GENERATORS, str(place / "synthetic_train"))
+    roots = {"real": place, "training": place, **dict.fromkeys(GENERATORS, place / "synthetic_train")}
+    return {str(name): str(root) for name, root in roots.items()}
 
 
 def _phantoms(folder: Path) -> dict[str, str]:
@@ -112,7 +113,7 @@ def _phantoms(folder: Path) -> dict[str, str]:
     for seed, (name, (generator, n)) in enumerate(drawn.items()):
         Phantom(n, generator, seed + 1, 128, str(folder / f"drawn-{name}")).read("real", Storage())
         _write(folder / f"{name}.csv", _read(folder / f"drawn-{name}" / "manifest.csv"))
-    return {name: str(folder / f"drawn-{name}") for name in drawn}
+    return {str(name): str(folder / f"drawn-{name}") for name in drawn}
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -38,6 +38,10 @@ class Weights(torch.nn.Linear):
         super().__init__(1, 1, bias=False)
 
 
+def weight_of(network: Network) -> torch.Tensor:
+    return next(network.model.parameters())
+
+
 @pytest.fixture
 def trained(monkeypatch) -> None:
     """Trainings of three epochs in no time."""
@@ -48,15 +52,15 @@ def trained(monkeypatch) -> None:
     def epoch(network: Network, *rest: Any) -> dict[str, Any]:
         number, mine = rest[5] + 1, WHO[threading.get_ident()]
         with torch.no_grad():
-            network.model.weight.fill_(number + mine)
-        return {"lr": 0.1, "loss": network.model.weight.item(), "images_per_s": 1.0 + mine, "input_images_per_s": 1.0}
+            weight_of(network).fill_(number + mine)
+        return {"lr": 0.1, "loss": weight_of(network).item(), "images_per_s": 1.0 + mine, "input_images_per_s": 1.0}
 
     def validated(network: Network, *_: Any) -> dict[str, Any]:
-        value = network.model.weight.item()
+        value = weight_of(network).item()
         return {"val_auroc": AUROC[int(value) - 1], "val_loss": value, "finite": True}
 
     def predicted(network: Network, keys: np.ndarray, *_: Any) -> np.ndarray:
-        return np.full((len(keys), 14), network.model.weight.item(), np.float32)
+        return np.full((len(keys), 14), weight_of(network).item(), np.float32)
 
     monkeypatch.setattr(Network, "of", network)
     monkeypatch.setattr(fitting, "train_epoch", epoch)
