@@ -1,10 +1,10 @@
-# make demo | test | lint | bench | calibrate | fuzz | sbom | clean. Each makes .venv on first use; PYTHON picks the interpreter.
+# make demo | test | lint | bench | calibrate | fuzz | soak | sbom | clean. Each makes .venv on first use; PYTHON picks the interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := images/constraints.txt
 
-.PHONY: demo test lint bench calibrate fuzz sbom clean
+.PHONY: demo test lint bench calibrate fuzz soak sbom clean
 
 demo: $(VENV)/.installed
 	$(BIN)/chexray run configs/quickstart.yaml
@@ -27,6 +27,10 @@ calibrate: $(VENV)/.installed-test
 # Minutes to half an hour; FUZZ="--n 500 --kind tables" narrows it.
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/fuzz $(FUZZ)
+
+# Two runs at once, runs that are killed, a cluster that grows: about an hour; SOAK="--quick together" narrows it.
+soak: $(VENV)/.installed-test
+	$(BIN)/python tests/soak $(SOAK)
 
 # What is installed in .venv, as CycloneDX; the images have their own (images/README.md).
 sbom: $(VENV)/.installed build/sbom/.installed

@@ -160,6 +160,9 @@ class _ReadOnly(Storage):
     def write(self, uri: str, data: bytes) -> None:
         raise self._refused(uri)
 
+    def create(self, uri: str, data: bytes) -> bool:
+        raise self._refused(uri)
+
     def delete(self, uri: str) -> None:
         raise self._refused(uri)
 

@@ -22,7 +22,7 @@ from chexray.data.images import load_images
 from chexray.data.manifest import FRAGMENT
 from chexray.data.values import identified
 from chexray.errors import ManifestError, StorageError
-from chexray.storage import Storage, absolute, join
+from chexray.storage import Storage, StorageFailure, absolute, join
 from chexray.text import quoted
 
 PLANTING_VERSION = 1
@@ -86,8 +86,9 @@ def plant(
         parameters["depth"] = str(depth)
     if (found := _complete(folder, parameters, chosen, storage)) is not None:
         return found
-    # The marker of another set goes first, lest it vouch for both.
-    storage.delete(join(folder, MARKER))
+    # The marker of another set goes first, lest it vouch for both. Two runs may plant one set at the same time.
+    if _vouched(folder, parameters, storage) is None:
+        storage.delete(join(folder, MARKER))
     rows: list[dict[str, str]] = []
     unreadable: dict[str, str] = {}
     may_pass = False
@@ -110,7 +111,7 @@ def plant(
             except StorageError:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-    storage.write(join(folder, MANIFEST), _table(rows))
+    storage.keep(join(folder, MANIFEST), _table(rows))
     if not may_pass:  # a busy bucket must not leave images out for good
         storage.write(join(folder, MARKER), json.dumps({**parameters, "unreadable": unreadable}).encode())
     return Planted(join(folder, MANIFEST), rows, unreadable)
@@ -159,15 +160,8 @@ def _complete(
     folder: str, parameters: dict[str, Any], chosen: Sequence[tuple[str, str]], storage: Storage
 ) -> Planted | None:
     """The set in the folder if its marker vouches for these parameters and its table is that of the chosen images."""
-    marker, manifest = join(folder, MARKER), join(folder, MANIFEST)
-    if not storage.exists(marker) or not storage.exists(manifest):
-        return None
-    try:
-        vouched = json.loads(storage.read(marker))
-        unreadable = {str(name): str(why) for name, why in vouched.pop("unreadable").items()}
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        return None
-    if vouched != parameters:
+    unreadable, manifest = _vouched(folder, parameters, storage), join(folder, MANIFEST)
+    if unreadable is None or not storage.exists(manifest):
         return None
     augmentations, in_training = parameters["augmentations"], parameters["in_training"]
     rows = [
@@ -178,6 +172,20 @@ def _complete(
     ]
     # A table that says anything else was changed since: the set is planted anew.
     return Planted(manifest, rows, unreadable) if storage.read(manifest) == _table(rows) else None
+
+
+def _vouched(folder: str, parameters: dict[str, Any], storage: Storage) -> dict[str, str] | None:
+    """What the marker of these parameters says about images that could not be read; None without such a marker."""
+    try:
+        vouched = json.loads(storage.read(join(folder, MARKER)))
+        unreadable = {str(name): str(why) for name, why in vouched.pop("unreadable").items()}
+    except StorageFailure as error:
+        if error.code == "not_found":
+            return None
+        raise
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None
+    return unreadable if vouched == parameters else None
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> bytes:
@@ -203,4 +211,4 @@ def _rng(seed: int, sample_id: str, augmentation: str) -> np.random.Generator:
 def _write(storage: Storage, image: np.ndarray, augment: Augmentation, rng: np.random.Generator, uri: str) -> None:
     packed = io.BytesIO()
     Image.fromarray(augment(image, rng)).save(packed, format="PNG", compress_level=1)
-    storage.write(uri, packed.getvalue())
+    storage.keep(uri, packed.getvalue())  # whoever reads it already knows it by its version

@@ -113,7 +113,7 @@ class FeatureBlocks:
         return found
 
     def write(self, i: int, features: np.ndarray) -> None:
-        """Commits block i: features (m, width) float32 in the order of rows_of(i)."""
+        """Commits block i, unless it is there: features (m, width) float32 in the order of rows_of(i)."""
         rows = self.rows_of(i)
         data = np.ascontiguousarray(features, _LITTLE_ENDIAN)
         if data.shape != (len(rows), self.width):
@@ -122,7 +122,7 @@ class FeatureBlocks:
             pa.binary(4 * self.width), len(rows), [None, pa.py_buffer(data.reshape(-1))]
         )
         table = pa.table({"row": pa.array(rows), "features": column})
-        self.storage.write_parquet(join(self.folder, block_name(i)), table, plain=True)
+        self.storage.write_parquet(join(self.folder, block_name(i)), table, plain=True, new=True)
 
     def missing(self) -> list[int]:
         """Numbers of the blocks that are not committed."""

@@ -1,12 +1,15 @@
 """The feature store: each image's features, once per encoder, as Parquet parts whose presence is the commit.
 
     <root>/<encoder>-<fingerprint>/encoder.json
-                                   rejects-<chunk>.parquet   written first
+                                   rejects-<chunk>.parquet   where there are any: written first
                                    part-<chunk>.parquet      written last: this file is the commit
 
 Keys are `image_key`s (location, size and version of the bytes), and the folder's fingerprint covers weights,
 preprocessing, precision and code version: features of a changed image or another network are never served.
 A rejected image is done unless its reason was transient (a bucket that was down); those are tried again.
+
+Two runs may encode the same images at the same time. No file is replaced, so no row moves under a reader; a run that
+finds other rejects or other rows under the name of its chunk calls its own <chunk>_<outcome>.
 
 Whoever can write to a store decides the numbers, so nothing in it is taken on trust that can be checked: only files
 directly in the folder count, their columns have the types and widths of the spec, the images of a chunk are those that
@@ -41,7 +44,7 @@ STORED_REJECTS = pa.schema(
 )
 
 
-_PART = re.compile(r"part-([0-9a-f]{16})\.parquet")
+_PART = re.compile(r"part-([0-9a-f]{16})(?:_([0-9a-f]{16}))?\.parquet")
 
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 """Largest distance, relative to their length, of two encodings of one image: other batches and devices round otherwise
@@ -54,6 +57,11 @@ def chunk_name(keys: Sequence[str]) -> str:
     for key in sorted(keys):
         digest.update(key.encode())
     return digest.hexdigest()
+
+
+def outcome_name(keys: Iterable[str], rejects: Iterable[dict]) -> str:
+    """16 hex digits over which images of a chunk are encoded and what the rows of its rejects say."""
+    return chunk_name([*(f"encoded {key}" for key in keys), *(json.dumps(each, sort_keys=True) for each in rejects)])
 
 
 @dataclass
@@ -92,19 +100,40 @@ class FeatureStore:
     ) -> None:
         """Stores one chunk, named after its images. keys: the n that are encoded; rejects: a row of STORED_REJECTS for
         each of the others, and for each of the n that was clipped; features: {output: (n, width) of the spec's
-        output_dtype}."""
-        folder = self.folder(spec)
-        chunk = chunk_name(list({*keys, *(str(reject["image_key"]) for reject in rejects)}))
-        columns = {"image_key": pa.array(keys, pa.string())}
+        output_dtype}. Rows are stored in the order of their keys; a part that is there is left as it is."""
+        rejected = {str(reject["image_key"]) for reject in rejects}
+        order = sorted(range(len(keys)), key=lambda row: keys[row])
+        columns = {"image_key": pa.array([keys[row] for row in order], pa.string())}
         for output, width in spec.outputs.items():
-            block = np.ascontiguousarray(features[output], dtype=spec.output_dtype)
+            block = np.asarray(features[output], dtype=spec.output_dtype)
             if block.shape != (len(keys), width):
                 raise ValueError(f"{spec.name}.{output}: shape {block.shape}, spec says {(len(keys), width)}")
-            columns[output] = _to_column(block)
-        if rejects:
-            table = pa.Table.from_pylist(rejects, STORED_REJECTS)
-            self.storage.write_parquet(join(folder, f"rejects-{chunk}.parquet"), table)
-        self.storage.write_parquet(join(folder, f"part-{chunk}.parquet"), pa.table(columns))
+            columns[output] = _to_column(np.ascontiguousarray(block[order]))
+        part, chunk = pa.table(columns), chunk_name(list({*keys, *rejected}))
+        lost = pa.Table.from_pylist(rejects, STORED_REJECTS)
+        if not self._put(spec, chunk, part, lost):
+            self._put(spec, f"{chunk}_{outcome_name(keys, lost.to_pylist())}", part, lost)
+
+    def _put(self, spec: EncoderSpec, name: str, part: pa.Table, rejects: pa.Table) -> bool:
+        """Writes the files of a chunk under this name; False when others are there.
+
+        A part is written beside the rejects that it was made with, or with none and all its images: whichever of two
+        runs comes first, both files agree.
+        """
+        uri, rejects_uri = (join(self.folder(spec), f"{kind}-{name}.parquet") for kind in ("part", "rejects"))
+        if len(rejects) and not (
+            self.storage.write_parquet(rejects_uri, rejects, new=True)
+            or self._rejects(rejects_uri) == rejects.to_pylist()
+        ):
+            return False
+        return self.storage.write_parquet(uri, part, new=True) or self._keys(spec, uri) == part["image_key"].to_pylist()
+
+    def _keys(self, spec: EncoderSpec, uri: str) -> list[str]:
+        return self._read(uri, ["image_key"], types_of(spec))["image_key"].to_pylist()
+
+    def _rejects(self, uri: str) -> list[dict]:
+        types = {field.name: field.type for field in STORED_REJECTS}
+        return self._read(uri, STORED_REJECTS.names, types).to_pylist()
 
     def done(self, spec: EncoderSpec) -> Done:
         """What is committed for this encoder. A rejects file without its part was never committed and is ignored.
@@ -124,30 +153,37 @@ class FeatureStore:
                     if done.rows.setdefault(key, (join(folder, name), row)) != (join(folder, name), row):
                         again.append((key, (join(folder, name), row)))
                 for reject in rejects:
-                    before = done.rejects.get(str(reject["image_key"]))
-                    if before is None or before["transient"]:  # a final reject is the last word, in whichever chunk
-                        done.rejects[str(reject["image_key"])] = reject
+                    key = str(reject["image_key"])
+                    before = done.rejects.get(key)
+                    if reject["code"] == CLIPPED and key in done.rows:
+                        done.clipped.add(key)
+                    elif before is None or before["transient"]:  # a final reject is the last word, in whichever chunk
+                        done.rejects[key] = reject
         for key in done.rows.keys() & done.rejects.keys():
-            if done.rejects.pop(key)["code"] == CLIPPED:
-                done.clipped.add(key)
+            del done.rejects[key]
         self._compare(spec, done, again)
         return done
 
     def _chunk(self, spec: EncoderSpec, folder: str, name: str, names: set[str]) -> tuple[list[str], list[dict]]:
         """Keys and rejects of a committed chunk."""
-        part = join(folder, name)
-        keys = self._read(part, ["image_key"], types_of(spec))["image_key"]
-        rejects_name = name.replace("part-", "rejects-", 1)
-        rejects: list[dict] = []
-        if rejects_name in names:
-            types = {field.name: field.type for field in STORED_REJECTS}
-            rejects = self._read(join(folder, rejects_name), STORED_REJECTS.names, types).to_pylist()
-        known, rejected = keys.to_pylist(), [reject["image_key"] for reject in rejects]
-        if None in known or any(value is None for reject in rejects for value in reject.values()):
+        part, rejects_name = join(folder, name), name.replace("part-", "rejects-", 1)
+        chunk, outcome = _PART.fullmatch(name).groups()  # pyright: ignore[reportOptionalMemberAccess]
+        known = self._keys(spec, part)
+        if None in known:
             raise self._foreign(part, "it has a row without a value")
-        # Rejects that an earlier, interrupted try at this chunk wrote may name images that are encoded now.
-        if len(set(known)) < len(known) or chunk_name(list({*known, *rejected})) != _PART.fullmatch(name)[1]:  # pyright: ignore[reportOptionalSubscript]
+        # A listing is no snapshot: it may lack the rejects that were written before the part it names.
+        incomplete = chunk_name(known) != chunk or outcome not in (None, outcome_name(known, ()))
+        rejects: list[dict] = []
+        if rejects_name in names or (incomplete and self.storage.exists(join(folder, rejects_name))):
+            rejects = self._rejects(join(folder, rejects_name))
+        if any(value is None for reject in rejects for value in reject.values()):
+            raise self._foreign(part, "it has a row without a value")
+        rejected = {reject["image_key"] for reject in rejects}
+        # Rejects that an interrupted try at this chunk wrote may name images that are encoded now.
+        if len(set(known)) < len(known) or chunk_name(list({*known, *rejected})) != chunk:
             raise self._foreign(part, "its images are not those its name stands for")
+        if outcome and outcome_name(known, rejects) != outcome:
+            raise self._foreign(part, "its rejects are not those its name stands for")
         return known, rejects
 
     def _compare(self, spec: EncoderSpec, done: Done, again: list[tuple[str, tuple[str, int]]]) -> None:

@@ -204,7 +204,8 @@ def _search_stripe(search: Search, rows: np.ndarray, uri: str, storage: Storage)
     codes = None if search.query_codes is None else search.query_codes[rows]
     with _one_thread():
         found = nearest_in_blocks(queries, _stream(search), codes=codes)
-    storage.write_parquet(uri, pa.table({"row": rows, "squared": found.squared, "reference": found.row}))
+    table = pa.table({"row": rows, "squared": found.squared, "reference": found.row})
+    storage.write_parquet(uri, table, new=True)  # the first of two runs is taken, as it may have been read
     return len(rows)
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -89,11 +90,13 @@ class Task:
     pool: TrainPool
     root: str
     run_id: str
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+    """Of this process: the same run may have been started twice."""
 
     @property
     def stopped(self) -> str:
-        """What a worker of this run leaves behind when it met an error that another try would meet again."""
-        return join(self.root, f"stopped-{self.run_id}.json")
+        """What a worker of this attempt leaves behind when it met an error that another try would meet again."""
+        return join(self.root, f"stopped-{self.run_id}-{self.attempt}.json")
 
     @property
     def storage(self) -> Storage:
@@ -107,7 +110,19 @@ class Task:
         return join(self.root, fit.name)
 
     def folder(self, fit: Fit) -> Folder:
-        return Folder(self.folder_of(fit), fit, self.storage)
+        return Folder(self.folder_of(fit), fit, self.storage, self.attempt)
+
+    def left(self) -> list[Fit]:
+        """The fits that are not done. Those that were begun come last: another run may be at them, and be done by
+        then."""
+        found = []
+        for fit in self.fits:
+            folder = self.folder(fit)
+            if folder.is_done:
+                folder.tidy()  # a run that was killed just when another committed the fit may have left its checkpoint
+            else:
+                found.append((folder.is_begun, fit))
+        return [fit for _, fit in sorted(found, key=lambda each: each[0])]
 
     def read(self, keys: np.ndarray) -> np.ndarray:
         """Images by key, (n, side, side) uint8."""
@@ -121,20 +136,24 @@ def train(task: Task, resources: Resources, progress: Callable[[str, str, int], 
     Raises the ChexrayError a worker met, and RunFailed when every fit failed, or when workers were lost
     MAX_FAILURES + 1 times without an epoch in between.
     """
-    left = [fit for fit in task.fits if not task.folder(fit).is_done]
+    left = task.left()
     if not left:
         return {}
-    task.storage.delete(task.stopped)
-    for fit in left:
-        task.folder(fit).forget_failure()
     n_epochs = sum(max(1, fit.recipe.epochs) for fit in left)
     folders = [task.folder(fit) for fit in left]
     with watched(folders, progress("train", "epochs", n_epochs), every=POLL_S * (5 if is_remote(task.root) else 1)):
         with meter().booked("utility", task.pool.workers if task.pool.device == "cuda" else 0):
             _train_on_ray(task, left, resources)
         meter().add("utility", **noted(task.storage, map(task.reads_of, range(task.pool.workers))))
-    failed = {fit.title: why for fit in left if (why := task.folder(fit).failure)}
-    missing = [fit for fit in left if fit.title not in failed and not task.folder(fit).is_done]
+    failed, missing = {}, []
+    for fit in left:
+        folder = task.folder(fit)
+        why = folder.failure
+        if why:
+            folder.forget_failure()
+        if not folder.is_done:  # another run may have trained what failed here
+            failed |= {fit.title: why} if why else {}
+            missing += [] if why else [fit]
     if missing:
         raise RunFailed(
             f"{len(missing)} of {len(task.fits)} trainings are not committed, first {missing[0].title}. "
@@ -212,7 +231,9 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
                 num_workers=pool.workers, use_gpu=on_gpu, resources_per_worker=booked, placement_strategy="SPREAD"
             ),
             run_config=RunConfig(
-                name=f"utility-{task.run_id}", failure_config=FailureConfig(max_failures=MAX_FAILURES), **place
+                name=f"utility-{task.run_id}-{task.attempt}",
+                failure_config=FailureConfig(max_failures=MAX_FAILURES),
+                **place,
             ),
         )
         try:
@@ -277,6 +298,7 @@ def _work(config: dict[str, Any]) -> None:
             threads=task.pool.threads,
             weights=task.weights,
             say=lambda _: None,  # nobody reads a worker's output: the driver watches the folders
+            attempt=task.attempt,
         )
     except ChexrayError as error:
         if not getattr(error, "transient", False):

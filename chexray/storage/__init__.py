@@ -113,6 +113,20 @@ class Storage:
         """
         self._attempt(uri, lambda: self._files(uri).write(uri, data))
 
+    def create(self, uri: str, data: bytes) -> bool:
+        """Puts `data` at `uri`, whole or not at all, unless something is there; whether it was put.
+
+        Of two writers at once one gets True: locally by a hard link, on S3 by If-None-Match. A file system or service
+        that knows neither is asked first, and the later of two writers within that moment stays. A PUT whose answer
+        was lost is tried again and may return False for what it put itself.
+        """
+        return self._attempt(uri, lambda: self._files(uri).create(uri, data))
+
+    def keep(self, uri: str, data: bytes) -> None:
+        """`data` is at `uri` afterwards; a file that holds it already keeps its version, by which readers know it."""
+        if not self.create(uri, data) and self.read(uri) != data:
+            self.write(uri, data)
+
     def exists(self, uri: str) -> bool:
         """True when `uri` is a file (a folder is not)."""
         return self.stat([uri])[0] is not None
@@ -207,14 +221,18 @@ class Storage:
         found = self._found(uri)
         return io.BytesIO(self.read(uri)) if found.size <= WHOLE_BYTES else _stream(self, found)
 
-    def write_parquet(self, uri: str, table: pa.Table, *, plain: bool = False) -> None:
+    def write_parquet(self, uri: str, table: pa.Table, *, plain: bool = False, new: bool = False) -> bool:
         """Writes a table as one Parquet file (zstd), whole or not at all, with a checksum in each page.
 
         plain: neither compressed nor encoded, for columns of floats that do not shrink and are read many times.
+        new: leaves a file that is there as it is, and returns False.
         """
         from chexray.storage.parquet import to_bytes
 
+        if new:
+            return self.create(uri, to_bytes(table, plain=plain))
         self.write(uri, to_bytes(table, plain=plain))
+        return True
 
     def s3_filesystem(self, uri: str) -> Any:
         """The fsspec file system behind an s3:// URI, for a library that writes there by itself."""

@@ -21,6 +21,8 @@ NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 """Nothing can be there: a row that names it is a reject, and no other row is lost with it."""
 FILE_MODE = 0o640
 """Of every file chexray writes, less what the umask takes away."""
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What file systems without hard links answer: FAT, SMB, some that are mounted from object stores."""
 TRANSIENT = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR}
 """What a network file system answers while its server restarts."""
 
@@ -49,7 +51,20 @@ class LocalFiles:
 
     def write(self, uri: str, data: bytes) -> None:
         """Temporary file beside the target, sync, rename: readers see the old content or the new."""
+        self._put(local_path(uri), data, os.replace)
+
+    def create(self, uri: str, data: bytes) -> bool:
+        """The same with a link in place of the rename, which fails where something is."""
         path = local_path(uri)
+        if os.path.lexists(path):
+            return False
+        try:
+            self._put(path, data, _link)
+        except FileExistsError:
+            return False
+        return True
+
+    def _put(self, path: str, data: bytes, place: Callable[[str, str], None]) -> None:
         folder, name = os.path.split(path)
         os.makedirs(folder or ".", exist_ok=True)
         temporary = os.path.join(folder, f".{name[:100]}.{uuid.uuid4().hex}.tmp")
@@ -58,7 +73,7 @@ class LocalFiles:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            place(temporary, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -133,6 +148,20 @@ class LocalFiles:
             return StorageFailure(f"{uri} is a folder, not a file", code="is_folder")
         transient = number in TRANSIENT or isinstance(error, TimeoutError | ConnectionError)
         return StorageFailure(f"{uri}: {reason}", code="unavailable" if transient else "failed", transient=transient)
+
+
+def _link(temporary: str, path: str) -> None:
+    """Gives a file its name unless that is taken. Raises FileExistsError."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.replace(temporary, path)
+    else:
+        os.unlink(temporary)
 
 
 def _file_stat(uri: str, status: os.stat_result) -> FileStat:

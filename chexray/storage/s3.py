@@ -36,6 +36,7 @@ PAGE_KEYS = 1000
 CONNECT_TIMEOUT_S = 5.0
 CREDENTIALS_TIMEOUT_S = 15.0
 """For a token service or an instance's metadata service; botocore alone would wait for minutes."""
+PRECONDITION_FAILED = 412
 SLOWEST = 1 << 20
 """Bytes a transfer must move in `timeout_s`, beyond the wait for its first byte, or it counts as stalled. aiohttp
 measures the pauses between the bytes of an answer, but an upload that nobody reads would hang for ever."""
@@ -163,8 +164,22 @@ class Buckets:
         part = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
         return self._call("get_object", uri, Key=address(uri)[1], **part)["Body"]
 
-    def write(self, uri: str, data: bytes) -> None:
-        self._call("put_object", uri, Key=address(uri)[1], Body=data, **self.encryption)
+    def write(self, uri: str, data: bytes, **condition: str) -> None:
+        self._call("put_object", uri, Key=address(uri)[1], Body=data, **self.encryption, **condition)
+
+    def create(self, uri: str, data: bytes) -> bool:
+        """One conditional PUT; where a service knows none, a look and a PUT."""
+        try:
+            self.write(uri, data, IfNoneMatch="*")
+        except boto.ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == PRECONDITION_FAILED:
+                return False
+            if error.response.get("Error", {}).get("Code") != "NotImplemented":
+                raise
+            if self._head(uri) is not None:
+                return False
+            self.write(uri, data)
+        return True
 
     def delete(self, uri: str) -> None:
         self._call("delete_object", uri, Key=address(uri)[1])

@@ -41,7 +41,8 @@ PASSING = (
     OSError,
     EOFError,
 )
-BUSY_CODES = {"SlowDown", "RequestTimeout", "Throttling", "BadDigest", "OperationAborted"}
+BUSY_CODES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "BadDigest", "OperationAborted"}
+BUSY_CODES |= {"ConditionalRequestConflict"}  # another writer of the same object is not through yet
 REGION_CODES = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "301", "307"}
 DENIED = {
     "ExpiredToken": "The session token has expired: get a new one and run again.",

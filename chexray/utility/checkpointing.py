@@ -1,43 +1,55 @@
 """The folder of a fit: what is written after each epoch, what makes it final, and how it is read back.
 
-`model.safetensors` is written last and commits the training; until then `checkpoint.pt` is the state to go on from and
-`best.pt` the weights to keep. Every file appears whole or not at all.
+    checkpoint.pt        the state to go on from, with the weights to keep; history.json: the epochs so far
+    model.safetensors    created once: commits the training, with its epochs
+    predictions-*        what that model says about a set
+
+Two runs may train one fit at the same time. Every file appears whole, and each stands for itself: whichever
+checkpoint is there is one to go on from. The first model stays, and both runs predict with it: with several workers, on
+a GPU, or on machines with other numbers of CPUs, two trainings differ in their bits. What else the folder holds is
+then told by the model: epochs that are not its own are not read.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chexray.encoders.checkpoints import load_pickled
 from chexray.encoders.downloads import LARGEST_FILE
 from chexray.encoders.fields import LARGEST_JSON, parse_json
-from chexray.encoders.safetensors_header import read_header
+from chexray.encoders.safetensors_header import LARGEST_HEADER, read_header
 from chexray.errors import WeightsError
 from chexray.findings import FINDINGS
-from chexray.storage import Storage, join
+from chexray.storage import Storage, StorageFailure, join
 from chexray.text import first_line, quoted, shown
 from chexray.utility import stored
 from chexray.utility.fit import Fit, keys_digest
+from chexray.utility.packing import from_bytes, metadata_of, to_bytes, with_metadata
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FIT, CHECKPOINT, BEST, HISTORY, MODEL = "fit.json", "checkpoint.pt", "best.pt", "history.json", "model.safetensors"
-FAILED = "failed.json"
+FIT, CHECKPOINT, HISTORY, MODEL = "fit.json", "checkpoint.pt", "history.json", "model.safetensors"
+LEFTOVERS = (CHECKPOINT, "best.pt")
+"""What a committed fit does not need; best.pt is of chexray 0.1.0."""
+HEAD_BYTES = 1 << 16
+"""Bytes of final weights that are read to know what they are; most headers fit."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Where one fit is kept, and the only hands that touch it. Worker 0 alone writes."""
+    """Where one fit is kept, and the only hands that touch it. Worker 0 alone writes.
+
+    attempt: of the run that trains it now; failures are noted for it alone.
+    """
 
     uri: str
     fit: Fit
     storage: Storage
+    attempt: str = ""
 
     def at(self, name: str) -> str:
         """The URI of a file of this folder."""
@@ -48,28 +60,41 @@ class Folder:
         return [found is not None for found in self.storage.stat([self.at(name) for name in names])]
 
     @property
+    def is_committed(self) -> bool:
+        """Whether the final weights are there."""
+        return self.holds(MODEL)[0]
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether an epoch is committed and the training is not."""
+        return self.holds(CHECKPOINT)[0]
+
+    @property
     def is_done(self) -> bool:
         """Whether the final weights and the predictions of every set are there."""
         files = [f"predictions-{digest}.parquet" for digest in self.fit.score_digests.values()]
         return all(self.holds(MODEL, *files))
 
+    @property
+    def _failed(self) -> str:
+        return f"failed-{self.attempt}.json" if self.attempt else "failed.json"
+
     def fail(self, why: str) -> None:
         """Notes that this training came to an end that another try would meet again."""
-        self._write_json(FAILED, {"reason": why})
+        self._write_json(self._failed, {"reason": why})
 
     @property
     def failure(self) -> str:
         """What `fail` was told; empty when it was not."""
-        if not self.storage.exists(self.at(FAILED)):
-            return ""
+        data = self._read_if_there(self._failed, LARGEST_JSON)
         try:
-            return stored.reason(parse_json(self._read(FAILED, LARGEST_JSON)))
+            return "" if data is None else stored.reason(parse_json(data))
         except ValueError as error:
-            raise self.refusal(FAILED, _why(error)) from None
+            raise self.refusal(self._failed, _why(error)) from None
 
     def forget_failure(self) -> None:
-        """Lets the training be tried again."""
-        self.storage.delete(self.at(FAILED))
+        """Removes what `fail` wrote."""
+        self.storage.delete(self.at(self._failed))
 
     def describe(self) -> None:
         """Writes fit.json, for people: what this folder is the training of."""
@@ -86,14 +111,8 @@ class Folder:
         }
         self._write_json(FIT, about)
 
-    def save_epoch(self, state: dict[str, Any], best: dict[str, Any] | None, history: list[dict]) -> None:
-        """Commits an epoch. state, best: nested dicts of tensors and plain values; best: None if it was not.
-
-        The best weights go first: a crash between the two files leaves weights newer than the state, which a resume
-        can use, and never a state whose best weights are missing.
-        """
-        if best is not None:
-            self.storage.write(self.at(BEST), to_bytes(best))
+    def save_epoch(self, state: dict[str, Any], history: list[dict]) -> None:
+        """Commits an epoch. state: nested dicts of tensors and plain values, what `load_state` returns."""
         self.storage.write(self.at(CHECKPOINT), to_bytes(state))
         self.save_history(history)
 
@@ -101,31 +120,46 @@ class Folder:
         """Writes history.json."""
         self._write_json(HISTORY, history)
 
-    def load(self, name: str) -> dict[str, Any]:
-        """What `save_epoch` wrote as checkpoint.pt or best.pt, on the CPU. Raises WeightsError when it is no such."""
-        data = self._read(name, LARGEST_FILE)
+    def load_state(self) -> dict[str, Any] | None:
+        """What `save_epoch` wrote last, on the CPU; None when there is none. Raises WeightsError when it is no such.
+
+        A checkpoint of chexray 0.1.0, which kept the best weights in a file of their own, counts as none.
+        """
+        data = self._read_if_there(CHECKPOINT, LARGEST_FILE)
+        if data is None:
+            return None
         try:
             state = from_bytes(data)
             if state.get("fit") != self.fit.name:
-                raise self.refusal(name, f"it belongs to fit {quoted(state.get('fit'), 80)}")
-            epochs = self.fit.recipe.epochs
-            if name == BEST:
-                return stored.best(state, len(data), epochs=epochs)
-            return stored.checkpoint(state, len(data), epochs=epochs, phases=len(self.fit.phases))
+                raise self.refusal(CHECKPOINT, f"it belongs to fit {quoted(state.get('fit'), 80)}")
+            if "best" not in state:
+                return None
+            recipe, phases = self.fit.recipe, len(self.fit.phases)
+            return stored.checkpoint(state, len(data), epochs=recipe.epochs, phases=phases)
         except ValueError as error:
-            raise self.refusal(name, str(error)) from None
+            raise self.refusal(CHECKPOINT, str(error)) from None
 
-    def commit(self, model: dict[str, Tensor], about: dict[str, str]) -> None:
-        """Writes the final weights, which ends the training, and removes what only a resume needed.
+    def commit(self, model: dict[str, Tensor], about: dict[str, str], history: list[dict]) -> bool:
+        """Writes the final weights, which ends the training, unless another run did; whether it was this one.
 
-        about: the metadata of the file.
+        about: the metadata of the file, to which the epochs are added, but for what a clock measured.
         """
         from safetensors.torch import save
 
         tensors = {name: value.detach().cpu().contiguous() for name, value in model.items()}
-        self.storage.write(self.at(MODEL), with_metadata(save(tensors), about))
-        self.storage.delete(self.at(CHECKPOINT))
-        self.storage.delete(self.at(BEST))
+        about = {**about, "history": json.dumps(stored.untimed(history))}
+        first = self.storage.create(self.at(MODEL), with_metadata(save(tensors), about))
+        if first:
+            self.save_history(history)  # the last to be written may have been another run's
+        self.tidy()
+        return first
+
+    def tidy(self) -> None:
+        """Removes what only a resume needed, once the fit is committed. A run that is about to resume from it looks
+        again, and one that still trains may write it anew until it notices."""
+        for name, there in zip(LEFTOVERS, self.holds(*LEFTOVERS), strict=True):
+            if there:
+                self.storage.delete(self.at(name))
 
     def load_model(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The final weights by name, on the CPU, and their metadata. Raises WeightsError when the file is damaged."""
@@ -148,17 +182,40 @@ class Folder:
             raise self.refusal(name, f"it does not fit {self.fit.recipe.model} ({first})") from error
 
     def history(self) -> list[dict]:
-        """One dict an epoch, oldest first; [] when nothing was trained."""
-        if not self.storage.exists(self.at(HISTORY)):
-            return []
+        """One dict an epoch, oldest first; [] when nothing was trained.
+
+        Those of a committed fit are its model's. Another run may have written its own to history.json meanwhile: rates
+        and times are then 0, which is "unknown".
+        """
+        data = self._read_if_there(HISTORY, LARGEST_JSON)
+        epochs, phases = self.fit.recipe.epochs, len(self.fit.phases)
         try:
-            rows = parse_json(self._read(HISTORY, LARGEST_JSON))
-            return stored.history_rows(rows, epochs=self.fit.recipe.epochs, phases=len(self.fit.phases))
+            rows = [] if data is None else stored.history_rows(parse_json(data), epochs=epochs, phases=phases)
         except ValueError as error:
             raise self.refusal(HISTORY, _why(error)) from None
+        try:
+            text = self._about_model().get("history")
+            if text is None or (final := parse_json(text.encode())) == stored.untimed(rows):
+                return rows
+            return stored.history_rows(final, epochs=epochs, phases=phases, timed=False)
+        except ValueError as error:
+            raise self.refusal(MODEL, _why(error)) from None
 
-    def write_predictions(self, keys: np.ndarray, logits: np.ndarray) -> None:
-        """keys: (n,) image_keys. logits: (n, 14) float32."""
+    def _about_model(self) -> dict[str, str]:
+        """The metadata of the final weights, of which only the head is read; {} when there are none."""
+        uri = self.at(MODEL)
+        try:
+            head = self.storage.read_range(uri, 0, HEAD_BYTES)
+            if (length := 8 + int.from_bytes(head[:8], "little")) > len(head) >= HEAD_BYTES:
+                head = self.storage.read_range(uri, 0, min(length, LARGEST_HEADER))
+        except StorageFailure as error:
+            if error.code == "not_found":
+                return {}
+            raise
+        return metadata_of(head)
+
+    def write_predictions(self, keys: np.ndarray, logits: np.ndarray, *, new: bool = False) -> None:
+        """keys: (n,) image_keys. logits: (n, 14) float32 of the committed model. new: leaves those that are there."""
         import pyarrow as pa
 
         values = pa.array(np.ascontiguousarray(logits, np.float32).reshape(-1), pa.float32())
@@ -166,7 +223,7 @@ class Folder:
             "image_key": pa.array(keys.tolist(), pa.string()),
             "logits": pa.FixedSizeListArray.from_arrays(values, len(FINDINGS)),
         }
-        self.storage.write_parquet(self.at(predictions_name(keys)), pa.table(columns))
+        self.storage.write_parquet(self.at(predictions_name(keys)), pa.table(columns), new=new)
 
     def read_predictions(self, keys: np.ndarray) -> np.ndarray:
         """Logits (n, 14) float32 of a set scored before, in the order of `keys`."""
@@ -200,9 +257,16 @@ class Folder:
         found = self.storage.stat([self.at(name)])[0]
         if found is not None and found.size > largest:
             raise self.refusal(name, f"it has {found.size:,} bytes, more than {largest:,}")
-        if found is None and self.storage.exists(self.at(name)):
-            raise self.refusal(name, "it is no regular file")
         return self.storage.read(self.at(name))
+
+    def _read_if_there(self, name: str, largest: int) -> bytes | None:
+        """The same; None for a file that is not there, or that another run has just removed."""
+        try:
+            return self._read(name, largest)
+        except StorageFailure as error:
+            if error.code == "not_found":
+                return None
+            raise
 
     def _write_json(self, name: str, value: Any) -> None:
         self.storage.write(self.at(name), json.dumps(value, indent=1).encode())
@@ -215,44 +279,3 @@ def _why(error: ValueError) -> str:
 def predictions_name(keys: np.ndarray) -> str:
     """The file that holds the predictions of the images `keys`, in that order."""
     return f"predictions-{keys_digest(keys)}.parquet"
-
-
-def to_bytes(state: dict[str, Any]) -> bytes:
-    """Nested dicts and lists of tensors and plain values as a torch file."""
-    import torch
-
-    sink = io.BytesIO()
-    torch.save(state, sink)
-    return sink.getvalue()
-
-
-def from_bytes(data: bytes) -> dict[str, Any]:
-    """The inverse, on the CPU, by torch's restricted unpickler: no code runs. Raises ValueError for anything else."""
-    try:
-        state = load_pickled(data)
-    except ValueError as error:
-        raise ValueError(f"it is damaged, or holds more than tensors ({error})") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"it holds a {type(state).__name__}, not a checkpoint")
-    return dict(dict.items(state))
-
-
-def with_metadata(data: bytes, about: dict[str, str]) -> bytes:
-    """A safetensors file with this metadata, in the order of its keys: the library writes them in a random one, and the
-    same training would not be the same bits twice."""
-    start, header = _header(data)
-    header = {"__metadata__": dict(sorted(about.items())), **header}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin on 8 bytes
-    return len(text).to_bytes(8, "little") + text + data[start:]
-
-
-def metadata_of(data: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file; {} without any."""
-    return _header(data)[1].get("__metadata__", {})
-
-
-def _header(data: bytes) -> tuple[int, dict[str, Any]]:
-    """Where the tensors of a safetensors file begin, and what the file says about them."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    return start, json.loads(data[8:start])

@@ -12,7 +12,7 @@ import numpy as np
 from chexray.errors import ResourceError, RunFailed
 from chexray.text import first_line
 from chexray.utility import stored
-from chexray.utility.checkpointing import BEST, CHECKPOINT, Folder
+from chexray.utility.checkpointing import CHECKPOINT, Folder
 from chexray.utility.epoch import Held, Optimisation, train_epoch
 from chexray.utility.fit import Fit, Phase, Sample
 from chexray.utility.losses import Loss, balanced_pos_weight, loss_function
@@ -32,7 +32,8 @@ class Training:
     """The training of one fit, the same on every worker; worker 0 commits each epoch.
 
     history: a row an epoch, counted from 1 over all phases. best: {"epoch", "value", "auroc"} of the best epoch of the
-    last phase so far, the earlier of equals; value is higher for better, whatever it is chosen by.
+    last phase so far, the earlier of equals; value is higher for better, whatever it is chosen by. kept: its weights,
+    on worker 0, on the CPU.
     """
 
     fit: Fit
@@ -42,9 +43,11 @@ class Training:
     say: Callable[[str], None]
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+    kept: dict[str, Any] | None = None
 
-    def run(self, device: str, weights: ResolvedWeights | None) -> Network:
-        """The network with its best weights; as built when the recipe has no epochs."""
+    def run(self, device: str, weights: ResolvedWeights | None) -> Network | None:
+        """The network with its best weights; as built when the recipe has no epochs. None as soon as another run is
+        seen to have committed the fit."""
         import torch
 
         recipe = self.fit.recipe
@@ -53,7 +56,7 @@ class Training:
         if state:
             self.folder.fill(network.model, state["model"], CHECKPOINT)
             network.mean, network.std = tuple(state["mean"]), tuple(state["std"])
-            if self.world.leads:  # the crash may have come between the state and its history
+            if self.world.leads:  # a crash may have come between the state and its history
                 self.folder.save_history(self.history)
             self.say(f"{self.fit.title}: goes on after epoch {len(self.history)}")
         elif self.world.leads:
@@ -70,28 +73,23 @@ class Training:
             validation = self._hold(self.fit.validation, own_slice(len(self.fit.validation), self.world))
             for number, phase in enumerate(self.fit.phases):
                 first = sum(counts[:number])
-                if len(self.history) < first + counts[number]:
-                    self._phase(number, phase, range(first, first + counts[number]), network, module, validation, state)
+                epochs = range(first, first + counts[number])
+                if len(self.history) < epochs.stop and not self._phase(
+                    number, phase, epochs, network, module, validation, state
+                ):
+                    return None
         if self.best is not None:
-            kept = self.world.of_leader(self.folder.load(BEST) if self.world.leads else {})
-            self.folder.fill(network.model, kept["model"], BEST)
+            self.folder.fill(network.model, self.world.of_leader(self.kept) or {}, CHECKPOINT)
         return network
 
     def _stored(self) -> dict[str, Any] | None:
-        """The state of the last committed epoch, if there is one; sets history and best.
-
-        A crash between the two files of an epoch leaves best weights that are newer than the state. They are taken up:
-        on one CPU worker the epoch done again gives the same, else they are as good as any.
-        """
-        found = None
-        if self.world.leads:
-            has_state, has_best = self.folder.holds(CHECKPOINT, BEST)
-            state = self.folder.load(CHECKPOINT) if has_state else None
-            best = self.folder.load(BEST) if state and has_best else None
-            if state and state["history"][-1].get("best_epoch") and not best:
-                raise self.folder.refusal(CHECKPOINT, f"its {BEST} is missing")
-            found = state, {key: best[key] for key in ("epoch", "value", "auroc")} if best else None
-        state, self.best = self.world.of_leader(found) or (None, None)
+        """The state of the last committed epoch, if there is one; sets history, best and kept."""
+        found = self.folder.load_state() if self.world.leads else None
+        best = found.pop("best") if found else None
+        if best:
+            self.kept = best["model"]
+            best = {key: best[key] for key in ("epoch", "value", "auroc")}
+        state, self.best = self.world.of_leader((found, best))
         self.history = list(state["history"]) if state else []
         return state
 
@@ -111,8 +109,11 @@ class Training:
         module: nn.Module,
         validation: Held,
         state: dict[str, Any] | None,
-    ) -> None:
-        """The epochs of one phase that are still to do, each committed. epochs: their numbers in the fit, from 0."""
+    ) -> bool:
+        """The epochs of one phase that are still to do, each committed. epochs: their numbers in the fit, from 0.
+
+        False as soon as another run has committed the fit: nothing more of this one is written.
+        """
         recipe, world = self.fit.recipe, self.world
         per_epoch = self.fit.n_budget if recipe.budget == "images" else len(phase.sample)
         if min(per_epoch, len(phase.sample)) < world.size:
@@ -134,7 +135,7 @@ class Training:
         in_last = number == len(self.fit.phases) - 1
         for epoch in epochs[len(self.history) - epochs.start :]:
             if self._ended():
-                return
+                return True
             start = time.perf_counter()
             where = f"epoch {epoch + 1} of {self.fit.title}"
             row: dict[str, Any] = {"phase": number, "epoch": epoch + 1, "workers": world.size, "images": per_epoch}
@@ -154,9 +155,12 @@ class Training:
             row |= {key: row.get(key) for key in ("best_epoch", "best_auroc", "best_by")}
             row["seconds"] = world.of_leader(time.perf_counter() - start)
             self.history.append(row)
+            if world.of_leader(self.folder.is_committed if world.leads else False):
+                return False
             if world.leads:
                 self._commit(number, network, optimisation, better)
             self.say(_line(self.fit.title, row, recipe.epochs))
+        return True
 
     def _loss(self, sample: Sample, network: Network) -> Loss:
         """The loss of the recipe, for training and for validation, weighted by the labels of the whole phase."""
@@ -185,17 +189,19 @@ class Training:
 
     def _commit(self, phase: int, network: Network, optimisation: Optimisation, better: bool) -> None:
         weights = network.model.state_dict()
+        if better:
+            weights = self.kept = {name: value.detach().cpu().clone() for name, value in weights.items()}
         state = {
             "fit": self.fit.name,
             "phase": phase,
             "model": weights,
+            "best": {"model": self.kept, **self.best} if self.best else None,
             "optimisation": optimisation.state(),
             "mean": list(network.mean),
             "std": list(network.std),
             "history": self.history,
         }
-        best = {"fit": self.fit.name, "model": weights, **(self.best or {})} if better else None
-        self.folder.save_epoch(state, best, self.history)
+        self.folder.save_epoch(state, self.history)
 
 
 def _line(title: str, row: dict[str, Any], epochs: int) -> str:

@@ -49,9 +49,22 @@ _ROW: dict[str, Check] = {
 }
 """One epoch in history.json."""
 
+TIMED = ("images_per_s", "input_images_per_s", "seconds")
+"""What a clock measured: no two trainings agree in it."""
 
-def history_rows(value: Any, *, epochs: int, phases: int) -> list[dict[str, Any]]:
-    """One dict an epoch with the keys of `_ROW`, oldest first. epochs, phases: how many the fit has."""
+
+def untimed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The epochs without what a clock measured."""
+    return [{key: row[key] for key in _ROW if key in row and key not in TIMED} for row in rows]
+
+
+def history_rows(value: Any, *, epochs: int, phases: int, timed: bool = True) -> list[dict[str, Any]]:
+    """One dict an epoch with the keys of `_ROW`, oldest first. epochs, phases: how many the fit has.
+
+    timed: False for epochs from `untimed`, whose rates and times are then 0.
+    """
+    if not timed and isinstance(value, list):
+        value = [{**row, **dict.fromkeys(TIMED, 0.0)} if isinstance(row, dict) else row for row in value]
     if not isinstance(value, list) or len(value) > epochs:
         raise ValueError(f"it is not a list of at most {epochs:,} epochs")
     rows = [_row(each, index) for index, each in enumerate(value)]
@@ -79,25 +92,33 @@ def _field(value: Any, check: Check, key: str, index: int) -> Any:
 
 def checkpoint(state: Mapping[str, Any], n_bytes: int, *, epochs: int, phases: int) -> dict[str, Any]:
     """checkpoint.pt: the state after an epoch. n_bytes: of the file."""
-    need(state, "phase", "model", "optimisation", "mean", "std", "history")
+    need(state, "phase", "model", "best", "optimisation", "mean", "std", "history")
     history = history_rows(state["history"], epochs=epochs, phases=phases)
     if not history or history[-1]["phase"] != state["phase"]:
         raise ValueError("its phase is not that of its last epoch")
     mean, std = mean_std(state["mean"], state["std"])
     if not isinstance(state["optimisation"], dict):
         raise ValueError("it holds no state of an optimiser")
-    return {**state, "history": history, "mean": mean, "std": std, "model": weights(state["model"], n_bytes)}
+    best = _best(state["best"], n_bytes, history[-1]["best_epoch"])
+    model = weights(state["model"], n_bytes)
+    return {**state, "history": history, "mean": mean, "std": std, "model": model, "best": best}
 
 
-def best(state: Mapping[str, Any], n_bytes: int, *, epochs: int) -> dict[str, Any]:
-    """best.pt: the weights of the best epoch so far, and which it was."""
-    need(state, "model", "epoch", "value", "auroc")
-    for key, check in (("epoch", whole(1, max(1, epochs))), ("value", _finite), ("auroc", _maybe)):
+def _best(value: Any, n_bytes: int, epoch: int | None) -> dict[str, Any] | None:
+    """The weights of the best epoch so far, which is number `epoch`; None where there is no such epoch yet."""
+    if value is None and epoch is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("its best weights are missing")
+    need(value, "model", "epoch", "value", "auroc")
+    for key, check in (("epoch", whole(1, 2**53)), ("value", _finite), ("auroc", _maybe)):
         try:
-            check(state[key])
+            check(value[key])
         except ValueError as error:
-            raise ValueError(f"its {key} is {quoted(state[key], 60)}; expected {error}") from None
-    return {**state, "model": weights(state["model"], n_bytes)}
+            raise ValueError(f"the {key} of its best weights is {quoted(value[key], 60)}; expected {error}") from None
+    if value["epoch"] != epoch:
+        raise ValueError(f"its best weights are of epoch {value['epoch']}, not {epoch}")
+    return {**value, "model": weights(value["model"], n_bytes)}
 
 
 def need(state: Mapping[str, Any], *keys: str) -> None:
@@ -124,7 +145,7 @@ def mean_std(mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def reason(value: Any) -> str:
-    """failed.json: why a training came to an end."""
+    """failed-*.json: why a training came to an end."""
     if not isinstance(value, dict) or not isinstance(value.get("reason"), str):
         raise ValueError("it does not say why the training failed")
     return shown(value["reason"], LONGEST_REASON)

@@ -41,11 +41,13 @@ def run_fits(
     threads: int,
     weights: ResolvedWeights | None,
     say: Callable[[str], None],
+    attempt: str = "",
 ) -> list[dict[str, Any]]:
     """Brings every fit to its committed model with predictions of all its sets; one summary each, on every worker.
 
     read: image_keys (n,) -> images (n, side, side) uint8. folder_of: where a fit is kept. weights: those of the recipe,
-    the same for all fits. threads: CPU threads of this worker. say: progress, one line, called on worker 0.
+    the same for all fits. threads: CPU threads of this worker. say: progress, one line, called on worker 0. attempt: as
+    in `Folder`.
     A fit that is committed and has its predictions costs one look at its folder. Collective: all workers of the process
     group call it with equal fits. A summary holds title, name, epochs, best_epoch, best_auroc, best_by, images_per_s,
     input_images_per_s and seconds.
@@ -59,7 +61,7 @@ def run_fits(
     summaries = []
     with arithmetic(device, threads):
         for fit in fits:
-            folder = Folder(folder_of(fit), fit, storage)
+            folder = Folder(folder_of(fit), fit, storage, attempt)
             try:
                 rows = _complete(fit, folder, read, world, device, weights, tell)
             except RunFailed as error:  # of numbers that are not finite, met by every worker at the same step
@@ -89,31 +91,37 @@ def _complete(
     weights: ResolvedWeights | None,
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Trains, scores and commits what is missing of a fit; its history."""
+    """Trains, commits and scores what is missing of a fit; its history."""
     sets = {predictions_name(keys): keys for keys in fit.score.values()}
-    committed, *scored = world.of_leader(folder.holds(MODEL, *sets) if world.leads else [False])
-    if committed:
-        history = world.of_leader(folder.history() if world.leads else [])
-        missing = {name: keys for (name, keys), there in zip(sets.items(), scored, strict=True) if not there}
-        if missing:
-            _score(missing, _committed(fit, folder, world, device), folder, read, world)
-        return history
-    training = Training(fit, folder, read, world, say)
-    network = training.run(device, weights)
-    # Predictions of an interrupted run are written again: with several workers its weights may have been others.
-    _score(sets, network, folder, read, world)
+    if not world.of_leader(folder.is_committed if world.leads else False):
+        training = Training(fit, folder, read, world, say)
+        network = training.run(device, weights)
+        first = False
+        if network is not None and world.leads:
+            best_epoch = training.best["epoch"] if training.best else None
+            first = folder.commit(network.model.state_dict(), _about(fit, network, best_epoch), training.history)
+        if world.of_leader(first) and network is not None:
+            # Predictions that are there are of a run of 0.1.0 that was interrupted before it committed its weights.
+            _score(sets, network, folder, read, world)
+            return training.history
+        say(f"{fit.title}: another run has trained it meanwhile; its classifier is taken")
     if world.leads:
-        best_epoch = training.best["epoch"] if training.best else None
-        folder.commit(network.model.state_dict(), _about(fit, network, best_epoch))
-    world.of_leader(None)  # nobody goes on before the commit
-    return training.history
+        folder.tidy()
+    history, there = world.of_leader((folder.history(), folder.holds(*sets)) if world.leads else ([], []))
+    missing = {name: keys for (name, keys), found in zip(sets.items(), there, strict=True) if not found}
+    if missing:
+        _score(missing, _committed(fit, folder, world, device), folder, read, world, new=True)
+    return history
 
 
-def _score(sets: dict[str, np.ndarray], network: Network, folder: Folder, read: Read, world: World) -> None:
+def _score(
+    sets: dict[str, np.ndarray], network: Network, folder: Folder, read: Read, world: World, *, new: bool = False
+) -> None:
     for keys in sets.values():
         logits = predict_keys(network, keys, read, world)
         if logits is not None:
-            folder.write_predictions(keys, logits)
+            folder.write_predictions(keys, logits, new=new)
+    world.of_leader(None)  # nobody goes on before the last is written
 
 
 def _committed(fit: Fit, folder: Folder, world: World, device: str) -> Network:

@@ -114,10 +114,17 @@ class Full(Storage):
     room: list[int] = field(default_factory=lambda: [5])
 
     def write(self, uri: str, data: bytes) -> None:
+        self._take_room(uri)
+        super().write(uri, data)
+
+    def create(self, uri: str, data: bytes) -> bool:
+        self._take_room(uri)
+        return super().create(uri, data)
+
+    def _take_room(self, uri: str) -> None:
         self.room[0] -= 1
         if self.room[0] < 0:
             raise StorageError(f"{uri}: disk full")
-        super().write(uri, data)
 
 
 @pytest.mark.parametrize("room", [0, 5, 8, 9])
@@ -171,3 +178,50 @@ def test_a_damaged_marker_vouches_for_nothing(tmp_path, text):
 def test_wrong_fields_are_config_errors(tmp_path, change, message):
     with pytest.raises(ConfigError, match=message):
         small(tmp_path, **change)
+
+
+def test_a_set_that_two_runs_draw_keeps_the_files_of_the_first(tmp_path, monkeypatch):
+    """In every order of the two drawings' steps: who reads the images knows them by their version."""
+    from fixtures.turns import Memory, MemoryStorage, Turns, schedules
+
+    monkeypatch.setattr(source_module, "ThreadPoolExecutor", OneByOne)
+    drawn = {}
+    real = source_module.draw
+    monkeypatch.setattr(
+        source_module,
+        "draw",
+        lambda index, **how: drawn.setdefault(index, None) or drawn.update({index: real(index, **how)}) or drawn[index],
+    )
+    source = Phantom(n=2, generator="good", seed=1, size=32, path="s3://bucket/set")
+    for schedule in schedules(10, 10, stride=2):
+        turns = Turns()
+        memory = Memory(turns)
+        storage = MemoryStorage(memory=memory)
+
+        def read(storage=storage):
+            table = source.read("real", storage)
+            return table, storage.stat(table["uri"].to_pylist())
+
+        found = turns.played({"a": read, "b": read}, schedule)
+        for result in found.values():
+            if isinstance(result, BaseException):
+                raise AssertionError(f"{schedule}: {result!r}") from result
+        (first, seen), (second, seen_too) = found.values()
+        assert first.equals(second)
+        assert seen == seen_too == storage.stat(first["uri"].to_pylist()), schedule
+
+
+class OneByOne:
+    """In place of a pool of threads, whose steps would not wait for their turn."""
+
+    def __init__(self, *_) -> None: ...
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None: ...
+
+    def map(self, function, items):
+        return map(function, items)
+
+    def shutdown(self, **_) -> None: ...

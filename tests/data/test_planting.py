@@ -160,10 +160,17 @@ class Full(Storage):
     room: list[int] = field(default_factory=lambda: [5])
 
     def write(self, uri: str, data: bytes) -> None:
+        self._take_room(uri)
+        super().write(uri, data)
+
+    def create(self, uri: str, data: bytes) -> bool:
+        self._take_room(uri)
+        return super().create(uri, data)
+
+    def _take_room(self, uri: str) -> None:
         self.room[0] -= 1
         if self.room[0] < 0:
             raise StorageError(f"{uri}: disk full")
-        super().write(uri, data)
 
 
 @pytest.mark.parametrize("room", [0, 5, 14, 15])

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fixtures.fits import FailingStorage, Images, a_fit, run
+from fixtures.fits import AFTER_AN_EPOCH, FailingStorage, Images, a_fit, run
 from safetensors.torch import load, save
 
 from chexray.errors import WeightsError
@@ -40,21 +40,21 @@ class Payload:
 def test_anything_else_is_refused_with_the_folder_to_delete(folder, data, capsys):
     folder.storage.write(folder.at("checkpoint.pt"), data)
     with pytest.raises(WeightsError, match=rf"checkpoint.pt cannot be used: .* Delete the folder {folder.uri}"):
-        folder.load("checkpoint.pt")
+        folder.load_state()
     assert capsys.readouterr().out == ""
 
 
 def test_a_checkpoint_of_another_fit_is_refused(folder):
     folder.storage.write(folder.at("checkpoint.pt"), to_bytes({"fit": "another"}))
     with pytest.raises(WeightsError, match="belongs to fit 'another'"):
-        folder.load("checkpoint.pt")
+        folder.load_state()
 
 
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     images = Images()
     fit = a_fit(images)
     with pytest.raises(Exception, match="plug"):
-        run([fit], images, tmp_path, FailingStorage(4))
+        run([fit], images, tmp_path, FailingStorage(AFTER_AN_EPOCH))
     path = join(str(tmp_path), fit.name, "checkpoint.pt")
     state = from_bytes(Storage().read(path))
     name = next(iter(state["model"]))
@@ -65,14 +65,21 @@ def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_best_weights_that_are_missing_are_noticed(tmp_path):
+def test_a_checkpoint_without_best_weights_is_of_an_earlier_version_and_is_not_used(tmp_path):
+    """chexray 0.1.0 kept them in a file of their own, which another run could replace between the two."""
     images = Images()
     fit = a_fit(images)
     with pytest.raises(Exception, match="plug"):
-        run([fit], images, tmp_path, FailingStorage(4))
-    Storage().delete(join(str(tmp_path), fit.name, "best.pt"))
-    with pytest.raises(WeightsError, match=r"its best.pt is missing. Delete the folder"):
-        run([fit], images, tmp_path)
+        run([fit], images, tmp_path, FailingStorage(AFTER_AN_EPOCH))
+    path = join(str(tmp_path), fit.name, "checkpoint.pt")
+    state = from_bytes(Storage().read(path))
+    del state["best"]
+    Storage().write(path, to_bytes(state))
+    Storage().write(path.replace("checkpoint", "best"), b"weights")
+    said: list[str] = []
+    run([fit], images, tmp_path, say=said.append)
+    assert said[0].startswith("real, seed 0: epoch 1 of 2")
+    assert not [file for file in Storage().list(str(tmp_path)) if file.uri.endswith(".pt")]
 
 
 def test_final_weights_are_the_same_bytes_each_time_and_say_what_they_are():

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 import torch
 from encoders.test_hostile_weights import Calls, mutated, refusal
-from fixtures.fits import RECIPE, FailingStorage, Images, a_fit, run
+from fixtures.fits import AFTER_AN_EPOCH, RECIPE, FailingStorage, Images, a_fit, run
 from safetensors.torch import load, save, save_file
 
 from chexray.errors import ChexrayError
@@ -36,7 +36,7 @@ class Case:
         self.fit: Fit = a_fit(self.images)
         self.stopped, self.done = root / "stopped", root / "done"
         with pytest.raises(Exception, match="plug"):
-            run([self.fit], self.images, self.stopped, FailingStorage(4))
+            run([self.fit], self.images, self.stopped, FailingStorage(AFTER_AN_EPOCH))
         run([self.fit], self.images, self.done)
 
     def folder(self, root: Path) -> Folder:
@@ -145,18 +145,23 @@ def test_a_checkpoint_with_other_contents_is_refused(name, case, stopped):
     ("key", "value"),
     [
         ("epoch", "1"), ("epoch", 0), ("epoch", 10**9), ("epoch", None), ("value", "x"), ("value", float("nan")),
-        ("auroc", []), ("model", None), ("model", {}), ("model", {1: 2}), ("fit", 3), ("fit", {}),
+        ("auroc", []), ("model", None), ("model", {}), ("model", {1: 2}),
     ],
 )  # fmt: skip
 def test_best_weights_with_other_contents_are_refused(key, value, case, stopped):
-    rewritten(stopped / "best.pt", put(key, value=value))
+    rewritten(stopped / "checkpoint.pt", put("best", key, value=value))
+    refused(lambda: case.resume(stopped.parent), stopped)
+
+
+@pytest.mark.parametrize("value", [None, {}, [1], "x"])
+def test_best_weights_that_are_missing_are_noticed(value, case, stopped):
+    rewritten(stopped / "checkpoint.pt", put("best", value=value))
     refused(lambda: case.resume(stopped.parent), stopped)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-@pytest.mark.parametrize("name", ["checkpoint.pt", "best.pt"])
-def test_no_pickle_of_a_folder_acts(name, protocol, case, stopped, tmp_path):
-    marker = tmp_path / "ran"
+def test_no_pickle_of_a_folder_acts(protocol, case, stopped, tmp_path):
+    marker, name = tmp_path / "ran", "checkpoint.pt"
     for payload in (Calls(os.system, f"touch {marker}"), Calls(exec, f"open({str(marker)!r}, 'w')")):
         (stopped / name).write_bytes(pickle.dumps({"fit": case.fit.name, "model": payload}, protocol))
         message = refused(lambda: case.resume(stopped.parent), stopped)
@@ -209,9 +214,19 @@ def test_a_reason_is_shown_as_one_bounded_line(case, done):
     assert why.isprintable()
 
 
-def test_other_keys_of_a_history_are_left_out(case, done):
-    (done / "history.json").write_text(json.dumps([{**ROW, "evil": {"a": [1]}}]))
-    assert case.folder(done.parent).history() == [ROW]
+def test_other_keys_of_a_history_are_left_out(case, stopped):
+    (stopped / "history.json").write_text(json.dumps([{**ROW, "evil": {"a": [1]}}]))
+    assert case.folder(stopped.parent).history() == [ROW]
+
+
+@pytest.mark.parametrize("kind", HISTORIES)
+def test_epochs_of_another_kind_in_the_final_weights_are_refused(kind, case, done):
+    path = done / "model.safetensors"
+    about = {**metadata_of(path.read_bytes()), "history": json.dumps(HISTORIES[kind])}
+    path.write_bytes(with_metadata(save(load(path.read_bytes())), about))
+    timed = kind in ("rate", "infinite")  # what a clock measured is not taken from there
+    if not timed:
+        refused(lambda: case.folder(done.parent).history(), done)
 
 
 def unscored(case: Case, folder: Path) -> None:
@@ -303,7 +318,7 @@ def test_a_plateau_whose_methods_would_be_replaced_is_refused(tmp_path):
     recipe = deepcopy(RECIPE).__class__(**{**RECIPE.__dict__, "schedule": "plateau"})
     fit = a_fit(images, recipe=recipe)
     with pytest.raises(Exception, match="plug"):
-        run([fit], images, tmp_path, FailingStorage(4))
+        run([fit], images, tmp_path, FailingStorage(AFTER_AN_EPOCH))
     folder = tmp_path / fit.name
     whole = (folder / "checkpoint.pt").read_bytes()
     for change in ({"step": 5}, {"patience": "x"}, {"best": [1, "a"]}, {"factor": None}):
@@ -326,18 +341,17 @@ def test_weights_to_start_from_with_other_metadata_are_refused(about, tmp_path):
 
 def test_files_changed_at_random_end_in_one_line_or_in_a_fit(case, tmp_path):
     rng = random.Random(11)
-    sources = {"checkpoint.pt": case.stopped, "best.pt": case.stopped, "history.json": case.done}
+    sources = {"checkpoint.pt": case.stopped, "history.json": case.done}
     sources |= {"model.safetensors": case.done, "failed.json": case.done}
     readers: dict[str, Callable[[Folder], Any]] = {
-        "checkpoint.pt": lambda folder: folder.load("checkpoint.pt"),
-        "best.pt": lambda folder: folder.load("best.pt"),
+        "checkpoint.pt": lambda folder: folder.load_state(),
         "history.json": lambda folder: folder.history(),
         "model.safetensors": lambda folder: folder.load_model(),
         "failed.json": lambda folder: folder.failure,
     }
     folder = case.folder(tmp_path)
     Path(folder.uri).mkdir()
-    for number in range(250):
+    for number in range(200):
         name = list(sources)[number % len(sources)]
         origin = sources[name] / case.fit.name / name
         data = origin.read_bytes() if origin.exists() else b'{"reason": "loss is not finite"}'

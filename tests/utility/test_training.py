@@ -72,8 +72,8 @@ def test_resuming_after_any_failed_write_gives_the_same_bits(tmp_path, changes):
     whole = FailingStorage()
     run([fit], images, tmp_path / "whole", whole)
     assert whole.names[0] == "fit.json"
-    assert whole.names[1:3] == ["checkpoint.pt", "history.json"]  # no best weights before the last phase
-    assert whole.names[-1] == "model.safetensors"
+    assert whole.names[1:3] == ["checkpoint.pt", "history.json"]
+    assert [name.split("-")[0] for name in whole.names[-3:]] == ["model.safetensors", "history.json", "predictions"]
     expected = kept(fit, tmp_path / "whole")
     for fails_at in range(0, len(whole.names), 3 if changes else 1):
         root = tmp_path / str(fails_at)
@@ -187,7 +187,7 @@ def test_training_stops_when_patience_is_over_also_after_a_resume(tmp_path, monk
     areas = iter([0.5, 0.7, 0.7, 0.6, 0.9, 0.9])
     monkeypatch.setattr("chexray.utility.scoring.macro_auroc", lambda *_: next(areas))
     fit = a_fit(images, recipe=replace(RECIPE, epochs=6, patience=2))
-    storage = FailingStorage(1 + 3 + 3 + 2 + 2)  # fit.json, two best epochs, two others; then the predictions fail
+    storage = FailingStorage(1 + 4 * 2)  # fit.json, four epochs; then the final weights fail
     with pytest.raises(StorageError):
         run([fit], images, tmp_path, storage)
     (summary,) = run([fit], images, tmp_path)

@@ -17,7 +17,7 @@ from chexray.data.sources.table import Table
 from chexray.errors import ConfigError, StorageError
 from chexray.findings import FINDINGS
 from chexray.phantom import DRAWING_VERSION, GENERATORS, draw, training_problem
-from chexray.storage import Storage, absolute, join
+from chexray.storage import Storage, StorageFailure, absolute, join
 from chexray.text import quoted
 
 MANIFEST, MARKER = "manifest.csv", "phantom.json"
@@ -100,17 +100,27 @@ class Phantom:
         }
 
     def is_complete(self, folder: str, storage: Storage) -> bool:
+        return self._is_marked(folder, storage) and storage.exists(join(folder, MANIFEST))
+
+    def _is_marked(self, folder: str, storage: Storage) -> bool:
         marker = join(folder, MARKER)
-        if not storage.exists(marker) or not storage.exists(join(folder, MANIFEST)):
-            return False
         try:
-            return json.loads(storage.read(marker)) == self._parameters
+            return storage.exists(marker) and json.loads(storage.read(marker)) == self._parameters
+        except StorageFailure as error:
+            if error.code == "not_found":  # another run has just removed it
+                return False
+            raise
         except (ValueError, RecursionError):
             return False
 
     def _draw(self, folder: str, storage: Storage) -> None:
-        """Images, then the manifest, then the marker; the marker of another set goes first, lest it vouch for both."""
-        storage.delete(join(folder, MARKER))
+        """Images, then the manifest, then the marker; the marker of another set goes first, lest it vouch for both.
+
+        Two runs may draw one set at the same time, or one resume another: an image that is there keeps its version,
+        by which plans know it.
+        """
+        if not self._is_marked(folder, storage):
+            storage.delete(join(folder, MARKER))
         columns = (*COLUMNS, "copy_of") if self._training else COLUMNS
 
         def one(index: int) -> dict[str, str | int]:
@@ -119,7 +129,7 @@ class Phantom:
             image = io.BytesIO()
             Image.fromarray(drawn.image).save(image, format="PNG", compress_level=1)
             path = f"images/{sample_id}.png"
-            storage.write(join(folder, path), image.getvalue())
+            storage.keep(join(folder, path), image.getvalue())
             labels = {name: None if drawn.labels[name] is None else float(drawn.labels[name] or 0) for name in FINDINGS}
             subject_id = drawn.subject_id if self.generator == "real" else ""
             row = (sample_id, path, drawn.prompt, str(labels), subject_id, drawn.view, drawn.age, drawn.sex)
@@ -139,7 +149,7 @@ class Phantom:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        storage.write(join(folder, MANIFEST), text.getvalue().encode())
+        storage.keep(join(folder, MANIFEST), text.getvalue().encode())
         storage.write(join(folder, MARKER), json.dumps(self._parameters).encode())
 
 

@@ -115,7 +115,7 @@ _MAKERS = {"test_vit": _timm, "test_resnet": _timm, "raddino": _rad_dino}
 @cache
 def _train(root: Path) -> Any:
     """A fit that is done in `root`/done, and the same one stopped after an epoch in `root`/stopped."""
-    from fixtures.fits import FailingStorage, Images, a_fit, run
+    from fixtures.fits import AFTER_AN_EPOCH, FailingStorage, Images, a_fit, run
 
     from chexray.errors import StorageError
 
@@ -123,7 +123,7 @@ def _train(root: Path) -> Any:
     fit = a_fit(images)
     run([fit], images, root / "done")
     with contextlib.suppress(StorageError):
-        run([fit], images, root / "stopped", FailingStorage(4))
+        run([fit], images, root / "stopped", FailingStorage(AFTER_AN_EPOCH))
     return fit
 
 
@@ -208,7 +208,7 @@ def _of_fit(seeds: Networks, rng: random.Random, folder: Path) -> Attempt:
         lines = [held.failure, *(str(row)[:0] for row in held.history())]
         for name in names:
             if name.endswith(".pt"):
-                held.load(name)
+                held.load_state()
             elif name == "model.safetensors":
                 held.load_model()
             elif name.startswith("predictions"):
