@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,3 +65,21 @@ def print_lines(target: Any, lines: list[str]) -> None:
     characters, since names in them come from files."""
     for line in lines:
         target.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+ImageRoot = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="folder below which tables name their images, by absolute paths, ../ or names"),
+]
+SyntheticImageRoot = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DIR", help="the same for the synthetic sets, in their order; may be repeated"),
+]
+
+
+def with_image_roots(folders: list[str] | None, settings: list[str] | None) -> list[str]:
+    """The overrides that give each synthetic set its folder, before those of `--set`."""
+    return [
+        *(f"synthetic.{i}.image_root={json.dumps(folder)}" for i, folder in enumerate(folders or [])),
+        *(settings or []),
+    ]

@@ -12,6 +12,7 @@ from chexray.cli.options import (
     DryRun,
     Encoders,
     HeldOut,
+    ImageRoot,
     Limit,
     Once,
     Output,
@@ -19,11 +20,13 @@ from chexray.cli.options import (
     ReidWeights,
     Setting,
     Synthetic,
+    SyntheticImageRoot,
     Training,
     Verbose,
     console,
     print_lines,
     read_config,
+    with_image_roots,
 )
 from chexray.text import one_line
 
@@ -43,6 +46,8 @@ def run(
     config: ConfigFile = None,
     real: Real = None,
     synthetic: Synthetic = None,
+    image_root: ImageRoot = None,
+    synthetic_image_root: SyntheticImageRoot = None,
     training: Training = None,
     heldout: HeldOut = None,
     suite: Annotated[str | None, typer.Option(help="fidelity, privacy, utility, or several: fidelity,privacy")] = None,
@@ -63,6 +68,7 @@ def run(
     flags = {
         "real": real,
         "synthetic": synthetic or None,
+        "image_root": image_root,
         "training": training,
         "heldout": heldout,
         "suite": suite,
@@ -74,7 +80,7 @@ def run(
         "name": name,
         "limit": limit,
     }
-    parsed = read_config(config, flags, setting, reid_weights=reid_weights)
+    parsed = read_config(config, flags, with_image_roots(synthetic_image_root, setting), reid_weights=reid_weights)
     plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
 
 

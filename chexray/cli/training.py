@@ -6,7 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import ConfigFile, DryRun, Limit, Once, Output, Real, Setting, Synthetic, Verbose, read_config
+from chexray.cli.options import (
+    ConfigFile,
+    DryRun,
+    ImageRoot,
+    Limit,
+    Once,
+    Output,
+    Real,
+    Setting,
+    Synthetic,
+    SyntheticImageRoot,
+    Verbose,
+    read_config,
+    with_image_roots,
+)
 from chexray.cli.runs import plan_or_run
 
 EXAMPLES = (
@@ -26,6 +40,8 @@ def train(
     real: Real = None,
     training: Training = None,
     synthetic: Synthetic = None,
+    image_root: ImageRoot = None,
+    synthetic_image_root: SyntheticImageRoot = None,
     settings: Annotated[
         str | None, typer.Option(help="real, synthetic, mixed, mixed_25, augmented, pretrain_synthetic_finetune_real")
     ] = None,
@@ -46,6 +62,7 @@ def train(
         "real": real,
         "training": training,
         "synthetic": synthetic or None,
+        "image_root": image_root,
         "suite": "utility",
         "output": output,
         "name": name,
@@ -55,5 +72,5 @@ def train(
     network = {"name": model, "weights": weights}
     given = [f"utility.{key}={value}" for key, value in asked.items() if value is not None]
     given += [f"utility.model.{key}={value}" for key, value in network.items() if value is not None]
-    parsed = read_config(config, flags, [*given, *(setting or [])])
+    parsed = read_config(config, flags, [*given, *with_image_roots(synthetic_image_root, setting)])
     plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)

@@ -237,6 +237,9 @@ class RunConfig(Strict):
         min_length=1,
     )
     subsets: Annotated[list[str | dict[str, Any]], BeforeValidator(words), AfterValidator(groups)] = ["all"]
+    image_root: str | None = None
+    """A folder below which tables may name images by absolute paths, with `../` or by name: looked at before a table's
+    own folder, for each set without an `image_root` of its own."""
     label_policy: Literal["u_zeros", "u_ones", "u_ignore"] = "u_zeros"
     output: str = Field(default="out", min_length=1)
     feature_store: str | None = None
@@ -275,6 +278,12 @@ class RunConfig(Strict):
                 f"two encoders are called {quoted(max(labels, key=labels.count))}: give one of them an `id`"
             )
         return self
+
+    def key_of(self, item: SetConfig) -> str:
+        """Where the settings of one of its sets stand: real, training, heldout, or synthetic.0."""
+        named = {"real": self.real, "training": self.training, "heldout": self.heldout}
+        named |= {f"synthetic.{place}": each for place, each in enumerate(self.synthetic)}
+        return next((key for key, each in named.items() if each is item), "real")
 
     @property
     def devices(self) -> set[str]:
