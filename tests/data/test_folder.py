@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -57,6 +59,30 @@ def test_nothing_to_read(folder, tmp_path):
         read(tmp_path / "empty")
     with pytest.raises(ManifestError, match="is not a folder"):
         read(tmp_path / "nowhere")
+
+
+def test_file_names_that_look_like_addresses(tmp_path):
+    for name in ("pic#column=a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
+    built = manifest.load("s", "real", Folder(str(tmp_path)), STORAGE)
+    assert built.table["sample_id"].to_pylist() == ["b.png", "pic#column=a.png"]
+
+
+def test_a_subfolder_that_cannot_be_read_is_named(folder, monkeypatch):
+    def scandir(path, whole=os.scandir):
+        if str(path).endswith("sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ManifestError, match=r"cannot be listed \(.*/images/sub: permission denied"):
+        read(folder)
+
+
+def test_patterns_name_parquet_only(folder):
+    for pattern in ("*.jpg", "*.csv", "sub/*"):
+        with pytest.raises(ManifestError, match=r"a folder with heldout\.pattern"):
+            infer(f"{folder}/{pattern}", STORAGE, "heldout")
 
 
 def test_one_image_is_a_set(tmp_path):

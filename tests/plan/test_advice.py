@@ -199,7 +199,9 @@ def test_two_files_of_a_name_are_told_apart_by_a_column(tmp_path, role):
 @pytest.mark.parametrize("role", ROLES)
 def test_a_wrong_root_is_blamed_on_its_own_set(tmp_path, role):
     path = missing(tmp_path / "bad")
-    with pytest.raises(ChexrayError, match=rf"3 of 4 rows name an image that does not exist.*{role}\.image_root \(or --"):
+    with pytest.raises(
+        ChexrayError, match=rf"3 of 4 rows name an image that does not exist.*{role}\.image_root \(or --"
+    ):
         read(config(tmp_path, role, path))
 
 
@@ -221,7 +223,7 @@ def test_sets_of_one_name_are_told_apart(tmp_path):
         "encoders": "pixels",
     }
     real, synthetic = read_manifests(parse_config(data), make_storage(parse_config(data).storage))
-    assert [each.name for each in (real["real"], *synthetic)][0] == "mimic-images"
+    assert real["real"].name == "mimic-images"
     assert len({each.name for each in synthetic}) == 2
     data["synthetic"] = [{"path": str(tmp_path / "sana" / "images"), "name": "a"}] * 2
     with pytest.raises(ChexrayError, match="two sets are called 'a'"):

@@ -123,7 +123,8 @@ def choose(
     for uri, root in reversed(listed.items()):
         if storage.is_dir(uri):
             index = Index.of(uri, storage)
-            if any((root.place(image) in index.files) or index.named(image) for image in probes):
+            # A path that leads elsewhere is not taken for a name, unless the config says so.
+            if any(index.named(image) for image in probes if lookup or root.place(image) is not None):
                 return root, index
     return None, None
 

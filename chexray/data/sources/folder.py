@@ -25,7 +25,7 @@ MAX_PATTERNS = 1_000
 
 @dataclass(frozen=True)
 class Folder:
-    """Image files in a folder; metadata.csv or .jsonl in it or in a subfolder (column file_name) adds prompts and labels.
+    """Image files in a folder; metadata.csv or .jsonl in it or in a subfolder (column file_name) adds the rest.
 
     path: the folder. pattern: which files, by name or by path below the folder, with *, ? and {a,b}, in any case.
     recursive: look into subfolders too. split: which of the splits that its subfolders are called after, such as test;

@@ -96,6 +96,9 @@ class Table:
             root = roots[0]  # the manifest counts what is missing
         if index is None:
             return places_of(path, root, images, origin), f"below {shown(root.uri)} ({root.why})"
-        direct = [None if image is None else root.place(image) for image in images]
+        if self.image_lookup:
+            direct = [None if image is None else root.place(image) for image in images]
+        else:
+            direct = places_of(path, root, images, origin)
         found = look_up(path, index, images, direct, table, roles.image or roles.sample_id, origin)
         return found, f"below {shown(root.uri)} ({root.why}), found by name"

@@ -72,7 +72,9 @@ def read_sets(context: Context) -> Sets:
     notes = []
     if plan.heldout is None:
         codes = own_codes(training["subject_id"])
-        return Sets(ImageSet(plan.training, training, codes), None, synthetic, tuple(_without_patients(codes, plan.training)))
+        return Sets(
+            ImageSet(plan.training, training, codes), None, synthetic, tuple(_without_patients(codes, plan.training))
+        )
     heldout = _accepted(context, plan.heldout)
     n = len(heldout)
     strangers = ~_in(heldout, training, "image_key")
