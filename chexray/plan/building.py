@@ -237,6 +237,8 @@ def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storag
     origin = Origin(origin, key, config.image_root or "")
     source = checked(find("sources", kind), options, f"source {quoted(kind, 60)} of set {quoted(name)}")
     found = manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
+    if kind != "table":  # whose place is its path
+        found = replace(found, images="")
     return look_at(found, storage, bits=item.bits, max_pixels=config.encode.max_pixels)
 
 

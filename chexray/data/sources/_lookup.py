@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from chexray.data.keys import setting
 from chexray.data.labels import fold
-from chexray.data.sources._names import IMAGE_SUFFIXES
+from chexray.data.sources._names import IMAGE_SUFFIXES, without_suffix
 from chexray.data.values import as_text, identified, nearest
 from chexray.errors import ManifestError
 from chexray.storage import Storage
@@ -49,12 +49,6 @@ class Index:
         return [
             uri for uri in found if f"/{image}" in (uri[-len(image) - 1 :], without_suffix(uri)[-len(image) - 1 :])
         ] or found
-
-
-def without_suffix(name: str) -> str:
-    """The name without the suffix of an image: ids hold points of their own."""
-    suffix = next((end for end in IMAGE_SUFFIXES if name.lower().endswith(end)), "")
-    return name[: len(name) - len(suffix)]
 
 
 def look_up(

@@ -15,7 +15,8 @@ from functools import lru_cache
 import numpy as np
 
 from chexray.data.keys import root_setting, setting
-from chexray.data.sources._lookup import Index, without_suffix
+from chexray.data.sources._lookup import Index
+from chexray.data.sources._names import without_suffix
 from chexray.data.values import identified, is_id_like, may_exist
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, absolute, basename, inside, is_remote, join, parent
@@ -119,10 +120,11 @@ def choose(
         places = [place for image in probes if (place := root.place(image)) and may_exist(place)]
         if any(found is not None for found in storage.stat(places)):
             return root, None
-    listed = {root.uri: root for root in reversed(roots) if root.named or lookup} if lookup is not False else {}
-    for uri, root in reversed(listed.items()):
-        if storage.is_dir(uri):
-            index = Index.of(uri, storage)
+    # Nobody means all files of a machine or a bucket.
+    may = [root for root in roots if lookup or (root.named and split(root.uri)[1])] if lookup is not False else []
+    for place, root in enumerate(may):
+        if root.uri not in [before.uri for before in may[:place]] and storage.is_dir(root.uri):
+            index = Index.of(root.uri, storage)
             # A path that leads elsewhere is not taken for a name, unless the config says so.
             if any(index.named(image) for image in probes if lookup or root.place(image) is not None):
                 return root, index
@@ -141,7 +143,7 @@ def nowhere(path: str, roots: Sequence[Root], images: Sequence[str | None], orig
     if odd := odd_path(probes[0]):
         return ManifestError(f"{path}: data row {row + 1} names {identified(probes[0])}, {odd}.")
     where = " and ".join(dict.fromkeys(shown(root.uri) for root in roots))
-    shared = _shared_folder(probes)
+    shared = _shared_folder(images)
     if roots[0].place(probes[0]) is None:
         return _leaves(path, row, probes[0], where, shared, origin)
     seen = "" if is_remote(path) else _seen(parent(path), probes)
@@ -163,7 +165,7 @@ def places_of(path: str, root: Root, images: Sequence[str | None], origin: str |
         if image is not None and place is None:
             if odd := odd_path(image):
                 raise ManifestError(f"{path}: data row {row + 1} names {identified(image)}, {odd}.")
-            raise _leaves(path, row, image, shown(root.uri), _shared_folder(spread(images)), origin)
+            raise _leaves(path, row, image, shown(root.uri), _shared_folder(images), origin)
         uris.append(place)
     return uris
 
@@ -186,9 +188,11 @@ def _leaves(path: str, row: int, image: str, root: str, shared: str, origin: str
     )
 
 
-def _shared_folder(images: Sequence[str]) -> str:
-    fits = images and all(image.startswith("/") and is_id_like(image) for image in images)
-    found = posixpath.commonpath([posixpath.dirname(posixpath.normpath(image)) for image in images]) if fits else ""
+def _shared_folder(images: Sequence[str | None]) -> str:
+    """The deepest folder that all images lie in, where all have absolute paths."""
+    known = [image for image in images if image is not None]
+    fits = all(image.startswith("/") and is_id_like(image) for image in known)
+    found = posixpath.commonpath({posixpath.dirname(posixpath.normpath(image)) for image in known}) if fits else ""
     return "" if found in ("", "/") else found
 
 
