@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from chexray.config import SetConfig
 from chexray.errors import ConfigError
-from chexray.storage import basename, parent
+from chexray.storage import absolute
+from chexray.storage.uris import split
 from chexray.text import quoted
 
 
 def distinct_names(items: Sequence[tuple[str, SetConfig]]) -> list[str]:
-    """A name for each (role, set), distinct: the given one or the stem of its path; where several sets would be called
-    so, the folder above is put in front of it, then the role behind it, then a number.
+    """A name for each (role, set), distinct: the given one or the stem of its path, with as many of the folders above
+    it as tell it from the others.
 
-    Raises ConfigError for two sets to which the config gives one name.
+    Raises ConfigError for two sets of one given name, and for one path that is given twice.
     """
-    names = [item.name or _stem(item.options.get("path")) or item.source or role for role, item in items]
-    for longer in (_with_folder, _with_role):
+    steps = [_steps(item) for _, item in items]
+    depth = max(map(len, steps), default=0)
+    names: list[str] = []
+    for n in range(1, depth + 2):
+        longer = ["-".join(each[-n:]) or item.source or role for each, (role, item) in zip(steps, items, strict=True)]
+        # Only those that are called like another one get longer.
+        names = names or [item.name or name for name, (_, item) in zip(longer, items, strict=True)]
         doubles = {name for name in names if names.count(name) > 1}
         names = [
-            longer(name, role, item) if name in doubles and not item.name else name
-            for name, (role, item) in zip(names, items, strict=True)
+            new if name in doubles and not item.name else name
+            for name, new, (_, item) in zip(names, longer, items, strict=True)
         ]
-    for place in range(len(names)):
-        if (n := names[:place].count(names[place])) and not items[place][1].name:
-            names[place] = f"{names[place]}-{n + 1}"
     if len(set(names)) < len(names):
-        double = max(names, key=names.count)
+        role, item = items[names.index(max(names, key=names.count))]
+        double = item.name or "".join(_steps(item)[-1:]) or item.source or role
         raise ConfigError(f"two sets are called {quoted(double)}: give each its own `name`.")
     return names
 
 
-def _stem(path: Any) -> str:
-    return basename(path.rstrip("/")).split(".")[0] if isinstance(path, str) and path.strip("/") else ""
-
-
-def _with_folder(name: str, role: str, item: SetConfig) -> str:
+def _steps(item: SetConfig) -> list[str]:
+    """The folders of a set's path and the stem of its last part; [] for a set without a path."""
     path = item.options.get("path")
-    above = basename(parent(path.rstrip("/"))) if isinstance(path, str) and path.strip("/") else ""
-    return f"{above}-{name}" if above.strip(".") else name
-
-
-def _with_role(name: str, role: str, item: SetConfig) -> str:
-    return f"{name}-{role}"
+    if not isinstance(path, str) or not path.strip("/"):
+        return []
+    *folders, last = split(absolute(path.rstrip("/")))[1].split("/")
+    return [*folders, last.split(".")[0]]

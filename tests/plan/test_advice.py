@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from chexray.config import parse_config
+from chexray.config import SetConfig, parse_config
 from chexray.errors import ChexrayError
 from chexray.plan import make_storage, read_manifests
+from chexray.plan.names import distinct_names
 
 ROLES = ("real", "training", "heldout", "synthetic.0", "synthetic.1")
 KEY = re.compile(r"\b(?:real|training|heldout|synthetic)(?:\.\d+)?\.(?:columns\.)?[a-z_]+\b")
@@ -152,7 +153,7 @@ CASES = {
 
 def config(tmp_path, role, path, overrides=()):
     """A config of five sets, all good but for that of `role`."""
-    paths = {each: str(images(tmp_path / f"good-{each}")) for each in ROLES} | {role: str(path)}
+    paths = {each: str(images(tmp_path / f"good-{each.replace('.', '-')}")) for each in ROLES} | {role: str(path)}
     data = {
         "suite": ["fidelity", "privacy"],
         "encoders": "pixels",
@@ -216,15 +217,22 @@ def test_one_set_of_a_list_needs_no_number(tmp_path):
         parse_config(data, ["synthetic.image_root=/"])
 
 
-def test_sets_of_one_name_are_told_apart(tmp_path):
-    data = {
-        "real": str(images(tmp_path / "mimic" / "images")),
-        "synthetic": [str(images(tmp_path / "sana" / "images")), {"path": str(tmp_path / "sana" / "images")}],
-        "encoders": "pixels",
-    }
-    real, synthetic = read_manifests(parse_config(data), make_storage(parse_config(data).storage))
-    assert real["real"].name == "mimic-images"
-    assert len({each.name for each in synthetic}) == 2
-    data["synthetic"] = [{"path": str(tmp_path / "sana" / "images"), "name": "a"}] * 2
-    with pytest.raises(ChexrayError, match="two sets are called 'a'"):
-        read_manifests(parse_config(data), make_storage(parse_config(data).storage))
+def named(*sets):
+    return distinct_names(
+        [("real", SetConfig(**(each if isinstance(each, dict) else {"path": each}))) for each in sets]
+    )
+
+
+def test_sets_of_one_name_are_told_apart_by_the_folders_above():
+    assert named("a/images", "/b/images/", "c/x.csv") == ["a-images", "b-images", "x"]
+    assert named("/p/test/images", "/q/test/images", "/q/train/images") == [
+        "p-test-images",
+        "q-test-images",
+        "train-images",
+    ]
+    assert named("s3://b/one/set.csv", "s3://b/two/set.parquet") == ["one-set", "two-set"]
+    assert named({"path": "a/images", "name": "mine"}, "b/images") == ["mine", "images"]
+    assert named({"source": "phantom"}, "b/images") == ["phantom", "images"]
+    for twice in (["a/x", "a/x/"], [{"name": "n"}, {"name": "n"}], [{"source": "phantom"}, {"source": "phantom"}]):
+        with pytest.raises(ChexrayError, match="two sets are called '.*': give each its own `name`"):
+            named(*twice)
