@@ -279,12 +279,6 @@ class RunConfig(Strict):
             )
         return self
 
-    def key_of(self, item: SetConfig) -> str:
-        """Where the settings of one of its sets stand: real, training, heldout, or synthetic.0."""
-        named = {"real": self.real, "training": self.training, "heldout": self.heldout}
-        named |= {f"synthetic.{place}": each for place, each in enumerate(self.synthetic)}
-        return next((key for key, each in named.items() if each is item), "real")
-
     @property
     def devices(self) -> set[str]:
         """What the suites of this run encode and train on: auto, cpu, cuda. Utility alone encodes nothing but sizes."""

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from chexray.data.keys import root_setting, setting
 from chexray.data.labels import LABELS_TYPE, to_codes
+from chexray.data.rejects import REJECT_SCHEMA as REJECT_SCHEMA
 from chexray.data.sources import Source
 from chexray.data.values import codes, file_of, identified, may_exist
 from chexray.errors import ManifestError
@@ -41,20 +42,6 @@ COLUMNS = {
 """Columns every manifest has, and their types; `row` is the position in the source, counted from 0."""
 
 RESERVED = frozenset(COLUMNS)
-
-REJECT_SCHEMA = pa.schema(
-    [
-        ("set", pa.string()),
-        ("sample_id", pa.string()),
-        ("uri", pa.string()),
-        ("image_key", pa.string()),
-        ("stage", pa.string()),
-        ("code", pa.string()),
-        ("detail", pa.string()),
-        ("transient", pa.bool_()),
-    ]
-)
-"""One row an image that could not be used. stage: "manifest", "fetch", "decode" or "encode"."""
 
 METADATA_KEY = b"chexray"
 """Key of the schema metadata in which a source hands over {"path", "roles", "notes", "reasons", ...} as JSON."""
@@ -148,14 +135,13 @@ def build(
     if limit is not None and limit < len(table):
         excluded["limit"] = len(table) - limit
         table = table.take(lowest_hashes(table["sample_id"].to_pylist(), limit))
-    table, rejects, etags = _look_up(name, where, origin, table, storage, given.get("reasons", {}))
+    table, rejects, etags = _look_up(name, where, origin, table, storage, given)
     n_shared = len(table) - len(table["image_key"].unique())
     if n_shared:
         notes.append(f"{n_shared} rows name an image that another row names too; each row counts")
     return Manifest(
         name, str(origin), table, rejects, n_rows, excluded, tuple(notes), given.get("roles", {}), etags=etags,
-        key=getattr(origin, "key", origin), images=given.get("images", ""),
-        unread_labels=given.get("unread_labels", ""),
+        key=getattr(origin, "key", origin), images=given.get("images", ""), unread_labels=given.get("unread_labels", "")
     )  # fmt: skip
 
 
@@ -218,12 +204,13 @@ def lowest_hashes(ids: list[str], limit: int) -> np.ndarray:
 
 
 def _look_up(
-    name: str, where: str, origin: str, table: pa.Table, storage: Storage, reasons: Mapping[str, str]
+    name: str, where: str, origin: str, table: pa.Table, storage: Storage, given: Mapping[str, Any]
 ) -> tuple[pa.Table, pa.Table, dict[str, str]]:
     """The rows whose image exists, with `image_key` filled in, the rejects for the others, and the ETags of the images.
 
-    reasons: {sample_id: why the source gave no uri}, where it is not that the row names none.
+    given: by the source; its reasons are {sample_id: why there is no uri}, where it is not that the row names none.
     """
+    reasons = given.get("reasons") or {}
     uris = table["uri"].to_pylist()
     files = [None if uri is None else file_of(uri) for uri in uris]
     distinct = [file for file in dict.fromkeys(files) if file is not None and may_exist(file)]
@@ -232,7 +219,7 @@ def _look_up(
     missing = np.array([stat is None for stat in found])
     n_missing = int(missing.sum())
     if 2 * n_missing > len(table):
-        raise _mostly_missing(where, origin, table, np.flatnonzero(missing), reasons)
+        raise _mostly_missing(where, origin, table, np.flatnonzero(missing), given)
     keys = [None if s is None else image_key(str(uri), s.size, s.version) for uri, s in zip(uris, found, strict=True)]
     table = table.set_column(table.column_names.index("image_key"), "image_key", pa.array(keys, pa.string()))
     lost = table.filter(pa.array(missing))
@@ -264,23 +251,26 @@ def _look_up(
 
 
 def _mostly_missing(
-    where: str, origin: str, table: pa.Table, missing: np.ndarray, reasons: Mapping[str, str]
+    where: str, origin: str, table: pa.Table, missing: np.ndarray, given: Mapping[str, Any]
 ) -> ManifestError:
     """The error for a set of which more than half is not there: the root or the column is wrong."""
     rows = table["row"].to_numpy()
     named = [place for place in missing if table["uri"][int(place)].is_valid]
     if not named:
         first = int(missing[np.argmin(rows[missing])])
-        why = reasons.get(table["sample_id"][first].as_py(), "the row names no image")
+        why = (given.get("reasons") or {}).get(table["sample_id"][first].as_py(), "the row names no image")
         return ManifestError(
             f"{where}: {len(missing)} of {len(table)} rows have no image, first data row {rows[first] + 1}: {why}. "
             f"Correct them, or name the right column in {setting(origin, 'columns.image')}."
         )
     first = int(min(named, key=lambda place: rows[place]))
+    has_root = given.get("images") != ""
+    move = (
+        f"Set {root_setting(origin)} to the folder that holds them" if has_root else "Copy them, or remove these rows"
+    )
     return ManifestError(
         f"{where}: {len(missing)} of {len(table)} rows name an image that does not exist, first "
-        f"{identified(table['uri'][first].as_py())} (data row {rows[first] + 1}). Set {root_setting(origin)} to the "
-        "folder that holds them."
+        f"{identified(table['uri'][first].as_py())} (data row {rows[first] + 1}). {move}."
     )
 
 

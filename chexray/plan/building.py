@@ -21,7 +21,7 @@ from chexray.encoders.released import check_word
 from chexray.encoders.views import SmallImages
 from chexray.errors import ConfigError
 from chexray.metrics.base import Metric
-from chexray.plan.names import distinct_names
+from chexray.plan.names import distinct_names, key_of
 from chexray.plan.options import checked
 from chexray.plan.overlaps import Listed, overlaps
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
@@ -230,7 +230,7 @@ def make_storage(config: StorageConfig) -> Storage:
 
 def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storage: Storage) -> Manifest:
     options = item.options
-    key = config.key_of(item)
+    key = key_of(config, item)
     kind = item.source or infer(str(options.get("path", "")), storage, key)
     if kind == "phantom" and "path" not in options:
         options["path"] = join(absolute(config.output), "phantoms", name)

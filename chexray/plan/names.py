@@ -1,14 +1,21 @@
-"""What the sets of a run are called in its results."""
+"""What the sets of a run are called, in its config and in its results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chexray.config import SetConfig
+from chexray.config import RunConfig, SetConfig
 from chexray.errors import ConfigError
 from chexray.storage import absolute
 from chexray.storage.uris import split
 from chexray.text import quoted
+
+
+def key_of(config: RunConfig, item: SetConfig) -> str:
+    """Where the settings of one of the sets stand in the config: real, training, heldout, or synthetic.0."""
+    named = {"real": config.real, "training": config.training, "heldout": config.heldout}
+    named |= {f"synthetic.{place}": each for place, each in enumerate(config.synthetic)}
+    return next((key for key, each in named.items() if each is item), "real")
 
 
 def distinct_names(items: Sequence[tuple[str, SetConfig]]) -> list[str]:

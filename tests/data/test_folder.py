@@ -106,6 +106,13 @@ def test_metadata_joins_by_file_name_and_nothing_disappears(folder):
     assert built.rejects["sample_id"].to_pylist() == ["gone.png"]
 
 
+def test_metadata_of_files_that_are_not_there(folder):
+    rows = "".join(f"gone{i}.png,{i}\n" for i in range(9))
+    (folder / "metadata.csv").write_text(f"file_name,age\n{rows}")
+    with pytest.raises(ManifestError, match=r"9 of 12 rows name an image .*Copy them, or remove these rows\.$"):
+        manifest.load("f", "real", Folder(str(folder)), STORAGE)
+
+
 def test_metadata_as_json_lines(folder):
     (folder / "metadata.jsonl").write_text('{"file_name": "a.jpg", "text": "see a"}\n')
     assert read(folder)["prompt"].to_pylist() == ["see a", None, None]

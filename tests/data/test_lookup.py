@@ -135,6 +135,15 @@ def test_whole_names_before_stems_and_the_named_folder_before_others(tmp_path):
     assert index.named("z") == ()
 
 
+def test_a_renamed_folder_and_files_that_are_all_called_alike(tmp_path):
+    """CheXpert: CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg, unpacked elsewhere."""
+    files = [f"train/patient0000{n}/study{n % 2}/view1_frontal.jpg" for n in range(4)]
+    root = images(tmp_path / "chexpert", *files)
+    path = tmp_path / "train.csv"
+    path.write_text("Path,Sex\n" + "".join(f"CheXpert-v1.0-small/{name},F\n" for name in files))
+    assert below(root, path, image_root=str(root)) == files
+
+
 def test_what_is_not_found_by_name_is_a_missing_image(tmp_path):
     images(tmp_path, "a/1.png", "b/2.png", "b/3.png")
     path = tmp_path / "t.csv"

@@ -108,6 +108,12 @@ def graded(base):
     return csv(base / "t" / "set.csv", "path,Edema", "0.png,0.7", "1.png,1", "2.png,")
 
 
+def described(base):
+    images(base / "t")
+    csv(base / "t" / "metadata.csv", "scan,age", "0.png,4", "1.png,5", "2.png,6")
+    return base / "t"
+
+
 def two_columns(base):
     cells = [png(base / "0.png"), png(base / "1.png")]
     return parquet(base / "set.parquet", scan=cells, mask=cells, note=["a", "b"])
@@ -147,6 +153,7 @@ CASES = {
     "two columns of images": (two_columns, {"image_column": "scan"}),
     "splits in Parquet": (splits, {"split": "test"}),
     "splits in folders": (split_folders, {"split": "all"}),
+    "metadata without a known column": (described, {"columns.image": "scan"}),
     "DICOM without suffix": (suffixless, {"pattern": "*"}),
 }
 

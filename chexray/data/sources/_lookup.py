@@ -36,19 +36,27 @@ class Index:
         names: dict[str, list[str]] = {}
         for uri in uris:
             name = posixpath.basename(uri)
-            if not name.startswith("."):
+            if "/." not in uri[len(root) :]:  # an operating system's, or another tool's
                 names.setdefault(name, []).append(uri)
                 names.setdefault(without_suffix(name), []).append(uri)
         return cls(root, frozenset(uris), names)
 
     def named(self, image: str) -> Sequence[str]:
-        """The files that a cell may mean: those of its whole name before those of its stem, those in the folders that
-        it names before others."""
+        """The files that a cell may mean: those of its whole name before those of its stem, and of these the ones on
+        whose way most folders in a row are those that the cell names."""
         name = posixpath.basename(image)
         found = self.names.get(name) or self.names.get(without_suffix(name)) or ()
-        return [
-            uri for uri in found if f"/{image}" in (uri[-len(image) - 1 :], without_suffix(uri)[-len(image) - 1 :])
-        ] or found
+        if len(found) < 2:
+            return found
+        folders = posixpath.dirname(image).split("/")
+        agree = [_agreeing(posixpath.dirname(uri).split("/"), folders) for uri in found]
+        return [uri for uri, n in zip(found, agree, strict=True) if n == max(agree)]
+
+
+def _agreeing(ours: list[str], theirs: list[str]) -> int:
+    """How many folders are the same, counted from the file upwards."""
+    pairs = zip(reversed(ours), reversed(theirs), strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(ours), len(theirs)))
 
 
 def look_up(
