@@ -217,3 +217,11 @@ def _is_setting(name: str) -> bool:
             return False
         model = field.annotation
     return True
+
+
+@pytest.mark.parametrize("line", ["pattern: *.dcm", "pattern: *", "image_template: {dir}/{id}.png", "a: @b"])
+def test_yaml_that_lacks_quotes_is_told_so(tmp_path, line):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"real:\n  path: a\n  {line}\nsynthetic: b\n")
+    with pytest.raises(ConfigError, match=r"line 3 is not YAML: .*needs quotes: \"\*\.dcm\""):
+        load_config(path)

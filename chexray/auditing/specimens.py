@@ -119,7 +119,7 @@ def halves(plan: Plan) -> tuple[Manifest, Manifest, list[str]]:
     if patients is None:
         notes.append(
             f"{heldout.name} names no patients: its halves are by image, so a patient may be in both, and intervals "
-            "take every image for a patient. Name the column in columns: {subject_id: ...}"
+            f"take every image for a patient. Name the column in {heldout.setting('columns.subject_id')}"
         )
     if known.any():
         notes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,3 +96,21 @@ def read_storage(settings: Sequence[str] | None, option: str = "--storage") -> A
         refuse_on_command_line(item)
     smallest = {"real": "x", "synthetic": "x", "encoders": ["pixels"]}
     return make_storage(parse_config(smallest, named, origin=option).storage)
+
+
+ImageRoot = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="folder below which tables name their images, by absolute paths, ../ or names"),
+]
+SyntheticImageRoot = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DIR", help="the same for the synthetic sets, in their order; may be repeated"),
+]
+
+
+def with_image_roots(folders: list[str] | None, settings: list[str] | None) -> list[str]:
+    """The overrides that give each synthetic set its folder, before those of `--set`."""
+    return [
+        *(f"synthetic.{i}.image_root={json.dumps(folder)}" for i, folder in enumerate(folders or [])),
+        *(settings or []),
+    ]

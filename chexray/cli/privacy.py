@@ -10,6 +10,7 @@ from chexray.cli.options import (
     ConfigFile,
     Encoders,
     HeldOut,
+    ImageRoot,
     Limit,
     Output,
     Real,
@@ -17,6 +18,7 @@ from chexray.cli.options import (
     Setting,
     StorageSetting,
     Synthetic,
+    SyntheticImageRoot,
     Training,
     Verbose,
     console,
@@ -24,6 +26,7 @@ from chexray.cli.options import (
     print_lines,
     read_config,
     read_storage,
+    with_image_roots,
 )
 
 EXAMPLES = examples(
@@ -83,6 +86,8 @@ def audit(
     images: Annotated[int, typer.Option(min=1, help="training images to plant copies of")] = 100,
     real: Real = None,
     synthetic: Synthetic = None,
+    image_root: ImageRoot = None,
+    synthetic_image_root: SyntheticImageRoot = None,
     training: Training = None,
     heldout: HeldOut = None,
     reid_weights: ReidWeights = None,
@@ -97,6 +102,7 @@ def audit(
     flags = {
         "real": real,
         "synthetic": synthetic or None,
+        "image_root": image_root,
         "training": training,
         "heldout": heldout,
         "encoders": encoders,
@@ -105,7 +111,7 @@ def audit(
         "limit": limit,
         "suite": None if config else "privacy",
     }
-    parsed = read_config(config, flags, setting, reid_weights=reid_weights)
+    parsed = read_config(config, flags, with_image_roots(synthetic_image_root, setting), reid_weights=reid_weights)
     from chexray.auditing import audit as audit_filter
     from chexray.results.audit_table import render
 

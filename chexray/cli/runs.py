@@ -13,6 +13,7 @@ from chexray.cli.options import (
     DryRun,
     Encoders,
     HeldOut,
+    ImageRoot,
     Limit,
     Once,
     Output,
@@ -20,12 +21,14 @@ from chexray.cli.options import (
     ReidWeights,
     Setting,
     Synthetic,
+    SyntheticImageRoot,
     Training,
     Verbose,
     console,
     examples,
     print_lines,
     read_config,
+    with_image_roots,
 )
 from chexray.text import one_line
 
@@ -45,6 +48,8 @@ def run(
     config: ConfigFile = None,
     real: Real = None,
     synthetic: Synthetic = None,
+    image_root: ImageRoot = None,
+    synthetic_image_root: SyntheticImageRoot = None,
     training: Training = None,
     heldout: HeldOut = None,
     suite: Annotated[str | None, typer.Option(help="fidelity, privacy, utility, or several: fidelity,privacy")] = None,
@@ -65,6 +70,7 @@ def run(
     flags = {
         "real": real,
         "synthetic": synthetic or None,
+        "image_root": image_root,
         "training": training,
         "heldout": heldout,
         "suite": suite,
@@ -76,7 +82,7 @@ def run(
         "name": name,
         "limit": limit,
     }
-    parsed = read_config(config, flags, setting, reid_weights=reid_weights)
+    parsed = read_config(config, flags, with_image_roots(synthetic_image_root, setting), reid_weights=reid_weights)
     plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
 
 

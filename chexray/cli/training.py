@@ -9,15 +9,18 @@ import typer
 from chexray.cli.options import (
     ConfigFile,
     DryRun,
+    ImageRoot,
     Limit,
     Once,
     Output,
     Real,
     Setting,
     Synthetic,
+    SyntheticImageRoot,
     Verbose,
     examples,
     read_config,
+    with_image_roots,
 )
 from chexray.cli.runs import plan_or_run
 
@@ -38,6 +41,8 @@ def train(
     real: Real = None,
     training: Training = None,
     synthetic: Synthetic = None,
+    image_root: ImageRoot = None,
+    synthetic_image_root: SyntheticImageRoot = None,
     settings: Annotated[
         str | None, typer.Option(help="real, synthetic, mixed, mixed_25, augmented, pretrain_synthetic_finetune_real")
     ] = None,
@@ -58,6 +63,7 @@ def train(
         "real": real,
         "training": training,
         "synthetic": synthetic or None,
+        "image_root": image_root,
         "suite": "utility",
         "output": output,
         "name": name,
@@ -67,5 +73,5 @@ def train(
     network = {"name": model, "weights": weights}
     given = [f"utility.{key}={value}" for key, value in asked.items() if value is not None]
     given += [f"utility.model.{key}={value}" for key, value in network.items() if value is not None]
-    parsed = read_config(config, flags, [*given, *(setting or [])])
+    parsed = read_config(config, flags, [*given, *with_image_roots(synthetic_image_root, setting)])
     plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)

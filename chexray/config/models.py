@@ -252,6 +252,9 @@ class RunConfig(Strict):
         min_length=1,
     )
     subsets: Annotated[list[str | dict[str, Any]], BeforeValidator(words), AfterValidator(groups)] = ["all"]
+    image_root: str | None = None
+    """A folder below which tables may name images by absolute paths, with `../` or by name: looked at before a table's
+    own folder, for each set without an `image_root` of its own."""
     label_policy: Literal["u_zeros", "u_ones", "u_ignore"] = "u_zeros"
     output: str = Field(default="out", min_length=1)
     feature_store: str | None = None

@@ -114,15 +114,29 @@ def _apply(data: dict[str, Any], override: str) -> None:
     node: Any = data
     try:
         for part in parents:
+            node = _only(node, part)
             node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        node = _only(node, last)
         if isinstance(node, list):
             node[int(last)] = parsed
         else:
             node[last] = parsed
     except (TypeError, ValueError, IndexError, AttributeError):
         raise ConfigError(
-            f"--set {quoted(override)}: {quoted(key)} does not lead to a setting of this config."
+            f"--set {quoted(override)}: {quoted(key)} does not lead to a setting of this config.{_lists(data)}"
         ) from None
+
+
+def _only(node: Any, part: str) -> Any:
+    """The one member of a list that a key leads to without a number, such as synthetic.image_root."""
+    return node[0] if isinstance(node, list) and len(node) == 1 and not part.isdigit() else node
+
+
+def _lists(data: Any) -> str:
+    """How the sets of a config are told apart, for a key that leads nowhere."""
+    found = data.get("synthetic") if isinstance(data, dict) else None
+    n = len(found) if isinstance(found, list) else 0
+    return f" Its {n} synthetic sets are synthetic.0 to synthetic.{n - 1}." if n > 1 else ""
 
 
 def _parsed(value: str) -> Any:

@@ -51,7 +51,7 @@ def parse_yaml(text: str | bytes, where: str) -> Any:
     try:
         return _build(_events(_decoded(text, where), where), where)
     except yaml.YAMLError as error:
-        raise NotYaml(_not_yaml(error, where)) from None
+        raise NotYaml(_not_yaml(error, where, text)) from None
 
 
 def check_plain(data: Any, where: str) -> None:
@@ -121,7 +121,10 @@ def _build(events: Iterator[Any], where: str) -> Any:
     open_: list[_Open] = []
     for event in events:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ConfigError(f"{where}:{_line(event)} has a YAML anchor or alias (&name, *name). Write the value out.")
+            raise ConfigError(
+                f"{where}:{_line(event)} has a YAML anchor or alias (&name, *name). Write the value out, or in quotes, "
+                'such as "*.dcm".'
+            )
         tag = getattr(event, "tag", None)
         if tag and tag not in ("!", f"{_TAG}str"):
             raise ConfigError(f"{where}:{_line(event)} has a YAML tag ({quoted(tag, 60)}). Write the plain value.")
@@ -229,11 +232,17 @@ def _line(event: Any) -> str:
     return f" line {mark.line + 1}" if mark else ""
 
 
-def _not_yaml(error: yaml.YAMLError, where: str) -> str:
+_NEEDS_QUOTES = re.compile(r"[:,\[{-]\s*([*&!%@`]|\{[^{}]*\}[^\s,}\]])")
+
+
+def _not_yaml(error: yaml.YAMLError, where: str, text: str | bytes) -> str:
     mark = getattr(error, "problem_mark", None)
+    lines = text.decode(errors="replace").splitlines() if isinstance(text, bytes) else text.splitlines()
+    line = lines[mark.line] if mark and mark.line < len(lines) else ""
+    hint = ' Text with *, &, !, %, @ or { in front needs quotes: "*.dcm".' if _NEEDS_QUOTES.search(line) else ""
     at = f" line {mark.line + 1}" if mark else ""
     said = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
-    return f"{where}:{at} is not YAML: {first_line(said, 100)}."
+    return f"{where}:{at} is not YAML: {first_line(said, 100)}.{hint}"
 
 
 def _too_deep(where: str) -> str:

@@ -109,7 +109,7 @@ def _by_format(data: bytes, max_pixels: int, lease: Lease, depth: Depth | None, 
         width, height = (layout.width, layout.height) if layout else found.size
         if reject := check_size(width, height, max_pixels):
             return reject
-        facts.container, facts.mode = str(found.format), _mode(found)
+        facts.container, facts.mode = str(found.format).replace("MPO", "JPEG"), _mode(found)
         lease.take(width * height * _bytes_per_pixel(found, data, layout) + _of_tables(found, data))
         return _grey(found, data, layout, depth, facts)
 
@@ -181,7 +181,8 @@ def _grey(
     image: Image.Image, data: bytes, layout: Layout | None, depth: Depth | None, facts: Facts
 ) -> np.ndarray | Reject:
     """Decodes the pixels of an opened image."""
-    if getattr(image, "is_animated", False):
+    # The further pictures of a phone's JPEG are views and previews of the first.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
         return Reject("animated", f"a {image.format} of several frames")
     name = str(image.format)
     deep = name == "PNG" and png.is_deep(data)
@@ -191,7 +192,7 @@ def _grey(
         planes = [image] + [_loaded_plane(file) for file in layout.files[1:]] if layout else []
     except (OSError, SyntaxError, ValueError, EOFError, LookupError) as error:
         return _reject_broken(name, data, error)
-    if name == "JPEG" and data.rfind(b"\xff\xd9") < data.find(b"\xff\xda"):
+    if name in ("JPEG", "MPO") and data.rfind(b"\xff\xd9") < data.find(b"\xff\xda"):
         return Reject("truncated", f"the JPEG ends after {len(data)} bytes without its end mark")
     if layout is not None:
         return tiff.grey_of(planes, layout, depth, facts)

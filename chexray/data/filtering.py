@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from chexray.data import labels as label_reader
-from chexray.data.manifest import FRAGMENT, METADATA_KEY, RESERVED, Manifest
+from chexray.data.manifest import METADATA_KEY, RESERVED, Manifest
 from chexray.data.sources import _columns
-from chexray.data.values import as_text, identified
+from chexray.data.values import as_text, file_of, identified
 from chexray.errors import ManifestError, StorageError
 from chexray.findings import FINDINGS
 from chexray.storage import Storage, absolute, basename, inside, join, parent
@@ -188,12 +188,12 @@ def _rename(columns: Columns, name: str) -> None:
 
 
 def _any_embedded(manifest: Manifest) -> bool:
-    return any(FRAGMENT in uri for uri in manifest.table["uri"].to_pylist())
+    return any(file_of(uri) != uri for uri in manifest.table["uri"].to_pylist())
 
 
 def _image_root(manifest: Manifest, beside: str) -> str:
     """The folder of `beside` if it holds all images, otherwise the deepest that does."""
-    files = [uri.partition(FRAGMENT)[0] for uri in manifest.table["uri"].to_pylist()]
+    files = [file_of(uri) for uri in manifest.table["uri"].to_pylist()]
     places = [split(parent(file)) for file in dict.fromkeys(files)]
     fronts = sorted({front for front, _ in places})
     if len(fronts) > 1:

@@ -17,9 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chexray.data.keys import root_setting, setting
 from chexray.data.labels import LABELS_TYPE, to_codes
+from chexray.data.rejects import REJECT_SCHEMA as REJECT_SCHEMA
 from chexray.data.sources import Source
-from chexray.data.values import codes, identified, may_exist
+from chexray.data.values import codes, file_of, identified, may_exist
 from chexray.errors import ManifestError
 from chexray.storage import Storage, is_remote
 from chexray.text import quoted, shown
@@ -41,25 +43,8 @@ COLUMNS = {
 
 RESERVED = frozenset(COLUMNS)
 
-REJECT_SCHEMA = pa.schema(
-    [
-        ("set", pa.string()),
-        ("sample_id", pa.string()),
-        ("uri", pa.string()),
-        ("image_key", pa.string()),
-        ("stage", pa.string()),
-        ("code", pa.string()),
-        ("detail", pa.string()),
-        ("transient", pa.bool_()),
-    ]
-)
-"""One row an image that could not be used. stage: "manifest", "fetch", "decode" or "encode"."""
-
-FRAGMENT = "#column="
-"""What follows it in a uri names an image inside a file: `part.parquet#column=image&row=17`, rows from 0."""
-
 METADATA_KEY = b"chexray"
-"""Key of the schema metadata in which a source hands over {"path", "roles", "notes", "reasons"} as JSON."""
+"""Key of the schema metadata in which a source hands over {"path", "roles", "notes", "reasons", ...} as JSON."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +56,8 @@ class Manifest:
     roles: reserved column -> the source's own column it was read from. depth: what black and white are in its images of
     more than 8 bits. looks: what a sample of it looks like; both are None until `chexray.data.looks.look_at` looked.
     etags: {uri: size and ETag} of images on S3, equal for equal files wherever they lie.
+    key: where the set's settings stand in the config. images: below which folder its images are, and why there, for a
+    set whose table names them. unread_labels: why a column called labels was not read, "" where none was left.
     """
 
     name: str
@@ -84,6 +71,19 @@ class Manifest:
     depth: Depth | None = None
     looks: Looks | None = None
     etags: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    key: str = ""
+    images: str = ""
+    unread_labels: str = ""
+
+    def setting(self, name: str) -> str:
+        """The key of one of the set's settings, such as `heldout.columns.labels`."""
+        return setting(self.key or self.origin, name)
+
+    @property
+    def name_labels(self) -> str:
+        """The next move for a set without labels where they are needed."""
+        hint = f"Name their column in {self.setting('columns.labels')}"
+        return f"{hint}: {self.unread_labels}." if self.unread_labels else f"{hint}."
 
     def __len__(self) -> int:
         return len(self.table)
@@ -121,7 +121,7 @@ def build(
     Raises ManifestError for an empty set, null or duplicate sample_ids, and missing images as above.
     """
     if on_duplicate not in ("error", "first"):
-        raise ManifestError(f"{origin}.on_duplicate: {quoted(on_duplicate)} is not one of error, first.")
+        raise ManifestError(f"{setting(origin, 'on_duplicate')}: {quoted(on_duplicate)} is not one of error, first.")
     n_rows, excluded = len(table), {}
     if not n_rows:
         raise ManifestError(f"{origin} set {quoted(name)} has no rows. Give it at least one image.")
@@ -135,11 +135,14 @@ def build(
     if limit is not None and limit < len(table):
         excluded["limit"] = len(table) - limit
         table = table.take(lowest_hashes(table["sample_id"].to_pylist(), limit))
-    table, rejects, etags = _look_up(name, where, origin, table, storage, given.get("reasons", {}))
+    table, rejects, etags = _look_up(name, where, origin, table, storage, given)
     n_shared = len(table) - len(table["image_key"].unique())
     if n_shared:
         notes.append(f"{n_shared} rows name an image that another row names too; each row counts")
-    return Manifest(name, origin, table, rejects, n_rows, excluded, tuple(notes), given.get("roles", {}), etags=etags)
+    return Manifest(
+        name, str(origin), table, rejects, n_rows, excluded, tuple(notes), given.get("roles", {}), etags=etags,
+        key=getattr(origin, "key", origin), images=given.get("images", ""), unread_labels=given.get("unread_labels", "")
+    )  # fmt: skip
 
 
 def image_key(uri: str, size: int, version: str) -> str:
@@ -173,7 +176,7 @@ def _unique(where: str, origin: str, table: pa.Table, on_duplicate: str) -> pa.T
         row = pc.index(ids.is_null(), True).as_py() + 1
         raise ManifestError(
             f"{where}: {ids.null_count} of {len(ids)} rows have no sample_id, first data row {row}. "
-            f"Fill it, or name another column in {origin}.columns.sample_id."
+            f"Fill it, or name another column in {setting(origin, 'columns.sample_id')}."
         )
     table = table.sort_by([("sample_id", "ascending"), ("row", "ascending")]).combine_chunks()
     ids = table["sample_id"]
@@ -188,7 +191,8 @@ def _unique(where: str, origin: str, table: pa.Table, on_duplicate: str) -> pa.T
         raise ManifestError(
             f"{where}: {int(repeated.sum())} of {len(ids)} sample_ids repeat, first "
             f"{identified(ids[second].as_py())} (data rows {rows[second - 1] + 1} and {rows[second] + 1}). Name a "
-            f"unique column in {origin}.columns.sample_id, or keep the first of each with {origin}.on_duplicate: first."
+            f"unique column in {setting(origin, 'columns.sample_id')}, or keep the first of each with "
+            f"{setting(origin, 'on_duplicate')}: first."
         )
     return table.filter(pa.array(~repeated))
 
@@ -200,21 +204,22 @@ def lowest_hashes(ids: list[str], limit: int) -> np.ndarray:
 
 
 def _look_up(
-    name: str, where: str, origin: str, table: pa.Table, storage: Storage, reasons: Mapping[str, str]
+    name: str, where: str, origin: str, table: pa.Table, storage: Storage, given: Mapping[str, Any]
 ) -> tuple[pa.Table, pa.Table, dict[str, str]]:
     """The rows whose image exists, with `image_key` filled in, the rejects for the others, and the ETags of the images.
 
-    reasons: {sample_id: why the source gave no uri}, where it is not that the row names none.
+    given: by the source; its reasons are {sample_id: why there is no uri}, where it is not that the row names none.
     """
+    reasons = given.get("reasons") or {}
     uris = table["uri"].to_pylist()
-    files = [None if uri is None else uri.partition(FRAGMENT)[0] for uri in uris]
+    files = [None if uri is None else file_of(uri) for uri in uris]
     distinct = [file for file in dict.fromkeys(files) if file is not None and may_exist(file)]
     stats = dict(zip(distinct, storage.stat(distinct), strict=True))
     found = [None if file is None else stats.get(file) for file in files]
     missing = np.array([stat is None for stat in found])
     n_missing = int(missing.sum())
     if 2 * n_missing > len(table):
-        raise _mostly_missing(where, origin, table, np.flatnonzero(missing), reasons)
+        raise _mostly_missing(where, origin, table, np.flatnonzero(missing), given)
     keys = [None if s is None else image_key(str(uri), s.size, s.version) for uri, s in zip(uris, found, strict=True)]
     table = table.set_column(table.column_names.index("image_key"), "image_key", pa.array(keys, pa.string()))
     lost = table.filter(pa.array(missing))
@@ -246,23 +251,26 @@ def _look_up(
 
 
 def _mostly_missing(
-    where: str, origin: str, table: pa.Table, missing: np.ndarray, reasons: Mapping[str, str]
+    where: str, origin: str, table: pa.Table, missing: np.ndarray, given: Mapping[str, Any]
 ) -> ManifestError:
     """The error for a set of which more than half is not there: the root or the column is wrong."""
     rows = table["row"].to_numpy()
     named = [place for place in missing if table["uri"][int(place)].is_valid]
     if not named:
         first = int(missing[np.argmin(rows[missing])])
-        why = reasons.get(table["sample_id"][first].as_py(), "the row names no image")
+        why = (given.get("reasons") or {}).get(table["sample_id"][first].as_py(), "the row names no image")
         return ManifestError(
             f"{where}: {len(missing)} of {len(table)} rows have no image, first data row {rows[first] + 1}: {why}. "
-            f"Correct them, or name the right column in {origin}.columns.image."
+            f"Correct them, or name the right column in {setting(origin, 'columns.image')}."
         )
     first = int(min(named, key=lambda place: rows[place]))
+    has_root = given.get("images") != ""
+    move = (
+        f"Set {root_setting(origin)} to the folder that holds them" if has_root else "Copy them, or remove these rows"
+    )
     return ManifestError(
         f"{where}: {len(missing)} of {len(table)} rows name an image that does not exist, first "
-        f"{identified(table['uri'][first].as_py())} (data row {rows[first] + 1}). Set {origin}.image_root to the "
-        "folder that their paths start from."
+        f"{identified(table['uri'][first].as_py())} (data row {rows[first] + 1}). {move}."
     )
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chexray.data.manifest import FRAGMENT, Manifest
-from chexray.data.sources.folder import IMAGE_SUFFIXES
-from chexray.data.values import as_text, identified, is_id_like, nearest
+from chexray.data.manifest import Manifest
+from chexray.data.sources._names import without_suffix
+from chexray.data.values import as_text, file_of, identified, is_id_like, nearest
 from chexray.errors import ManifestError
 from chexray.storage import basename
 from chexray.text import quoted, shown
@@ -47,16 +47,14 @@ def stem(name: str) -> str:
     Only a known suffix at the very end goes, so 1.2.840.113 and v1.png.png keep what belongs to the name. Upstream
     CheXGenBench strips a set of characters instead (privacy_metrics.py:587): page_12.jpg becomes age_12 there.
     """
-    name = basename(name)
-    suffix = next((end for end in IMAGE_SUFFIXES if name.lower().endswith(end)), "")
-    return name[: len(name) - len(suffix)]
+    return without_suffix(basename(name))
 
 
 def stems(manifest: Manifest) -> list[str | None]:
     """The stem of each image's file; of its sample_id if the image lies inside a larger file; None without a file."""
     uris, ids = manifest.table["uri"].to_pylist(), manifest.table["sample_id"].to_pylist()
     return [
-        None if uri is None else stem(name if FRAGMENT in uri else uri) for uri, name in zip(uris, ids, strict=True)
+        None if uri is None else stem(name if file_of(uri) != uri else uri) for uri, name in zip(uris, ids, strict=True)
     ]
 
 

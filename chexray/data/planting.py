@@ -19,8 +19,7 @@ from PIL import Image
 
 from chexray.data.depth import Depth
 from chexray.data.images import load_images
-from chexray.data.manifest import FRAGMENT
-from chexray.data.values import identified
+from chexray.data.values import file_of, identified
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, StorageFailure, absolute, join
 from chexray.text import quoted
@@ -147,7 +146,7 @@ def _lowest(images: Sequence[tuple[str, str]], n: int, seed: int) -> list[tuple[
 
 def _digest(images: Sequence[tuple[str, str]], storage: Storage) -> str:
     """16 hex digits over ids, names and versions: an original changed in place is another."""
-    files = [uri.partition(FRAGMENT)[0] for _, uri in images]
+    files = [file_of(uri) for _, uri in images]
     try:
         stats = storage.stat(files)
     except StorageError:  # images that cannot be read are counted later, one by one

@@ -33,6 +33,15 @@ def may_exist(uri: str) -> bool:
     return whole <= (1024 if is_remote(uri) else 4095) and (step <= 255 or is_remote(uri))
 
 
+_INSIDE = re.compile(r"(.+)#column=[^&#]+&row=\d+", re.DOTALL)
+
+
+def file_of(uri: str) -> str:
+    """The file that a uri names: `part.parquet` of `part.parquet#column=image&row=17`, others as they are."""
+    found = _INSIDE.fullmatch(uri)
+    return found[1] if found else uri
+
+
 def is_id_like(text: object) -> bool:
     """Whether a cell may be an id or a path and is no text: no blank, at most 200 characters."""
     return isinstance(text, str) and _IDENTIFIER.fullmatch(text) is not None
@@ -46,6 +55,11 @@ def identified(value: object) -> str:
     if value is None:
         return "nothing"
     return quoted(value) if is_id_like(value) else f"a text of {len(str(value)):,} characters"
+
+
+def fold(name: str) -> str:
+    """A column or finding name without case, spaces and punctuation: "Pleural Effusion" and pleural_effusion agree."""
+    return re.sub(r"[^0-9a-z]", "", name.lower())
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -34,6 +34,8 @@ def images(case: Case, role: str, item: SetConfig, name: str) -> Check:
     from chexray.data import manifest as manifests
     from chexray.data.depth import Depth
     from chexray.data.images import Reject, load_images
+    from chexray.data.keys import Origin
+    from chexray.plan.names import key_of
 
     path = str(item.options.get("path") or "")
     if is_remote(path) and case.s3_down:
@@ -44,6 +46,7 @@ def images(case: Case, role: str, item: SetConfig, name: str) -> Check:
         if not source.is_complete(folder, case.storage):
             return ok(f"{source.n:,} phantoms, drawn by the first run below {folder}")
     origin = "synthetic" if role == "synthetic" else "real"
+    origin = Origin(origin, key_of(case.run, item), case.run.image_root or "")
     table = source.read(origin, case.storage)
     manifest = manifests.build(name, origin, table, case.storage, on_duplicate=item.on_duplicate, limit=SAMPLE)
     n = manifest.n_rows if case.run.limit is None else min(manifest.n_rows, case.run.limit)
@@ -84,10 +87,11 @@ def _source(case: Case, item: SetConfig, name: str) -> tuple[Any, str]:
     """What reads the set; and the folder of phantoms, "" for other sets."""
     from chexray.data.sources import infer
     from chexray.plan.building import checked
+    from chexray.plan.names import key_of
     from chexray.registry import find
 
     options = item.options
-    kind = item.source or infer(str(options.get("path", "")), case.storage)
+    kind = item.source or infer(str(options.get("path", "")), case.storage, key_of(case.run, item))
     if kind == "phantom":
         options.setdefault("path", join(absolute(case.run.output), "phantoms", name))
     source = checked(find("sources", kind), options, f"source {kind!r} of set {name!r}")

@@ -10,6 +10,7 @@ from typing import Any
 from chexray.config import EncoderConfig, MetricConfig, RunConfig, SetConfig, StorageConfig, UtilityConfig
 from chexray.data import manifest as manifests
 from chexray.data import pairs as pairing
+from chexray.data.keys import Origin
 from chexray.data.looks import look_at
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
@@ -20,6 +21,7 @@ from chexray.encoders.released import check_word
 from chexray.encoders.views import SmallImages
 from chexray.errors import ConfigError
 from chexray.metrics.base import Metric
+from chexray.plan.names import distinct_names, key_of
 from chexray.plan.options import checked
 from chexray.plan.overlaps import Listed, overlaps
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
@@ -29,7 +31,7 @@ from chexray.plan.utility import IMAGES
 from chexray.plugins import code_of
 from chexray.protocols import Protocol, check_label_policy, merged, protocol
 from chexray.registry import find
-from chexray.storage import Storage, absolute, basename, join
+from chexray.storage import Storage, absolute, join
 from chexray.text import listed, quoted, shown
 from chexray.utility.images import ResizedImages
 
@@ -89,7 +91,7 @@ def read_manifests(config: RunConfig, storage: Storage) -> tuple[dict[str, Manif
     given = {"real": config.real, "training": config.training, "heldout": heldout}
     chosen = {role: item for role, item in given.items() if item is not None}
     read = _read_sets(config)
-    names = _set_names([*chosen.items(), *(("synthetic", item) for item in read)])
+    names = distinct_names([*chosen.items(), *(("synthetic", item) for item in read)])
     real = {
         role: _manifest(item, name, "real", config, storage)
         for (role, item), name in zip(chosen.items(), names, strict=False)
@@ -226,26 +228,17 @@ def make_storage(config: StorageConfig) -> Storage:
     return Storage(**settings)
 
 
-def _set_names(items: Sequence[tuple[str, SetConfig]]) -> list[str]:
-    """A name for each (role, set), distinct."""
-    names = [item.name or _stem(item.options.get("path")) or item.source or role for role, item in items]
-    if len(set(names)) < len(names):
-        double = max(names, key=names.count)
-        raise ConfigError(f"two sets are called {quoted(double)}: give each its own `name`.")
-    return names
-
-
-def _stem(path: Any) -> str:
-    return basename(path.rstrip("/")).split(".")[0] if isinstance(path, str) and path.strip("/") else ""
-
-
 def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storage: Storage) -> Manifest:
     options = item.options
-    kind = item.source or infer(str(options.get("path", "")), storage)
+    key = key_of(config, item)
+    kind = item.source or infer(str(options.get("path", "")), storage, key)
     if kind == "phantom" and "path" not in options:
         options["path"] = join(absolute(config.output), "phantoms", name)
+    origin = Origin(origin, key, config.image_root or "")
     source = checked(find("sources", kind), options, f"source {quoted(kind, 60)} of set {quoted(name)}")
     found = manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
+    if kind != "table":  # whose place is its path
+        found = replace(found, images="")
     return look_at(found, storage, bits=item.bits, max_pixels=config.encode.max_pixels)
 
 

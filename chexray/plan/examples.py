@@ -60,10 +60,9 @@ class Examples:
         """Raises ConfigError when no image of the set has a label that counts."""
         if not labelled(self.sample).any():
             synthetic = self.manifest.origin == "synthetic"
-            further = ", or prompts that are those of the training set" if synthetic else ""
+            further = " Or give prompts that are those of the training set." if synthetic else ""
             raise ConfigError(
-                f"{self.name}: no image has a label, so {consequence}. Name its column in columns: "
-                f"{{labels: ...}}{further}."
+                f"{self.name}: no image has a label, so {consequence}. {self.manifest.name_labels}{further}"
             )
 
 

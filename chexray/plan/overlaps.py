@@ -15,7 +15,8 @@ from functools import cached_property
 from itertools import combinations
 from typing import TypeVar
 
-from chexray.data.manifest import FRAGMENT, Manifest
+from chexray.data.manifest import Manifest
+from chexray.data.values import file_of
 from chexray.errors import StorageError
 from chexray.storage import absolute, is_remote
 from chexray.storage.uris import local_path
@@ -70,9 +71,9 @@ class Listed:
     def _identity(self, uri: str) -> str:
         if uri in self.etags:
             return f"etag {self.etags[uri]}"
-        file, fragment, place = uri.partition(FRAGMENT)
+        file = file_of(uri)
         found = _stat(file)
-        return uri if found is None else f"file {found.st_dev} {found.st_ino}{fragment}{place}"
+        return uri if found is None else f"file {found.st_dev} {found.st_ino}{uri.removeprefix(file)}"
 
 
 def overlaps(sets: Sequence[Listed]) -> list[str]:

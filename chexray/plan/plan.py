@@ -181,6 +181,8 @@ class Plan:
             if len(manifest.rejects):
                 counts += f", {len(manifest.rejects):,} rejected already"
             lines.append(f"{self._role(manifest):<10} {manifest.name}: {counts}")
+            if manifest.images:
+                lines.append(f"           images {manifest.images}")
             if manifest.looks is not None:
                 lines.append(f"           {manifest.looks.describe()}")
         for label, (_, spec) in self.encoders.items():

@@ -189,7 +189,7 @@ class UtilityPlan:
         if everyone.table["subject_id"].null_count == len(everyone):
             notes.append(
                 f"{everyone.name} names no patients: validation is split by image, and a patient may be on both sides. "
-                "Name the column in columns: {subject_id: ...}"
+                f"Name the column in {everyone.manifest.setting('columns.subject_id')}"
             )
         elif self.test.table["subject_id"].null_count == len(self.test):
             notes.append(f"{self.test.name} names no patients: that none of them is in training cannot be checked")

@@ -44,7 +44,7 @@ class Baseline:
             return f"{what}: images of one patient under several names, or a held-out set of another source"
         return (
             f"{what}, and some name no patient: follow-ups of one patient are no baseline. "
-            "Name the column in columns: {subject_id: ...}"
+            "Name the column in columns.subject_id of the training and the held-out set"
         )
 
 

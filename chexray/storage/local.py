@@ -111,7 +111,10 @@ class LocalFiles:
                     elif mode.S_ISREG(status.st_mode) and not TEMPORARY.fullmatch(entry.name):
                         found.append(_file_stat(join(name, entry.name), status))
 
-        walk(root, uri, frozenset())
+        try:
+            walk(root, uri, frozenset())
+        except PermissionError as error:  # of a folder or a link below, which is to be named
+            raise self.explain(str(error.filename or uri), error) from error
         return found
 
     def stat(self, uris: Sequence[str], attempt: Callable) -> dict[str, FileStat | None]:

@@ -17,6 +17,7 @@ from chexray.engine.progress import Progress
 from chexray.metrics.base import Score
 from chexray.plan import Plan
 from chexray.plan.plan import FIDELITY
+from chexray.text import shown
 
 CANNOT_SEE = "note_encoder_cannot_see"
 """The param of fidelity rows that says what their encoder cannot see, in its own words."""
@@ -95,6 +96,14 @@ def result_row(
         encoder=encoder,
         subset=subset,
     )
+
+
+def rejected_by_set(context: Context) -> list[str]:
+    """A note on the sets whose images were rejected, since a row counts those of both its sides."""
+    lost = context.rejects["set"].to_pylist()
+    counts = {item.name: (item.origin, lost.count(item.name)) for item in context.plan.sets if item.name in set(lost)}
+    parts = [f"{n:,} of {origin} set {shown(name)}" for name, (origin, n) in counts.items()]
+    return [f"rejected images: {', '.join(parts)}; rejects.parquet says why"] if parts else []
 
 
 def score_row(

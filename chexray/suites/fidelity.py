@@ -12,7 +12,7 @@ from chexray.data.subsets import members
 from chexray.engine.features import Done
 from chexray.engine.reduce import Cell, CellResult, Matrix, reduce
 from chexray.plan.plan import FIDELITY
-from chexray.suites.common import Context, Outcome, result_row, shared_codes, shared_units
+from chexray.suites.common import Context, Outcome, rejected_by_set, result_row, shared_codes, shared_units
 from chexray.suites.real_copies import Copies, find_copies
 
 
@@ -29,7 +29,7 @@ def evaluate_fidelity(context: Context) -> Outcome:
     return Outcome(
         rows=result_rows(context, cells, scored, _said(cells, copies, matrices, plan.real.name)),
         tables=tables,
-        notes=notes,
+        notes=[*rejected_by_set(context), *notes],
         failures=[failure for cell in scored for failure in cell.failures],
     )
 

@@ -52,7 +52,7 @@ def validation_patients(ids: np.ndarray, subjects: np.ndarray | None, fraction: 
     if len(patients) < 2:
         raise ConfigError(
             f"the training set holds {len(ids)} images of {len(patients)} patients, and validation needs patients of "
-            "its own: at least 2. Add images of other patients, or check columns: {subject_id: ...}"
+            "its own: at least 2. Add images of other patients, or check training.columns.subject_id."
         )
     order = hash_order(patients.tolist(), seed)
     n_held_out = np.cumsum(np.bincount(patient_of)[order])[:-1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -59,6 +61,30 @@ def test_nothing_to_read(folder, tmp_path):
         read(tmp_path / "nowhere")
 
 
+def test_file_names_that_look_like_addresses(tmp_path):
+    for name in ("pic#column=a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
+    built = manifest.load("s", "real", Folder(str(tmp_path)), STORAGE)
+    assert built.table["sample_id"].to_pylist() == ["b.png", "pic#column=a.png"]
+
+
+def test_a_subfolder_that_cannot_be_read_is_named(folder, monkeypatch):
+    def scandir(path, whole=os.scandir):
+        if str(path).endswith("sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ManifestError, match=r"cannot be listed \(.*/images/sub: permission denied"):
+        read(folder)
+
+
+def test_patterns_name_parquet_only(folder):
+    for pattern in ("*.jpg", "*.csv", "sub/*"):
+        with pytest.raises(ManifestError, match=r"a folder with heldout\.pattern"):
+            infer(f"{folder}/{pattern}", STORAGE, "heldout")
+
+
 def test_one_image_is_a_set(tmp_path):
     (tmp_path / "only.png").write_bytes(b"x")
     assert len(manifest.load("one", "real", Folder(str(tmp_path)), STORAGE)) == 1
@@ -78,6 +104,13 @@ def test_metadata_joins_by_file_name_and_nothing_disappears(folder):
     assert "1 of 3 files have no row in metadata.csv" in notes(table)
     built = manifest.build("f", "real", table, STORAGE)
     assert built.rejects["sample_id"].to_pylist() == ["gone.png"]
+
+
+def test_metadata_of_files_that_are_not_there(folder):
+    rows = "".join(f"gone{i}.png,{i}\n" for i in range(9))
+    (folder / "metadata.csv").write_text(f"file_name,age\n{rows}")
+    with pytest.raises(ManifestError, match=r"9 of 12 rows name an image .*Copy them, or remove these rows\.$"):
+        manifest.load("f", "real", Folder(str(folder)), STORAGE)
 
 
 def test_metadata_as_json_lines(folder):

@@ -135,6 +135,14 @@ def test_animations_are_refused():
         assert code(saved(frames[0], kind, save_all=True, append_images=frames[1:])) == "animated", kind
 
 
+def test_the_jpeg_of_a_phone_is_its_first_picture():
+    """MPO: the picture, then previews and views of it."""
+    frames = [Image.fromarray(np.full((16, 24), value, np.uint8)) for value in (90, 200)]
+    found = decode(saved(frames[0], "MPO", save_all=True, append_images=frames[1:]))
+    assert np.abs(found.astype(int) - 90).max() <= 1
+    assert found.shape == (16, 24)
+
+
 def test_a_bomb_is_measured_before_it_is_decoded():
     found = decode(png_of(30000, 30000))
     assert (found.code, "30000 x 30000" in found.detail) == ("too_large", True)

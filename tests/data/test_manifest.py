@@ -99,7 +99,7 @@ def test_most_images_missing_is_a_wrong_root(table):
     message = str(caught.value)
     assert "9 of 10 rows name an image that does not exist" in message
     assert "/i1.jpg' (data row 2)" in message
-    assert "Set real.image_root to the folder" in message
+    assert "Set real.image_root (or --image-root) to the folder" in message
 
 
 def test_duplicate_ids_name_the_first_and_both_rows(table):

@@ -165,7 +165,7 @@ def test_a_file_name_of_two_real_images_names_neither():
 
 
 def test_images_inside_a_larger_file_are_named_by_their_id():
-    uri = [f"/r/part.parquet{manifest.FRAGMENT}image&row={row}" for row in range(2)]
+    uri = [f"/r/part.parquet#column=image&row={row}" for row in range(2)]
     real = make("r", "real", sample_id=["a.png", "b.png"], uri=uri)
     found = pairs.same_id(real, make("s", "synthetic", uri=["/s/SyntheticImg_b.jpg", "/s/part.parquet"]))
     assert [row[:2] for row in rows(found)] == [("b.png", "s000")]

@@ -232,5 +232,7 @@ def test_upstream_sets(shared):
     seeds = manifest.load("seeds", "synthetic", Table(str(folder / "synthetic_seeds.csv")), STORAGE)
     assert inherit_by_prompt(seeds, train).table["labels"].null_count == 0
     assert len(deduplicate_prompts(seeds)) == 16
-    own = manifest.load("g", "synthetic", Table(str(folder / "generations_with_metadata.csv")), STORAGE)
+    own = manifest.load(
+        "g", "synthetic", Table(str(folder / "generations_with_metadata.csv"), str(folder / "synthetic_train")), STORAGE
+    )
     assert own.table["labels"].null_count == 0

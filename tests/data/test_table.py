@@ -29,6 +29,10 @@ def read(path, origin="real", **options):
     return Table(str(path), **options).read(origin, STORAGE)
 
 
+def where(table):
+    return json.loads(table.schema.metadata[manifest.METADATA_KEY])["images"]
+
+
 @pytest.fixture
 def csv(tmp_path):
     images(tmp_path, "a/00012.png", "a/b.png")
@@ -132,15 +136,15 @@ def test_chexpert_and_nih_headers_are_recognised(tmp_path):
 
 def test_the_config_names_columns_and_can_take_labels_away(tmp_path):
     images(tmp_path, "1.png")
-    (tmp_path / "s.csv").write_text("key,where,said,path,labels\n007,1.png,hello,elsewhere,Edema|Fracture\n")
+    (tmp_path / "s.csv").write_text("key,where,said,path,labels\n007,1.png,hello,elsewhere,Edema|COPD\n")
     columns = {"sample_id": "key", "image": "where", "prompt": "said", "labels": None}
     table = read(tmp_path / "s.csv", columns=columns)
     assert table["sample_id"].to_pylist() == ["007"]
     assert table["prompt"].to_pylist() == ["hello"]
-    assert table["labels_original"].to_pylist() == ["Edema|Fracture"]
+    assert table["labels_original"].to_pylist() == ["Edema|COPD"]
     assert "labels" not in table.column_names
-    with pytest.raises(ManifestError, match="labels of data row 1"):
-        read(tmp_path / "s.csv", columns={"image": "where"})
+    with pytest.raises(ManifestError, match=r"labels of data row 1 .*real\.columns\.labels, or set it to null"):
+        read(tmp_path / "s.csv", columns={"image": "where", "labels": "labels"})
 
 
 def test_a_reserved_name_that_plays_another_part_survives_beside_it(tmp_path):
@@ -235,35 +239,45 @@ class TestImageRoot:
         (tmp_path / "s.csv").write_text("path\n1.png\n")
         table = read(tmp_path / "s.csv", image_root=str(tmp_path / "far"))
         assert table["uri"].to_pylist() == [f"{tmp_path}/far/1.png"]
-        with pytest.raises(ManifestError, match=r"real\.image_root: .*near is not a folder"):
+        with pytest.raises(ManifestError, match=r"real\.image_root .*near is not a folder"):
             read(tmp_path / "s.csv", image_root=str(tmp_path / "near"))
 
-    def test_a_sibling_is_found_and_said(self, tmp_path):
-        images(tmp_path / "other", "x.png")
-        images(tmp_path / "synthetic_train", "1.png", "2.png")
-        (tmp_path / "generations_with_metadata.csv").write_text("synthetic_filename\n1.png\n2.png\n")
-        table = read(tmp_path / "generations_with_metadata.csv", "synthetic")
-        assert table["uri"][1].as_py() == f"{tmp_path}/synthetic_train/2.png"
-        handed = json.loads(table.schema.metadata[manifest.METADATA_KEY])
-        assert handed["notes"] == [f"image_root taken to be {tmp_path}/synthetic_train"]
+    def test_its_own_folder_or_one_of_its_name_needs_no_word_and_is_said(self, tmp_path):
+        images(tmp_path, "1.png")
+        (tmp_path / "s.csv").write_text("path\n1.png\n")
+        assert where(read(tmp_path / "s.csv")) == f"below {tmp_path} (the table's own folder)"
+        images(tmp_path / "made", "2.png")
+        (tmp_path / "made.csv").write_text("img_savename\n2.png\n")
+        table = read(tmp_path / "made.csv", "synthetic")
+        assert table["uri"].to_pylist() == [f"{tmp_path}/made/2.png"]
+        assert where(table) == f"below {tmp_path}/made (the folder of the table's name)"
 
-    def test_a_namesake_wins_over_a_stranger(self, tmp_path):
-        images(tmp_path / "another", "1.png")
-        images(tmp_path / "sana_images", "1.png")
-        (tmp_path / "sana_prompts.csv").write_text("img_savename\n1.png\n")
-        assert read(tmp_path / "sana_prompts.csv", "synthetic")["uri"][0].as_py() == f"{tmp_path}/sana_images/1.png"
+    @pytest.mark.parametrize("neighbour", ["other", "sana_images", "sana"])
+    def test_a_neighbour_is_named_and_not_taken(self, tmp_path, neighbour):
+        images(tmp_path / neighbour, "1.png", "2.png")
+        path = tmp_path / "sana_prompts.csv"
+        path.write_text("img_savename\n1.png\n2.png\n")
+        with pytest.raises(
+            ManifestError,
+            match=rf"names are below {tmp_path}/{neighbour}: if they are meant, set synthetic\.image_root",
+        ):
+            read(path, "synthetic")
+        named = read(path, "synthetic", image_root=str(tmp_path / neighbour))
+        assert where(named) == f"below {tmp_path}/{neighbour} (as synthetic.image_root says)"
 
     def test_two_candidates_are_not_guessed_between(self, tmp_path):
         images(tmp_path / "first", "1.png")
         images(tmp_path / "second", "1.png")
         (tmp_path / "s.csv").write_text("img_savename\n1.png\n")
-        with pytest.raises(ManifestError, match=r"found in both .*first and .*second.*synthetic\.image_root"):
+        with pytest.raises(ManifestError, match=rf"names are below {tmp_path}: .*synthetic\.image_root"):
             read(tmp_path / "s.csv", "synthetic")
+        with pytest.raises(ManifestError, match=r"2 files are called so: first/1\.png and second/1\.png"):
+            read(tmp_path / "s.csv", "synthetic", image_root=str(tmp_path))
 
     def test_nothing_found_names_what_was_tried(self, tmp_path):
         images(tmp_path / "other", "x.png")
         (tmp_path / "s.csv").write_text("img_savename\n1.png\n")
-        with pytest.raises(ManifestError, match=r"'1\.png' are not below .*/s, .*/other.*Set synthetic\.image_root"):
+        with pytest.raises(ManifestError, match=r"'1\.png' are not below .* and .*/s\. Set synthetic\.image_root"):
             read(tmp_path / "s.csv", "synthetic")
 
     def test_no_row_names_an_image(self, tmp_path):
@@ -290,7 +304,8 @@ def test_embedded_images_are_sent_to_their_own_source(tmp_path):
 )
 def test_upstream_csvs_as_they_are(shared, name, origin, rows, root):
     folder = shared / "data" / "cxr"
-    table = read(folder / f"{name}.csv", origin)
+    named = {"generations_with_metadata": str(folder / "synthetic_train")}
+    table = read(folder / f"{name}.csv", origin, image_root=named.get(name))
     assert len(table) == rows
     assert len(table["sample_id"].unique()) == rows
     assert all(uri.startswith(f"{folder}/{root}/") for uri in table["uri"].to_pylist())

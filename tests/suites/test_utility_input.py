@@ -141,7 +141,7 @@ BAD: dict[str, tuple[Change, type[ChexrayError], str]] = {
     "synthetic images without labels": (
         generated(every(annotated_prompt="nobody's report", id="")),
         ConfigError,
-        r"drawn-changed: no image has a label.*columns: \{labels: \.\.\.\}, or prompts that are those of the training",
+        r"drawn-changed: no image has a label.*synthetic\.0\.columns\.labels\. Or give prompts that are those of",
     ),
     "synthetic images of test prompts alone": (
         generated(lambda rows: rows[-N_TEST_PROMPTS:]),

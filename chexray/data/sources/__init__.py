@@ -25,8 +25,11 @@ class Source(Protocol):
         ...
 
 
-def infer(path: str, storage: Storage) -> str:
-    """The source that reads `path`: "table", "folder" or "parquet_images". Raises ManifestError when none does."""
+def infer(path: str, storage: Storage, key: str = "") -> str:
+    """The source that reads `path`: "table", "folder" or "parquet_images". key: where the set's settings stand.
+
+    Raises ManifestError when none does.
+    """
     from chexray.data.sources._tables import TABLE_SUFFIXES, suffix
     from chexray.data.sources.folder import IMAGE_SUFFIXES
     from chexray.data.sources.parquet_images import find_files, has_images, is_glob
@@ -34,10 +37,11 @@ def infer(path: str, storage: Storage) -> str:
     try:
         where = absolute(path)
         if is_glob(where):
-            if find_files(where, storage):
+            if any(file.lower().endswith(".parquet") for file in find_files(where, storage)):
                 return "parquet_images"
             raise ManifestError(
-                f"{shown(path)}: no Parquet file matches. Check the pattern, or name one file or folder."
+                f"{shown(path)}: no Parquet file matches, and patterns name nothing else. Name a table, or a folder "
+                f"with {_setting(key, 'pattern')}."
             )
         if storage.is_dir(where):
             names = [basename(entry.uri).lower() for entry in storage.list(where)]
@@ -55,5 +59,9 @@ def infer(path: str, storage: Storage) -> str:
     if kind in TABLE_SUFFIXES:
         return "table"
     is_image = where.lower().endswith(IMAGE_SUFFIXES)
-    hint = "Name the folder that holds it" if is_image else "Set `source` to say what it is"
+    hint = "Name the folder that holds it" if is_image else f"Set {_setting(key, 'source')} to say what it is"
     raise ManifestError(f"{shown(path)}: expected a folder of images or a table ({', '.join(TABLE_SUFFIXES)}). {hint}.")
+
+
+def _setting(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else f"`{name}`"

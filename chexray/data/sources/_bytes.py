@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import zlib
+from contextlib import suppress
 
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage
@@ -85,11 +86,16 @@ def inflated(packed: bytes, where: str) -> bytes:
 
 
 def utf8(data: bytes, where: str) -> bytes:
-    """The text without a byte order mark. Raises ManifestError, with line and byte, unless all of it is UTF-8.
+    """The text as UTF-8 without a byte order mark; UTF-16 is read where such a mark says so.
 
+    Raises ManifestError, with line and byte, unless all of it is text.
     Parsers quote the row they fail at, which may be a patient's: nothing that they could fail to decode reaches them.
     """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or data[:4096].count(0) > len(data[:4096]) // 4:
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if data.startswith(marks) and not data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        with suppress(UnicodeDecodeError):
+            return data.decode("utf-16").encode()
+    if data.startswith(marks) or data[:4096].count(0) > len(data[:4096]) // 4:
         raise ManifestError(f"{where}: the table is not UTF-8 text: it looks like UTF-16. Save it again as UTF-8.")
     data = data.removeprefix(_BOM)
     place = _first_stray(data)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from chexray.data import labels as label_reader
-from chexray.data.labels import fold
+from chexray.data.keys import root_setting, setting
+from chexray.data.labels import NoLabels, fold
 from chexray.data.manifest import METADATA_KEY, RESERVED
 from chexray.data.sources._names import NO_HEADER, is_row, no_such_column
 from chexray.data.sources._types import is_nested, kind_of
@@ -27,7 +29,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         "image": ("path", *_FILES),
         "subject_id": ("patientID", "subject_id"),
         "prompt": ("annotated_prompt", "prompt", "text", "caption"),
-        "labels": ("chexpert_labels", "labels", "labels_dict"),
+        "labels": ("chexpert_labels", "labels", "labels_dict", "finding_labels"),
     },
     "synthetic": {
         # Upstream's `id` names the prompt and repeats over seeds, so it identifies no synthetic image.
@@ -36,7 +38,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         "image": ("img_savename", "synthetic_filename", "image", "image_path", "path", *_FILES[2:]),
         "subject_id": ("patientID", "subject_id"),
         "prompt": ("annotated_prompt", "prompt", "text", "caption"),
-        "labels": ("chexpert_labels", "labels", "labels_dict"),
+        "labels": ("chexpert_labels", "labels", "labels_dict", "finding_labels"),
     },
 }
 
@@ -47,7 +49,7 @@ _TEXT = {fold(name) for kinds in KNOWN.values() for names in kinds.values() for 
 class Roles:
     """The column of a table that plays each role, None where there is none.
 
-    findings: finding -> column, when labels come as one column a finding.
+    findings: finding -> column, when labels come as one column a finding. given: whether the config names `labels`.
     """
 
     sample_id: str | None = None
@@ -56,6 +58,7 @@ class Roles:
     prompt: str | None = None
     labels: str | None = None
     findings: dict[str, str] = field(default_factory=dict)
+    given: bool = False
 
 
 def check_columns(columns: object) -> None:
@@ -73,6 +76,11 @@ def is_text(name: str, columns: Mapping[str, str | None] | None) -> bool:
     return is_identifier(name) or fold(name) in _TEXT or name in (columns or {}).values()
 
 
+def names_an_image(name: str) -> bool:
+    """Whether a column may be known as the one of image files."""
+    return any(fold(name) == fold(known) for kinds in KNOWN.values() for known in kinds["image"])
+
+
 def detect(names: Sequence[str], origin: str, columns: Mapping[str, str | None] | None, where: str) -> Roles:
     """The roles of a table's columns: from the config where it names them (null: none), else the first known name.
 
@@ -82,10 +90,12 @@ def detect(names: Sequence[str], origin: str, columns: Mapping[str, str | None] 
     chosen: dict[str, str | None] = {}
     for role, name in (columns or {}).items():
         if role not in known:
-            raise ConfigError(f"{origin}.columns: unknown role {quoted(role)}. {nearest(str(role), list(known))}")
+            raise ConfigError(
+                f"{setting(origin, 'columns')}: unknown role {quoted(role)}. {nearest(str(role), list(known))}"
+            )
         if name is not None and name not in names:
             raise ManifestError(
-                f"{where}: has no column {quoted(name)}, named in {origin}.columns.{role}. "
+                f"{where}: has no column {quoted(name)}, named in {setting(origin, f'columns.{role}')}. "
                 f"{no_such_column(name, names)}"
             )
         chosen[role] = name
@@ -97,18 +107,19 @@ def detect(names: Sequence[str], origin: str, columns: Mapping[str, str | None] 
             exact = [name for name in candidates if name in names]
             loose = [folded[fold(name)] for name in candidates if fold(name) in folded]
             chosen[role] = next(iter(exact + loose), None)
-    findings = {}
-    if chosen["labels"] is None and "labels" not in (columns or {}):
-        findings = {name: folded[fold(name)] for name in FINDINGS if fold(name) in folded}
-    return Roles(**chosen, findings=findings)  # pyright: ignore[reportArgumentType]
+    given = "labels" in (columns or {})
+    findings = {} if given else {name: folded[fold(name)] for name in FINDINGS if fold(name) in folded}
+    return Roles(**chosen, findings=findings, given=given)  # pyright: ignore[reportArgumentType]
 
 
-def no_image_column(names: Iterable[str], origin: str, where: str) -> ManifestError:
-    """The error for a table in which no column names an image."""
+def no_image_column(names: Iterable[str], origin: str, where: str, *, tried: str | None = None) -> ManifestError:
+    """The error for a table in which no column names an image. tried: a column of ids that names none either."""
     names = list(names)
+    also = f", and no file is called as {quoted(tried, 60)} says" if tried else ""
+    more = f", or the folder in which files have these ids in {root_setting(origin)}" if tried else ""
     return ManifestError(
         f"{where}: no column names an image: looked for {', '.join(KNOWN[origin]['image'][:6])} and the like, found "
-        f"{NO_HEADER if is_row(names) else listed(names)}. Name it in {origin}.columns.image."
+        f"{NO_HEADER if is_row(names) else listed(names)}{also}. Name it in {setting(origin, 'columns.image')}{more}."
     )
 
 
@@ -124,7 +135,7 @@ def role_as_text(column: pa.ChunkedArray, name: str, role: str, where: str, orig
     if is_nested(column.type):
         raise ManifestError(
             f"{where}: column {quoted(name)} is {kind_of(column.type)}, expected text. Name another in "
-            f"{origin}.columns.{role}."
+            f"{setting(origin, f'columns.{role}')}."
         )
     return as_text(column)
 
@@ -136,24 +147,28 @@ def standardise(
     sample_id: pa.Array | pa.ChunkedArray,
     uri: pa.Array | pa.ChunkedArray,
     where: str,
+    origin: str,
     notes: Sequence[str] = (),
     reasons: Mapping[str, str] | None = None,
+    images: str = "",
 ) -> pa.Table:
     """The table every source returns: reserved columns first, then all columns of `table` under their own names.
 
     A column that has a reserved name but plays another part becomes `<name>_original`. Roles and notes travel in the
-    schema's metadata; so do `reasons`, {sample_id: why its uri is null}.
+    schema's metadata; so do `reasons`, {sample_id: why its uri is null}, and `images`: below which folder they are and
+    how it was chosen.
     """
     out: dict[str, pa.Array | pa.ChunkedArray] = {"sample_id": sample_id, "uri": uri}
     if roles.subject_id:
         out["subject_id"] = as_text(table[roles.subject_id])
     if roles.prompt:
-        out["prompt"] = as_text(table[roles.prompt])
+        out["prompt"] = _same_blanks(as_text(table[roles.prompt]))
     notes = list(notes)
-    if roles.labels:
-        out["labels"] = label_reader.from_column(table[roles.labels], where)
-    elif roles.findings:
-        out["labels"] = label_reader.from_finding_columns(table, roles.findings, where)
+    labels, roles, unread = _labels(table, roles, where, origin)
+    if labels is not None:
+        out["labels"] = labels
+    if unread:
+        notes.append(unread)
     if "labels" in out and (n_without := out["labels"].null_count):
         notes.append(f"{n_without} of {len(table)} images have no labels")
     played = {
@@ -175,9 +190,35 @@ def standardise(
             out[free] = table[name]
     used = {role: name for role, name in played.items() if name}
     handed: dict[str, object] = {"path": where, "notes": notes, "roles": used}
-    if reasons:
-        handed["reasons"] = dict(reasons)
+    handed |= {"reasons": dict(reasons or {}), "images": images, "unread_labels": unread}
     return pa.table(out).replace_schema_metadata({METADATA_KEY: json.dumps(handed).encode()})
+
+
+def _labels(table: pa.Table, roles: Roles, where: str, origin: str) -> tuple[pa.Array | None, Roles, str]:
+    """The labels, None without any; the roles as they were played; and why a column of that name was not read."""
+    key, unread = setting(origin, "columns.labels"), ""
+    if roles.labels:
+        try:
+            found = label_reader.from_column(table[roles.labels], where, key, lists=roles.given or not roles.findings)
+            return found, replace(roles, findings={}), ""
+        except NoLabels:
+            if roles.given:
+                raise
+        unread = (
+            f"column {quoted(roles.labels, 60)} is kept as it is and not read as labels, since it maps no finding to "
+            f"1, 0 or -1 and is no list of findings; if labels are elsewhere, name their column in {key}"
+        )
+    if roles.findings:
+        found = label_reader.from_finding_columns(table, roles.findings, where, key)
+        return found, replace(roles, labels=None), ""
+    return None, replace(roles, labels=None), unread
+
+
+def _same_blanks(prompts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Prompts with lines that end in one way and no blank too many: two spellings of a prompt are one prompt."""
+    for pattern, kept in ((r"\r\n?", "\n"), (r"[ \t\x{00a0}]+", " "), (r" ?\n ?", "\n"), (r"^\s+|\s+$", "")):
+        prompts = pc.call_function("replace_substring_regex", [prompts], pc.ReplaceSubstringOptions(pattern, kept))
+    return prompts
 
 
 def blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -11,18 +12,28 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from chexray.data.sources._bytes import MAX_COLUMNS
+from chexray.data.sources._names import is_row
 from chexray.errors import ManifestError
 
 NULLS = (*pa_csv.ConvertOptions().null_values, "None")
 """Cells of a CSV that mean nothing is there; "None" is what Python's csv module writes for it."""
 
 _HEADER_BYTES = 1 << 24
+_SEPARATOR = re.compile(rb'\A\s*"?sep=."?[ ;,\t]*\r?\n', re.IGNORECASE)
+"""The first line of a CSV that Excel is told its delimiter by."""
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 
 
 def read_csv(where: str, data: bytes, delimiter: str, is_text: Callable[[str], bool]) -> pa.Table:
-    """The table of CSV text, which must be UTF-8 without a byte order mark. Raises ManifestError without its cells."""
-    names = _header(where, data, delimiter)
+    """The table of CSV text, which must be UTF-8 without a byte order mark. Raises ManifestError without its cells.
+
+    delimiter: what is expected; another one is taken where the header has one column by it and several by the other.
+    """
+    data = _SEPARATOR.sub(b"", data, count=1)
+    names, delimiter = _header(where, data, delimiter)
+    if _padded(data, delimiter, len(names)):
+        data = _unpadded(data, delimiter)
+        names = [name.strip() for name in names]
     bad: list[tuple[int | None, int, int]] = []
 
     def stop(row: pa_csv.InvalidRow) -> str:
@@ -53,12 +64,44 @@ def read_csv(where: str, data: bytes, delimiter: str, is_text: Callable[[str], b
     return table
 
 
-def _header(where: str, data: bytes, delimiter: str) -> list[str]:
-    """The names in the first line that is not empty."""
+def _first_rows(data: bytes, delimiter: str, n: int) -> list[list[str]]:
+    """The first lines that are not empty; fewer where the text is no CSV."""
     text = io.StringIO(data[:_HEADER_BYTES].decode(errors="ignore"), newline="")
-    names: list[str] = []
+    rows: list[list[str]] = []
     with suppress(csv.Error):
-        names = next((row for row in csv.reader(text, delimiter=delimiter) if row), [])
+        for row in csv.reader(text, delimiter=delimiter):
+            rows += [row] if row else []
+            if len(rows) == n:
+                break
+    return rows
+
+
+def _padded(data: bytes, delimiter: str, n_columns: int) -> bool:
+    """Whether a blank follows every delimiter of the header or of the first row."""
+    rows = [row[1:] for row in _first_rows(data, delimiter, 2)]
+    return n_columns > 1 and any(row and all(cell.startswith(" ") for cell in row) for row in rows)
+
+
+def _unpadded(data: bytes, delimiter: str) -> bytes:
+    """The text without blanks after delimiters, where Arrow would take quotes for text."""
+    out = io.StringIO(newline="")
+    source = io.StringIO(data.decode(), newline="")
+    try:
+        csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(
+            csv.reader(source, delimiter=delimiter, skipinitialspace=True)
+        )
+    except csv.Error:
+        return data
+    return out.getvalue().encode()
+
+
+def _header(where: str, data: bytes, delimiter: str) -> tuple[list[str], str]:
+    """The names in the first line that is not empty, and what stands between them."""
+    names = next(iter(_first_rows(data, delimiter, 1)), [])
+    if len(names) == 1:
+        others = {sign: next(iter(_first_rows(data, sign, 1)), []) for sign in _DELIMITERS if sign != delimiter}
+        sign, most = max(others.items(), key=lambda item: len(item[1]))
+        names, delimiter = (most, sign) if len(most) > 1 and not is_row(most) else (names, delimiter)
     if not names:
         raise ManifestError(f"{where}: the header cannot be read. Give the table one line of short names.")
     if len(names) > MAX_COLUMNS:
@@ -69,7 +112,7 @@ def _header(where: str, data: bytes, delimiter: str) -> list[str]:
             f"{where}: has one column, and {_DELIMITERS[other]} in its name: the delimiter seems to be "
             f"{_DELIMITERS[other]}, expected {_DELIMITERS[delimiter]}. Save it with that."
         )
-    return names
+    return names, delimiter
 
 
 def _swallowed(table: pa.Table, data: bytes) -> bool:

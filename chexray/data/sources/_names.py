@@ -18,6 +18,12 @@ _NAME_CHARS = 100
 _OF_A_ROW = re.compile(r"[\n\t{}]|[,;:.] |\.$|\.\./|://|\.(png|jpe?g|dcm|dicom|bmp|tiff?|webp)$", re.IGNORECASE)
 
 
+def without_suffix(name: str) -> str:
+    """The name without the suffix of an image. Only a known one at the very end goes: ids hold points of their own."""
+    suffix = next((end for end in IMAGE_SUFFIXES if name.lower().endswith(end)), "")
+    return name[: len(name) - len(suffix)]
+
+
 def is_row(names: Sequence[str]) -> bool:
     """Whether these names are the first row of a table without a header, and so a patient's: not to be shown."""
     return any(len(name) > _NAME_CHARS or _OF_A_ROW.search(name) for name in names)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
 import pyarrow as pa
 
+from chexray.data.keys import setting
 from chexray.data.sources import _columns
+from chexray.data.sources._metadata import below, is_metadata, read_metadata
 from chexray.data.sources._names import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from chexray.data.sources._tables import TABLE_SUFFIXES, read_table, suffix
-from chexray.data.sources.table import resolve
-from chexray.data.values import identified, is_utf8
+from chexray.data.sources._splits import chooser, left_out, of_folders
+from chexray.data.values import is_utf8
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, absolute, basename
 from chexray.text import printable, quoted, shown
@@ -23,10 +25,11 @@ MAX_PATTERNS = 1_000
 
 @dataclass(frozen=True)
 class Folder:
-    """Image files in a folder; a metadata.csv or .jsonl in it (column file_name) adds prompts, labels and the rest.
+    """Image files in a folder; metadata.csv or .jsonl in it or in a subfolder (column file_name) adds the rest.
 
     path: the folder. pattern: which files, by name or by path below the folder, with *, ? and {a,b}, in any case.
-    recursive: look into subfolders too. columns: roles of the metadata's columns, as for a table.
+    recursive: look into subfolders too. split: which of the splits that its subfolders are called after, such as test;
+    all to read them as one set. columns: roles of the metadata's columns, as for a table.
     sample_id is the path below the folder.
     """
 
@@ -34,6 +37,7 @@ class Folder:
     pattern: str = "*.{png,jpg,jpeg,dcm,dicom,bmp,tif,tiff,webp}"
     recursive: bool = True
     columns: dict[str, str | None] | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
         _columns.check_columns(self.columns)
@@ -43,45 +47,52 @@ class Folder:
         root, where = _columns.nameable(absolute(self.path)), shown(self.path)
         try:
             if not storage.is_dir(root):
-                raise ManifestError(f"{where}: is not a folder. Correct {origin}.path, or name a table's source.")
+                raise ManifestError(
+                    f"{where}: is not a folder. Correct {setting(origin, 'path')}, or name a table's source."
+                )
             listed = [entry.uri for entry in storage.list(root)]
         except StorageError as error:
             raise ManifestError(f"{where}: the folder cannot be listed ({error})") from error
-        start = len(root.rstrip("/")) + 1
-        below = [uri[start:] for uri in listed]
-        metadata = [name for name in below if "/" not in name and _is_metadata(name)]
+        names = {below(uri, root): uri for uri in listed}
         patterns = expand_braces(self.pattern.lower())
         if len(patterns) >= MAX_PATTERNS:
-            raise ManifestError(f"{where}: {quoted(self.pattern)} stands for too many patterns. Set {origin}.pattern.")
+            raise ManifestError(
+                f"{where}: {quoted(self.pattern)} stands for too many patterns. Set {setting(origin, 'pattern')}."
+            )
+        metadata = [name for name in names if is_metadata(name) and (self.recursive or "/" not in name)]
         # Files of a hidden folder or name are an operating system's (._a.png, .DS_Store), not images.
-        visible = [name for name in below if not re.search(r"(^|/)\.", name) and name not in metadata]
+        visible = [name for name in names if not re.search(r"(^|/)\.", name) and name not in metadata]
         files = [name for name in visible if self._wanted(name, patterns)]
         if not files:
             found = f"found {len(visible)} other files" if visible else "the folder is empty"
             raise ManifestError(
-                f"{where}: no file matches {quoted(self.pattern)}: {found}. Set {origin}.pattern or {origin}.path."
+                f"{where}: no file matches {quoted(self.pattern)}: {found}. Set {setting(origin, 'pattern')} or "
+                f"{setting(origin, 'path')}."
             )
         notes = []
         if len(files) < len(visible):
             notes.append(
                 f"{len(visible) - len(files)} files of the folder are not in the set (pattern {shown(self.pattern)})"
             )
-        if len(metadata) > 1:
-            raise ManifestError(f"{where}: holds both {shown(metadata[0])} and {shown(metadata[1])}. Keep one of them.")
-        names = {uri[start:]: uri for uri in listed}
-        uris = [names[name] for name in files]
-        if not metadata:
-            ids, addresses, reasons = _addresses(uris, start)
-            return _columns.standardise(
-                pa.table({"file_name": ids}),
-                _columns.Roles(image="file_name"),
-                sample_id=ids,
-                uri=addresses,
-                where=self.path,
-                notes=notes,
-                reasons=reasons,
-            )
-        return self._joined(names[metadata[0]], root, uris, start, notes, origin, storage)
+        chosen = chooser(files, self.split, of_folders, where, origin)
+        kept = [name for name in files if chosen(name)]
+        if len(kept) < len(files):
+            notes.append(left_out(len(files) - len(kept), str(self.split)))
+        uris = [names[name] for name in kept]
+        tables = [names[name] for name in metadata if "/" not in name or chosen(name) or not of_folders(name)]
+        if tables:
+            return self._joined(tables, root, uris, notes, chosen, origin, storage)
+        ids, addresses, reasons = _addresses(uris, root)
+        return _columns.standardise(
+            pa.table({"file_name": ids}),
+            _columns.Roles(image="file_name"),
+            sample_id=ids,
+            uri=addresses,
+            where=self.path,
+            origin=origin,
+            notes=notes,
+            reasons=reasons,
+        )
 
     def _wanted(self, name: str, patterns: list[str]) -> bool:
         if not self.recursive and "/" in name:
@@ -91,49 +102,41 @@ class Folder:
         return any(fnmatchcase(lowered if "/" in pattern else last, pattern) for pattern in patterns)
 
     def _joined(
-        self, path: str, root: str, uris: list[str], start: int, notes: list[str], origin: str, storage: Storage
+        self,
+        paths: list[str],
+        root: str,
+        uris: list[str],
+        notes: list[str],
+        chosen: Callable[[str], bool],
+        origin: str,
+        storage: Storage,
     ) -> pa.Table:
         """Files with the metadata row of their name; a full outer join, so that nothing disappears on either side."""
-        table = read_table(path, storage, lambda name: _columns.is_text(name, self.columns))
-        roles = _columns.detect(table.column_names, origin, self.columns, path)
-        by_default = "file_name" in table.column_names and not (self.columns or {}).get("image")
-        column = "file_name" if by_default else roles.image
-        if column is None:
-            raise _columns.no_image_column(table.column_names, origin, path)
-        texts = _columns.role_as_text(table[column], column, "image", path, origin)
-        named = resolve(_columns.blank_to_null(texts).to_pylist(), root, path, origin)
-        row_of: dict[str, int] = {}
-        for row, uri in enumerate(named):
-            if uri is None:
-                raise ManifestError(
-                    f"{path}: data row {row + 1} has no {shown(column, 60)}. Fill it, or remove the row."
-                )
-            if row_of.setdefault(uri, row) != row:
-                raise ManifestError(
-                    f"{path}: data rows {row_of[uri] + 1} and {row + 1} both describe {identified(uri[start:])}. "
-                    "Remove one."
-                )
+        table, column, row_of = read_metadata(paths, root, self.columns, chosen, origin, storage)
+        where = paths[0] if len(paths) == 1 else shown(self.path)
+        roles = _columns.detect(table.column_names, origin, self.columns, where)
         lacking = sum(uri not in row_of for uri in uris)
         if lacking:
-            notes = [*notes, f"{lacking} of {len(uris)} files have no row in {basename(path)}"]
+            tables = basename(paths[0]) if len(paths) == 1 else f"{len(paths)} tables of metadata"
+            notes = [*notes, f"{lacking} of {len(uris)} files have no row in {tables}"]
         listed = set(uris)
         everything = [*uris, *(uri for uri in row_of if uri not in listed)]
         index = np.array([row_of.get(uri, -1) for uri in everything])
         joined = table.take(pa.array(np.maximum(index, 0), mask=index < 0))
-        ids, addresses, reasons = _addresses(everything, start)
-        roles = _columns.Roles(None, column, roles.subject_id, roles.prompt, roles.labels, roles.findings)
+        ids, addresses, reasons = _addresses(everything, root)
+        roles = replace(roles, sample_id=None, image=column)
         return _columns.standardise(
-            joined, roles, sample_id=ids, uri=addresses, where=path, notes=notes, reasons=reasons
+            joined, roles, sample_id=ids, uri=addresses, where=where, origin=origin, notes=notes, reasons=reasons
         )
 
 
-def _addresses(uris: list[str], start: int) -> tuple[pa.Array, pa.Array, dict[str, str]]:
+def _addresses(uris: list[str], root: str) -> tuple[pa.Array, pa.Array, dict[str, str]]:
     """Ids (the path below the folder), uris, and {id: reason} for files whose name is not UTF-8.
 
     No table can hold such a name: its id shows the strange bytes as escapes and its uri is null, so that it is counted.
     """
     odd = {uri for uri in uris if not is_utf8(uri)}
-    ids = [printable(uri[start:]) if uri in odd else uri[start:] for uri in uris]
+    ids = [printable(below(uri, root)) if uri in odd else below(uri, root) for uri in uris]
     reasons = {
         name: "the file's name is not UTF-8: rename it" for name, uri in zip(ids, uris, strict=True) if uri in odd
     }
@@ -152,7 +155,3 @@ def expand_braces(pattern: str) -> list[str]:
         if len(found) < MAX_PATTERNS:
             found += expand_braces(front + choice + back)
     return found[:MAX_PATTERNS]
-
-
-def _is_metadata(name: str) -> bool:
-    return name.lower().startswith("metadata.") and suffix(name) in TABLE_SUFFIXES

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from chexray.data.images import embedded_uri
+from chexray.data.keys import setting
 from chexray.data.sources import _columns
 from chexray.data.sources._names import no_such_column, refuse_repeats
+from chexray.data.sources._splits import chooser, left_out, of_shards
 from chexray.data.sources._types import checked, is_nested, kind_of, plain
 from chexray.data.values import as_text
 from chexray.errors import ManifestError, StorageError
@@ -24,7 +26,8 @@ IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "png", "jpeg", "jpg")
 class ParquetImages:
     """Parquet with embedded PNG, JPEG or DICOM bytes: a binary column, or a {bytes, path} struct as `datasets` writes.
 
-    path: a file, a folder, or a pattern with * and ?. image_column: recognised when not given.
+    path: a file, a folder, or a pattern with * and ?. split: which of the splits that its files are called after, such
+    as train; all to read them as one set. image_column: recognised when not given.
     columns: roles of the other columns, as for a table. Only columns other than the images are read here.
     sample_id is a column of ids or file names where there is one, otherwise file and row.
     """
@@ -32,6 +35,7 @@ class ParquetImages:
     path: str
     image_column: str | None = None
     columns: dict[str, str | None] | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
         _columns.check_columns(self.columns)
@@ -42,8 +46,12 @@ class ParquetImages:
         try:
             files = find_files(where, storage)
             if not files:
-                raise ManifestError(f"{self.path}: no Parquet file is there. Correct {origin}.path.")
-            parts = [self._part(_columns.nameable(file), origin, storage) for file in files]
+                raise ManifestError(f"{self.path}: no Parquet file is there. Correct {setting(origin, 'path')}.")
+            start = len(_folder_of(where)) + 1
+            below = {file: file[start:] or basename(file) for file in files}
+            chosen = chooser(list(below.values()), self.split, of_shards, shown(self.path), origin)
+            kept = [file for file in files if chosen(below[file])]
+            parts = [self._part(_columns.nameable(file), origin, storage) for file in kept]
         except StorageError as error:
             raise ManifestError(f"{self.path}: cannot be read ({error})") from error
         table = _joined(parts, self.path)
@@ -59,8 +67,11 @@ class ParquetImages:
         else:
             unique = inner.null_count == 0 and len(inner.unique()) == len(inner)
             sample_id = inner if unique else place
-        roles = _columns.Roles(ids, None, roles.subject_id, roles.prompt, roles.labels, roles.findings)
-        return _columns.standardise(table, roles, sample_id=sample_id, uri=uri, where=self.path)
+        roles = replace(roles, sample_id=ids, image=None)
+        notes = [left_out(len(files) - len(kept), str(self.split))] if len(kept) < len(files) else []
+        return _columns.standardise(
+            table, roles, sample_id=sample_id, uri=uri, where=self.path, origin=origin, notes=notes
+        )
 
     def _part(self, file: str, origin: str, storage: Storage) -> pa.Table:
         """The columns of one file beside its images, with each image's address."""
@@ -73,7 +84,7 @@ class ParquetImages:
             if not _is_bytes(schema.field(image).type):
                 raise ManifestError(
                     f"{file}: column {quoted(image)} is {kind_of(schema.field(image).type)}, expected binary or "
-                    "{bytes, path}. Name another in " + f"{origin}.image_column."
+                    "{bytes, path}. Name another in " + f"{setting(origin, 'image_column')}."
                 )
             wanted = [name for name in schema.names if name != image]
             is_struct = pa.types.is_struct(schema.field(image).type)
@@ -123,14 +134,21 @@ def is_glob(path: str) -> bool:
 def find_files(where: str, storage: Storage) -> list[str]:
     """The Parquet files a path stands for, sorted; [] when there are none."""
     if is_glob(where):
-        fixed = where[: min(where.find(sign) for sign in "*?" if sign in where)]
         depth = where.count("/")
-        found = [entry.uri for entry in storage.list(fixed[: fixed.rfind("/")] or "/")]
+        found = [entry.uri for entry in storage.list(_folder_of(where) or "/")]
         # A star stands for a part of one name, as in a shell; ** for any folders.
         return [f for f in found if fnmatchcase(f, where) and ("**" in where or f.count("/") == depth)]
     if storage.is_dir(where):
         return [entry.uri for entry in storage.list(where) if entry.uri.lower().endswith(".parquet")]
     return [where] if storage.exists(where) else []
+
+
+def _folder_of(where: str) -> str:
+    """The folder below which the files of a path are."""
+    if not is_glob(where):
+        return where.rstrip("/")
+    fixed = where[: min(where.find(sign) for sign in "*?" if sign in where)]
+    return fixed[: fixed.rfind("/")]
 
 
 def image_column(schema: pa.Schema) -> str | None:
@@ -141,9 +159,12 @@ def image_column(schema: pa.Schema) -> str | None:
 
 
 def has_images(path: str, storage: Storage) -> bool:
-    """Whether a Parquet file holds encoded images; reads its footer only."""
+    """Whether a Parquet file holds encoded images, in one column or, where none names a file, in several; reads its
+    footer only."""
     with storage.open_parquet(path) as parquet:
-        return image_column(parquet.schema) is not None
+        schema = parquet.schema
+    several = any(_is_bytes(field.type) for field in schema) and not any(map(_columns.names_an_image, schema.names))
+    return several or image_column(schema) is not None
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -160,8 +181,9 @@ def _names_a_file(name: str) -> bool:
 def _no_images(file: str, image: str | None, schema: pa.Schema, origin: str) -> str:
     if image is not None:
         found = no_such_column(image, schema.names)
-        return f"{file}: has no column {quoted(image)}, named in {origin}.image_column. {found}"
+        return f"{file}: has no column {quoted(image)}, named in {setting(origin, 'image_column')}. {found}"
     return (
         f"{file}: no column, or more than one, holds image bytes. Columns: {listed(schema.names)}. "
-        f"Name it in {origin}.image_column, or set {origin}.source: table when images are separate files."
+        f"Name it in {setting(origin, 'image_column')}, or set {setting(origin, 'source')}: table when images are "
+        "separate files."
     )

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 
+from chexray.data.keys import setting
+from chexray.data.labels import fold
 from chexray.data.sources import _columns
+from chexray.data.sources._columns import Roles
+from chexray.data.sources._lookup import filled, look_up
+from chexray.data.sources._places import candidates, choose, nowhere, places_of
 from chexray.data.sources._tables import read_table
 from chexray.data.sources._types import holds_bytes
-from chexray.data.values import identified, is_utf8, may_exist
-from chexray.errors import ManifestError, StorageError
-from chexray.storage import Storage, absolute, basename, inside, is_remote, join, parent
+from chexray.errors import ManifestError
+from chexray.storage import Storage, absolute, parent
 from chexray.text import quoted, shown
-
-N_PROBES = 16
-"""Rows, spread over the table, whose images are looked for when image_root is not given."""
-
-MAX_SIBLINGS = 64
 
 
 @dataclass(frozen=True)
 class Table:
     """CSV, TSV, Parquet or JSON lines (also .gz), one row an image.
 
-    path: the table. image_root: the folder its image paths start from; by default the table's own folder, a folder of
-    the table's name, or the one folder beside the table in which its images lie.
+    path: the table. image_root: the folder its image paths start from or, when absolute or with `../`, lie below; by
+    default the table's own folder, or a folder of the table's name. image_template: the path of a row's image from
+    columns, such as "files/p{subject_id}/{id}.jpg". image_lookup: whether images are found by name alone, in any folder
+    below the root; by default where no path leads to one and the root was named.
     columns: role -> column for sample_id, image, subject_id, prompt and labels, null for none; recognised by default.
     """
 
     path: str
     image_root: str | None = None
     columns: dict[str, str | None] | None = None
+    image_template: str | None = None
+    image_lookup: bool | None = None
 
     def __post_init__(self) -> None:
         _columns.check_columns(self.columns)
@@ -41,107 +43,62 @@ class Table:
     def read(self, origin: str, storage: Storage) -> pa.Table:
         """The rows as a source's table. Raises ManifestError, naming the row where there is one."""
         path = absolute(self.path)
-        table = read_table(path, storage, lambda name: _columns.is_text(name, self.columns))
+        _columns.nameable(parent(path))
+        table = self._rows(path, storage)
         roles = _columns.detect(table.column_names, origin, self.columns, path)
-        if roles.image is None:
-            raise _columns.no_image_column(table.column_names, origin, path)
-        if holds_bytes(table[roles.image].type) or pa.types.is_struct(table[roles.image].type):
-            raise ManifestError(
-                f"{path}: column {quoted(roles.image)} holds image bytes, not paths. Set {origin}.source: "
-                "parquet_images."
-            )
-        texts = _columns.role_as_text(table[roles.image], roles.image, "image", path, origin)
-        images = _columns.blank_to_null(texts)
-        root, note = self._root(path, images, origin, storage)
-        uri = resolve(images.to_pylist(), root, path, origin)
-        sample_id = images
+        images, roles = self._images(table, roles, origin, path)
+        uri, where = self._places(path, images, roles, table, origin, storage)
+        sample_id = pa.array(images, pa.string())
         if roles.sample_id is not None:
             sample_id = _columns.role_as_text(table[roles.sample_id], roles.sample_id, "sample_id", path, origin)
         return _columns.standardise(
-            table, roles, sample_id=sample_id, uri=pa.array(uri, pa.string()), where=path, notes=[note] if note else []
+            table, roles, sample_id=sample_id, uri=pa.array(uri, pa.string()), where=path, origin=origin, images=where
         )
 
-    def _root(self, path: str, images: pa.ChunkedArray, origin: str, storage: Storage) -> tuple[str, str]:
-        """The image root, and a note when it had to be guessed."""
-        if self.image_root is not None:
-            root = _columns.nameable(absolute(self.image_root))
-            if not storage.is_dir(root):
-                raise ManifestError(
-                    f"{origin}.image_root: {shown(self.image_root)} is not a folder. Name an existing one."
-                )
-            return root, ""
-        folder = _columns.nameable(parent(path))
-        known = images.drop_null()
-        if not len(known):
-            raise ManifestError(f"{path}: no row names an image. Name the right column in {origin}.columns.image.")
-        probes = known.take(np.unique(np.linspace(0, len(known) - 1, N_PROBES).astype(int))).to_pylist()
-        stem = basename(path).split(".")[0]
-        tried: list[str] = []
-        for tier in self._tiers(folder, stem):
-            hits = {root: _count(root, probes, storage) for root in tier}
-            best = max(hits.values(), default=0)
-            winners = [root for root, count in hits.items() if best and count == best]
-            if len(winners) > 1:
-                raise ManifestError(
-                    f"{path}: its images are found in both {shown(winners[0])} and {shown(winners[1])}. "
-                    f"Say which folder is meant in {origin}.image_root."
-                )
-            if winners:
-                note = "" if winners[0] == folder else f"image_root taken to be {shown(winners[0])}"
-                return winners[0], note
-            tried += tier
-        first = images.to_pylist().index(probes[0])
-        resolve([None] * first + probes[:1], folder, path, origin)  # says so when the path leaves the folder
-        raise ManifestError(
-            f"{path}: images such as {identified(probes[0])} are not below {_listed(tried)}. "
-            f"Set {origin}.image_root to the folder that their paths start from."
-        )
+    def _rows(self, path: str, storage: Storage) -> pa.Table:
+        in_template = {fold(name) for name in re.findall(r"\{([^{}:]+)", self.image_template or "")}
+        return read_table(path, storage, lambda name: _columns.is_text(name, self.columns) or fold(name) in in_template)
 
-    @staticmethod
-    def _tiers(folder: str, stem: str) -> list[list[str]]:
-        """Groups of candidate roots, best first: the folder, the one of the table's name, its namesakes, all others."""
-        own = join(folder, stem)
-        if is_remote(folder):  # listing all folders of a bucket may take minutes
-            return [[folder], [own]]
-        try:
-            with os.scandir(folder) as entries:
-                names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-            names = [name for name in names if is_utf8(name)]
-        except OSError:  # a folder whose files may be read but not listed
-            names = []
-        first_word = stem.replace("-", "_").split("_")[0]
-        akin = [name for name in names if name != stem and len(first_word) > 2 and name.startswith(first_word)]
-        others = [name for name in names if name != stem and name not in akin][:MAX_SIBLINGS]
-        return [[folder], [own], [join(folder, name) for name in akin], [join(folder, name) for name in others]]
+    def _images(self, table: pa.Table, roles: Roles, origin: str, path: str) -> tuple[list[str | None], Roles]:
+        """What each row calls its image: the path by the template, a cell of the image column, or else its id."""
+        if self.image_template:
+            players = {role: getattr(roles, role) for role in ("sample_id", "image", "subject_id")}
+            named = filled(self.image_template, table, players, origin, path)
+            return named, roles if roles.sample_id else replace(roles, sample_id=roles.image)
+        column = roles.image
+        if column is None and "image" not in (self.columns or {}):
+            column = roles.sample_id
+        if column is None:
+            raise _columns.no_image_column(table.column_names, origin, path)
+        if holds_bytes(table[column].type) or pa.types.is_struct(table[column].type):
+            raise ManifestError(
+                f"{path}: column {quoted(column)} holds image bytes, not paths. Set {setting(origin, 'source')}: "
+                "parquet_images."
+            )
+        texts = _columns.role_as_text(table[column], column, "image", path, origin)
+        return _columns.blank_to_null(texts).to_pylist(), roles
 
-
-def resolve(images: list[str | None], root: str, path: str, origin: str) -> list[str | None]:
-    """Absolute URIs of a table's image paths. Raises ManifestError naming the first row that leaves `root`."""
-    uris: list[str | None] = []
-    for image in images:
-        try:
-            uris.append(None if image is None else inside(root, image))
-        except StorageError:  # it quotes the cell, also as the context of another error
-            break
-    if len(uris) < len(images):
-        raise ManifestError(
-            f"{path}: data row {len(uris) + 1} names {identified(images[len(uris)])}, which leaves the image root "
-            f"{shown(root)}. Correct the path, or set {origin}.image_root to a folder that holds all images."
-        )
-    return uris
-
-
-def _count(root: str, probes: list[str], storage: Storage) -> int:
-    """How many of the probed images exist below `root`."""
-    uris = []
-    for image in probes:
-        try:
-            uris.append(inside(root, image))
-        except StorageError:
-            continue
-    return sum(stat is not None for stat in storage.stat([uri for uri in uris if may_exist(uri)]))
-
-
-def _listed(folders: list[str], at_most: int = 6) -> str:
-    more = f" and {len(folders) - at_most} other folders" if len(folders) > at_most else ""
-    return ", ".join(shown(folder) for folder in folders[:at_most]) + more
+    def _places(
+        self, path: str, images: list[str | None], roles: Roles, table: pa.Table, origin: str, storage: Storage
+    ) -> tuple[list[str | None], str]:
+        """The uri of each image, and below which folder they are and why there."""
+        if not any(images):
+            raise ManifestError(
+                f"{path}: no row names an image. Name the right column in {setting(origin, 'columns.image')}."
+            )
+        roots = candidates(path, self.image_root, origin, storage)
+        root, index = choose(roots, images, self.image_lookup, storage)
+        if root is None:
+            if roles.image is None and not self.image_template:
+                raise _columns.no_image_column(table.column_names, origin, path, tried=roles.sample_id)
+            if self.image_root is None:
+                raise nowhere(path, roots, images, origin)
+            root = roots[0]  # the manifest counts what is missing
+        if index is None:
+            return places_of(path, root, images, origin), f"below {shown(root.uri)} ({root.why})"
+        if self.image_lookup:
+            direct = [None if image is None else root.place(image) for image in images]
+        else:
+            direct = places_of(path, root, images, origin)
+        found = look_up(path, index, images, direct, table, roles.image or roles.sample_id, origin)
+        return found, f"below {shown(root.uri)} ({root.why}), found by name"

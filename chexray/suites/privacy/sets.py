@@ -72,7 +72,9 @@ def read_sets(context: Context) -> Sets:
     notes = []
     if plan.heldout is None:
         codes = own_codes(training["subject_id"])
-        return Sets(ImageSet(plan.training, training, codes), None, synthetic, tuple(_without_patients(codes)))
+        return Sets(
+            ImageSet(plan.training, training, codes), None, synthetic, tuple(_without_patients(codes, plan.training))
+        )
     heldout = _accepted(context, plan.heldout)
     n = len(heldout)
     strangers = ~_in(heldout, training, "image_key")
@@ -93,28 +95,29 @@ def read_sets(context: Context) -> Sets:
     codes = own_codes(both)
     cut = len(training)
     first, second = (None, None) if codes is None else (codes[:cut], codes[cut:])
-    notes += _without_patients(codes)
+    notes += _without_patients(codes, plan.training, plan.heldout)
     nameless = [
-        manifest.name
+        manifest
         for manifest, images in ((plan.training, training), (plan.heldout, heldout))
         if codes is not None and images["subject_id"].null_count == len(images) > 0
     ]
     if nameless:
         notes.append(
-            f"{nameless[0]} names no patients: whether one of them is in both real sets cannot be seen. "
-            "Name the column in columns: {subject_id: ...}"
+            f"{nameless[0].name} names no patients: whether one of them is in both real sets cannot be seen. "
+            f"Name the column in {nameless[0].setting('columns.subject_id')}"
         )
     return Sets(
         ImageSet(plan.training, training, first), ImageSet(plan.heldout, heldout, second), synthetic, tuple(notes)
     )
 
 
-def _without_patients(codes: np.ndarray | None) -> list[str]:
+def _without_patients(codes: np.ndarray | None, *sets: Manifest) -> list[str]:
     if codes is not None:
         return []
+    keys = " and ".join(each.setting("columns.subject_id") for each in sets)
     return [
         "the real images name no patients: errors are not clustered, a null image may have met its own patient, and "
-        "re-identification cannot be calibrated. Name the column in columns: {subject_id: ...}"
+        f"re-identification cannot be calibrated. Name the column in {keys}"
     ]
 
 

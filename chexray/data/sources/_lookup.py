@@ -1,0 +1,137 @@
+"""Images found by their names: ids without a suffix, and files that are spread over folders."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from chexray.data.keys import setting
+from chexray.data.labels import fold
+from chexray.data.sources._names import IMAGE_SUFFIXES, without_suffix
+from chexray.data.values import as_text, identified, nearest
+from chexray.errors import ManifestError
+from chexray.storage import Storage
+from chexray.text import quoted, shown
+
+_FORMAT = re.compile(r"(.?[<>^]\d{1,3})?(\.\d{1,3})?")
+_FIELD = re.compile(r"[^{}!:.\[\]]+")
+
+
+@dataclass(frozen=True)
+class Index:
+    """The images below a folder, from one listing. names: {file name, and the same without suffix: uris}."""
+
+    root: str
+    files: frozenset[str]
+    names: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, root: str, storage: Storage) -> Index:
+        uris = [entry.uri for entry in storage.list(root) if entry.uri.lower().endswith(IMAGE_SUFFIXES)]
+        names: dict[str, list[str]] = {}
+        for uri in uris:
+            name = posixpath.basename(uri)
+            if "/." not in uri[len(root) :]:  # an operating system's, or another tool's
+                names.setdefault(name, []).append(uri)
+                names.setdefault(without_suffix(name), []).append(uri)
+        return cls(root, frozenset(uris), names)
+
+    def named(self, image: str) -> Sequence[str]:
+        """The files that a cell may mean: those of its whole name before those of its stem, and of these the ones on
+        whose way most folders in a row are those that the cell names."""
+        name = posixpath.basename(image)
+        found = self.names.get(name) or self.names.get(without_suffix(name)) or ()
+        if len(found) < 2:
+            return found
+        folders = posixpath.dirname(image).split("/")
+        agree = [_agreeing(posixpath.dirname(uri).split("/"), folders) for uri in found]
+        return [uri for uri, n in zip(found, agree, strict=True) if n == max(agree)]
+
+
+def _agreeing(ours: list[str], theirs: list[str]) -> int:
+    """How many folders are the same, counted from the file upwards."""
+    pairs = zip(reversed(ours), reversed(theirs), strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(ours), len(theirs)))
+
+
+def look_up(
+    path: str,
+    index: Index,
+    images: Sequence[str | None],
+    direct: Sequence[str | None],
+    table: pa.Table,
+    column: str | None,
+    origin: str,
+) -> list[str | None]:
+    """The uri of each image: its path where a file is there, else the one file of its name, else its path again.
+
+    column: which names the images. Raises ManifestError for a name that two files have, with the column that would tell
+    them apart where there is one.
+    """
+    uris: list[str | None] = []
+    for row, (image, place) in enumerate(zip(images, direct, strict=True)):
+        if image is None or place in index.files:
+            uris.append(place)
+            continue
+        found = index.named(image)
+        if len(found) > 1:
+            one, two = (shown(uri[len(index.root) :].lstrip("/")) for uri in found[:2])
+            folder = _column_of_folders(table, row, found)
+            template = f'"{{{folder or "FOLDER"}}}/{{{shown(column or "NAME", 60)}}}"'
+            raise ManifestError(
+                f"{path}: data row {row + 1} names {identified(image)}, and {len(found)} files are called so: {one} "
+                f"and {two}. Say which by a column of folders in {setting(origin, 'image_template')}, such as "
+                f"{template}."
+            )
+        uris.append(found[0] if found else place)
+    return uris
+
+
+def _column_of_folders(table: pa.Table, row: int, uris: Sequence[str]) -> str:
+    """The column whose cell is a folder of one of the files and not of the others; "" where none is."""
+    steps = [set(uri.split("/")[:-1]) for uri in uris]
+    for name in table.column_names:
+        cell = as_text(pa.chunked_array([table[name].slice(row, 1).combine_chunks()]))[0].as_py()
+        if cell and sum(cell.strip("/").split("/")[-1] in each for each in steps) == 1:
+            return name
+    return ""
+
+
+def fields_of(template: str, origin: str) -> list[tuple[str, str | None, str]]:
+    """[(text, column, format)] of a template such as `p{subject_id:.2}/{id}.jpg`: only names, widths and lengths."""
+    try:
+        parsed = [(text, name, form or "", kind) for text, name, form, kind in string.Formatter().parse(template)]
+    except ValueError:
+        parsed = [("", "{", "", None)]
+    for _, name, form, kind in parsed:
+        if name is not None and (not _FIELD.fullmatch(name) or not _FORMAT.fullmatch(form) or kind):
+            raise ManifestError(
+                f"{setting(origin, 'image_template')}: {quoted(template)} is not understood. Write columns in braces, "
+                'such as "files/p{subject_id:.2}/{id}.jpg" (.2: the first two signs; 0>8: zeros to 8 signs).'
+            )
+    return [(text, name, form) for text, name, form, _ in parsed]
+
+
+def filled(template: str, table: pa.Table, roles: Mapping[str, str | None], origin: str, path: str) -> list[str | None]:
+    """The path of each row by the template, None where a cell is empty. A field is a column, or a role such as `id`."""
+    known = {fold(name): name for name in reversed(table.column_names)}
+    parts = []
+    for text, field, form in fields_of(template, origin):
+        if field is None:
+            parts.append([text] * len(table))
+            continue
+        name = field if field in table.column_names else known.get(fold(field)) or roles.get(field)
+        if name is None:
+            raise ManifestError(
+                f"{path}: has no column {quoted(field)}, named in {setting(origin, 'image_template')}. "
+                f"{nearest(field, table.column_names)}"
+            )
+        cells = as_text(table[name]).to_pylist()
+        parts.append([None if cell in (None, "") else f"{text}{format(cell, form)}" for cell in cells])
+    rows = zip(*parts, strict=True)
+    return [None if None in row else "".join(cell for cell in row if cell) for row in rows]
