@@ -32,7 +32,7 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except ChexrayError as error:
-        print(f"chexray: {error}", file=sys.stderr)
+        print("chexray: " + "\n".join(error.lines), file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("chexray: stopped; run the same command again to resume", file=sys.stderr)
