@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +27,8 @@ from chexray.cli.options import (
     print_lines,
     read_config,
 )
-from chexray.text import one_line
+from chexray.errors import ConfigProblems
+from chexray.text import one_line, shown
 
 EXAMPLES = (
     "Examples: chexray run configs/quickstart.yaml | "
@@ -74,14 +77,28 @@ def run(
         "name": name,
         "limit": limit,
     }
-    parsed = read_config(config, flags, setting, reid_weights=reid_weights)
-    plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
+    with all_problems(config):
+        parsed = read_config(config, flags, setting, reid_weights=reid_weights)
+        plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
 
 
 def validate(config: Annotated[Path, typer.Argument(help="a YAML run config")], setting: Setting = None) -> None:
-    """Check a config, its manifests and weights, without starting anything."""
-    _print_plan(read_config(config, {}, setting), stores=False)
+    """Check a config, its sets, weights and output, without starting anything. All that is wrong is said at once."""
+    with all_problems(config):
+        _print_plan(read_config(config, {}, setting), stores=False)
     print("valid")
+
+
+@contextmanager
+def all_problems(path: Path | None) -> Iterator[None]:
+    """Adds to what is wrong with the keys of a config what is wrong with the sets, encoders and metrics it names."""
+    try:
+        yield
+    except ConfigProblems as error:
+        from chexray.plan import other_problems
+
+        others = other_problems(error.rest) if error.rest is not None else []
+        raise ConfigProblems(shown(path or error.where), [*error.problems, *others]) from None
 
 
 def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool) -> None:
@@ -100,8 +117,12 @@ def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool) -> Non
 def _print_plan(config: Any, *, stores: bool) -> None:
     """What a run would do. stores: also what of it is done already."""
     from chexray.plan import make_plan
+    from chexray.storage import is_remote
 
     plan = make_plan(config)
+    for place in dict.fromkeys((plan.run_uri, plan.store_uri)):
+        if is_remote(place):  # only writing shows whether the credentials reach so far
+            plan.storage.check_writable(place)
     lines = [*plan.describe(), *(f"note       {one_line(note)}" for note in plan.notes)]
     if stores:
         from chexray.engine.features import FeatureStore, pending

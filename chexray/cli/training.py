@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from chexray.cli.options import ConfigFile, DryRun, Limit, Once, Output, Real, Setting, Synthetic, Verbose, read_config
-from chexray.cli.runs import plan_or_run
+from chexray.cli.runs import all_problems, plan_or_run
 
 EXAMPLES = (
     "Examples: chexray train configs/utility.yaml | "
@@ -55,5 +55,6 @@ def train(
     network = {"name": model, "weights": weights}
     given = [f"utility.{key}={value}" for key, value in asked.items() if value is not None]
     given += [f"utility.model.{key}={value}" for key, value in network.items() if value is not None]
-    parsed = read_config(config, flags, [*given, *(setting or [])])
-    plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
+    with all_problems(config):
+        parsed = read_config(config, flags, [*given, *(setting or [])])
+        plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)

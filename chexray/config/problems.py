@@ -61,12 +61,12 @@ def _by_path(error: ValidationError, data: Any) -> dict[Path, list[Any]]:
     found: dict[Path, list[Any]] = {}
     for problem in error.errors():
         path: list[int | str] = []
-        node = data
+        node: Any = data
         for place, part in enumerate(problem["loc"]):
             is_last = place == len(problem["loc"]) - 1
-            there = part in node if isinstance(node, dict) else isinstance(node, list) and isinstance(part, int)
+            there = isinstance(part, int) if isinstance(node, list) else isinstance(node, dict) and part in node
             if there:
-                node = node[part]
+                node = node[part]  # pyright: ignore[reportArgumentType, reportCallIssue]
             if there or (is_last and problem["type"] == "missing"):
                 path.append(part)
         found.setdefault(tuple(path), []).append(problem)
@@ -90,7 +90,8 @@ def _said(found: dict[Path, list[Any]], data: Any) -> list[str]:
 
 def _place(path: Path, data: Any) -> str:
     """`encode.batch_size`, or `encoders, entry 2 (pixels), precision`."""
-    text, node = "", data
+    text = ""
+    node: Any = data
     for part in path:
         node = node[part] if isinstance(part, int) or (isinstance(node, dict) and part in node) else None
         if isinstance(part, str):
@@ -171,19 +172,20 @@ def _mend(found: dict[Path, list[Any]], data: Any) -> None:
         found.items(), key=lambda item: [str(part).zfill(9) for part in item[0]], reverse=True
     ):
         missing = problems[0]["type"] == "missing"
-        if missing and len(path) > 1:
-            path = path[:-1]  # an encoder without a name
-        node = data
-        for part in path[:-1]:
+        node: Any = data
+        parts = list(path[:-1] if missing and len(path) > 1 else path)  # an encoder without a name goes as a whole
+        last = parts.pop()
+        for part in parts:
             node = node[part]
-        if missing and len(path) == 1 and isinstance(path[0], str) and path not in renamed:
-            node[path[0]] = {}
-        elif not missing or path not in renamed:
-            value = node.pop(path[-1])
+        if missing and len(path) == 1:
+            if path not in renamed:
+                node[last] = {}
+        else:
+            value = node.pop(last)
             near_key, near_word = _near_key(path, problems), _near_word(problems[0])
             if near_key and near_key not in node:
                 node[near_key] = value
-            elif near_word and isinstance(node, dict):
-                node[path[-1]] = near_word
+            elif near_word and isinstance(node, dict):  # perhaps one of several words
+                node[last] = value.replace(problems[0]["input"], near_word) if isinstance(value, str) else near_word
             elif near_word:
-                node.insert(int(path[-1]), near_word)
+                node.insert(int(last), near_word)
