@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chexray.cli.options import console
+from chexray.cli.options import FailOn, console
 from chexray.errors import ConfigError
 
 KINDS = ("metrics", "encoders", "sources", "protocols")
@@ -36,10 +36,16 @@ def list_names(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS))]) -> 
 
 def compare(
     runs: Annotated[list[str], typer.Argument(help="two or more run folders or results files, local or s3://")],
+    fail_on: FailOn = None,
 ) -> None:
-    """Put runs side by side; no winner is named where intervals overlap."""
+    """Put runs side by side; no winner is named where intervals overlap.
+
+    --fail-on looks at every run but the first, which is the baseline of worse-than: `chexray compare BEFORE NOW
+    --fail-on worse-than`, or worse-than:METRIC.
+    """
     if len(runs) < 2:
         raise ConfigError(f"compare needs at least two runs, found {len(runs)}.")
+    from chexray.cli.gates import compared
     from chexray.config import StorageConfig
     from chexray.plan import make_storage
     from chexray.results.compare import compare as compare_frames
@@ -47,10 +53,14 @@ def compare(
     from chexray.results.rows import read_results
 
     storage = make_storage(StorageConfig())
-    frames = {}
+    frames, places = {}, {}
     for place in runs:
         *folders, label = place.rstrip("/").split("/")
         # Files are called alike in every run.
         label = folders[-1] if folders and label.endswith((".parquet", ".json", ".csv")) else label
-        frames[label if label not in frames else place] = read_results(place, storage)
+        label = label if label not in frames else place
+        frames[label], places[label] = read_results(place, storage), place
+    gates = compared(fail_on, frames, places)
     console().print(render_compare(compare_frames(frames)))
+    if code := gates(storage):
+        raise typer.Exit(code)

@@ -64,3 +64,14 @@ def print_lines(target: Any, lines: list[str]) -> None:
     characters, since names in them come from files."""
     for line in lines:
         target.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-on",
+        metavar="GATE",
+        help="end with exit code 3 if it is found: copies, duplicates, rejects (rejects:1%), worse-than:RUN, "
+        "worse-than:RUN:METRIC; several by commas",
+    ),
+]

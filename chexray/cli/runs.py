@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from chexray.cli.options import (
     ConfigFile,
     DryRun,
     Encoders,
+    FailOn,
     HeldOut,
     Limit,
     Once,
@@ -61,6 +62,7 @@ def run(
     dry_run: DryRun = False,
     once: Once = False,
     verbose: Verbose = False,
+    fail_on: FailOn = None,
 ) -> None:
     """Encode both sets once and compute every number asked for. Run it again to resume."""
     flags = {
@@ -79,7 +81,7 @@ def run(
     }
     with all_problems(config):
         parsed = read_config(config, flags, setting, reid_weights=reid_weights)
-        plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
+        plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose, fail_on=fail_on)
 
 
 def validate(config: Annotated[Path, typer.Argument(help="a YAML run config")], setting: Setting = None) -> None:
@@ -101,17 +103,22 @@ def all_problems(path: Path | None) -> Iterator[None]:
         raise ConfigProblems(shown(path or error.where), [*error.problems, *others]) from None
 
 
-def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool) -> None:
-    """The plan of a config and what of it is done already; or the run, its tables and its exit code."""
+def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool, fail_on: Sequence[str] | None = None) -> None:
+    """The plan of a config and what of it is done already; or the run, its tables, its gates and its exit code."""
+    from chexray.cli.gates import prepared
+
+    gates = prepared(fail_on, config)
     if dry_run:
         _print_plan(config, stores=True)
         return
     from chexray.evaluation import evaluate
+    from chexray.plan import make_storage
 
     finished = evaluate(config, verbose=verbose, once=once)
     _print_results(finished.results, finished.notes)
     print(f"results: {finished.uri}")
-    raise typer.Exit(finished.exit_code)
+    broken = gates.exit_code(finished.uri, finished.results, make_storage(config.storage))
+    raise typer.Exit(broken or finished.exit_code)
 
 
 def _print_plan(config: Any, *, stores: bool) -> None:

@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import ConfigFile, DryRun, Limit, Once, Output, Real, Setting, Synthetic, Verbose, read_config
+from chexray.cli.options import (
+    ConfigFile,
+    DryRun,
+    FailOn,
+    Limit,
+    Once,
+    Output,
+    Real,
+    Setting,
+    Synthetic,
+    Verbose,
+    read_config,
+)
 from chexray.cli.runs import all_problems, plan_or_run
 
 EXAMPLES = (
@@ -40,6 +52,7 @@ def train(
     dry_run: DryRun = False,
     once: Once = False,
     verbose: Verbose = False,
+    fail_on: FailOn = None,
 ) -> None:
     """Train classifiers on real and synthetic images and test them on real ones. Run it again to resume."""
     flags: dict[str, Any] = {
@@ -57,4 +70,4 @@ def train(
     given += [f"utility.model.{key}={value}" for key, value in network.items() if value is not None]
     with all_problems(config):
         parsed = read_config(config, flags, [*given, *(setting or [])])
-        plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
+        plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose, fail_on=fail_on)
