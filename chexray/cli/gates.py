@@ -103,16 +103,16 @@ def _of_comparison(gate: Gate, frames: Mapping[str, Any], places: Mapping[str, s
     from chexray.text import quoted, shown
 
     first = next(iter(frames))
-    if gate.kind != "worse-than" or gate.run in (first, places[first], places[first].rstrip("/")):
+    if gate.kind != "worse-than":
         return gate
-    if gate.run and not gate.metric and gate.run.replace("_", "").isalnum() and gate.run not in frames:
+    if gate.run.rstrip("/") in ("", first, places[first].rstrip("/")):
+        return replace(gate, run=first)
+    if not gate.metric and gate.run.replace("_", "").isalnum() and gate.run not in frames:
         return replace(gate, run=first, metric=gate.run)  # worse-than:kid
-    if gate.run:
-        raise ConfigError(
-            f"--fail-on {shown(gate)}: the baseline of compare is its first run, {quoted(first)}. Name "
-            f"{quoted(gate.run)} first, or write worse-than alone."
-        )
-    return replace(gate, run=first)
+    raise ConfigError(
+        f"--fail-on {shown(gate)}: the baseline of compare is its first run, {quoted(first)}. Name {quoted(gate.run)} "
+        "first, or write worse-than alone."
+    )
 
 
 def say_gates(found: Sequence[Judged]) -> int:
