@@ -69,6 +69,27 @@ def prepared(fail_on: Sequence[str] | None, config: Any) -> Gates:
     return Gates(gates, baselines)
 
 
+def sent_along(fail_on: Sequence[str] | None, config: Any) -> list[str]:
+    """The flags of a run elsewhere. Raises ConfigError for a gate that it could not answer, or whose RUN only lies
+    here."""
+    from chexray.config.secrets import refuse_in_location
+    from chexray.errors import ConfigError
+    from chexray.results.gates import check_gates, flags, read_gates
+    from chexray.storage import is_remote
+    from chexray.text import quoted
+
+    gates = read_gates(fail_on)
+    check_gates(gates, config.suite, {}, duplicates=config.privacy.duplicates)
+    for gate in gates:
+        refuse_in_location(gate.run, "--fail-on worse-than")
+        if gate.run and not is_remote(gate.run) and not gate.run.startswith("/"):
+            raise ConfigError(
+                f"--fail-on worse-than: {quoted(gate.run)} is a path of this machine, and the cluster has no such run. "
+                "Use s3://, or an absolute path on a volume that every node mounts."
+            )
+    return flags(gates)
+
+
 def compared(
     fail_on: Sequence[str] | None, frames: Mapping[str, Any], places: Mapping[str, str]
 ) -> Callable[[Storage], int]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import Limit, Output, Setting, console, print_lines, read_config
+from chexray.cli.options import FailOn, Limit, Output, Setting, console, print_lines, read_config
 
 RunFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
 
@@ -43,8 +43,10 @@ def submit(
     ] = None,
     runtime_env: Annotated[Path | None, typer.Option(help="YAML or JSON of a Ray runtime environment")] = None,
     submission_id: Annotated[str | None, typer.Option(help="by default the run's name and a hash of it")] = None,
+    fail_on: FailOn = None,
 ) -> None:
     """Run a config on a Ray cluster. Only the config travels; the same one is not started twice."""
+    from chexray.cli.gates import sent_along
     from chexray.engine.jobs import Jobs
     from chexray.jobs import submitting
     from chexray.jobs.parcel import folder_files, open_secrets, parcel, read_runtime_env
@@ -53,6 +55,7 @@ def submit(
     from chexray.log import say
 
     parsed = read_config(config, {"output": output, "limit": limit}, setting)
+    flags = sent_along(fail_on, parsed)
     where = submitting.find_address(address, os.environ)
     files = folder_files(working_dir, config_path=config) if working_dir else []
     sent = travelling(parsed, folder=working_dir, near=host_of(where))
@@ -60,7 +63,8 @@ def submit(
     jobs = Jobs(where)
     with parcel(sent.text, working_dir, files) as folder:
         chosen = submission_id or id_of(sent.config)
-        done = submitting.submit(jobs, chosen, {**environment, "working_dir": folder}, exact=bool(submission_id))
+        whole = {**environment, "working_dir": folder}
+        done = submitting.submit(jobs, chosen, whole, exact=bool(submission_id), flags=flags)
 
     for note in [*sent.notes, *open_secrets(environment)]:
         say(f"note: {note}")

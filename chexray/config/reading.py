@@ -45,6 +45,8 @@ def as_mapping(text: str | bytes, where: str) -> dict[str, Any]:
     return data
 
 
+DEFAULT_ENCODERS = {"fidelity": "rad_dino", "privacy": "rad_dino,pixels,patches"}
+"""{suite: the encoders of a command line that names none}"""
 REID = "siamese_reid"
 """The encoder that `--reid-weights` is for."""
 
