@@ -15,11 +15,9 @@ from chexray.data.images import Reject, load_images
 from chexray.data.manifest import RESERVED, Manifest
 from chexray.data.subsets import Subset, members
 from chexray.errors import ConfigError, ManifestError
-from chexray.findings import FINDINGS
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
 from chexray.plan.problems import Problems
 from chexray.text import listed, quoted, shown
-from chexray.utility.splits import findings_without_both
 
 FIRST = 4
 """Names of a list that are shown."""
@@ -38,8 +36,6 @@ def foresee(plan: Plan, keys: Mapping[str, str], copied: Collection[tuple[str, s
     if plan.has(PRIVACY):
         found.attempt(_check_heldout, plan, keys, copied)
         found.attempt(_check_privacy, plan)
-    if plan.has(UTILITY):
-        found.attempt(_check_classes, plan)
     if plan.has(FIDELITY):
         notes += found.attempt(_foresee_fidelity, plan, keys) or []
     found.raise_all()
@@ -101,21 +97,6 @@ def _check_privacy(plan: Plan) -> None:
         "the privacy suite would compute nothing: no encoder to search for copies in, privacy.duplicates is off, and "
         "no synthetic image is paired with a real one. Add pixels or patches to the encoders."
     )
-
-
-def _check_classes(plan: Plan) -> None:
-    """Raises ConfigError where no finding has images with and without it, to train on or to test on."""
-    assert plan.utility is not None
-    cohorts = plan.utility.planned
-    for cohort, what in ((cohorts.training, "to train on"), (cohorts.test, "to test on")):
-        labels = cohort.sample.labels
-        if len(findings_without_both(labels)) == len(FINDINGS):
-            classes = "positive" if (labels == 1).any() else "negative"
-            raise ConfigError(
-                f"{shown(cohort.name)}: its {len(cohort):,} labelled images {what} show no finding both present and "
-                f"absent (all labels that count are {classes}). Give images of both, or another label_policy if "
-                "findings that a report does not mention count as absent."
-            )
 
 
 @dataclass(frozen=True)
@@ -223,9 +204,9 @@ def _too_few(cuts: list[_Cut], least: Mapping[str, int]) -> list[str]:
 
 
 def _columns_of(manifest: Manifest) -> list[str]:
-    """A table's own columns; [] for a folder of images."""
+    """A table's own columns; [] for a folder of images, which has the names of its files alone."""
     own = [name for name in manifest.table.column_names if name not in RESERVED]
-    return own if manifest.roles else []
+    return [] if own == ["file_name"] else own
 
 
 def _unseen_prompts(plan: Plan, keys: Mapping[str, str]) -> list[str]:

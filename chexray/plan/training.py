@@ -14,11 +14,13 @@ from chexray.data.labels import POLICIES, fold
 from chexray.data.manifest import Manifest
 from chexray.data.subsets import Subset, expand
 from chexray.errors import ConfigError
-from chexray.plan.utility import UtilityPlan
+from chexray.findings import FINDINGS
+from chexray.plan.utility import Cohorts, UtilityPlan
 from chexray.protocols import Protocol, merged
 from chexray.storage import Storage
+from chexray.text import shown
 from chexray.utility.mixtures import needs_synthetic
-from chexray.utility.splits import Named, check_disjoint
+from chexray.utility.splits import Named, check_disjoint, findings_without_both
 
 GROUP_COLUMNS = ("sex", "gender", "patientsex", "view", "viewposition", "race", "ethnicity")
 AGE_COLUMNS = ("age", "patientage", "ageatstudy")
@@ -52,8 +54,21 @@ def plan_utility(
         tuple(_groups(config, test)),
         limited=config.limit is not None,
     )
-    _ = plan.planned  # raises what a setting lacks before anything starts
+    _check_classes(plan.planned)  # whose making raises what a setting lacks before anything starts
     return _with_weights(plan, storage)
+
+
+def _check_classes(cohorts: Cohorts) -> None:
+    """Raises ConfigError where no finding has images with and without it, to train on or to test on."""
+    for cohort, what in ((cohorts.training, "to train on"), (cohorts.test, "to test on")):
+        labels = cohort.sample.labels
+        if len(findings_without_both(labels)) == len(FINDINGS):
+            only = "positive" if (labels == 1).any() else "negative"
+            raise ConfigError(
+                f"{shown(cohort.name)}: its {len(cohort):,} labelled images {what} show no finding both present and "
+                f"absent: all labels that count are {only}. Give images of both, or another label_policy where findings"
+                " that a report does not mention count as absent."
+            )
 
 
 def _settings(config: RunConfig, preset: Protocol) -> UtilityConfig:
