@@ -113,12 +113,15 @@ def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool, fail_o
         return
     from chexray.evaluation import evaluate
     from chexray.plan import make_storage
+    from chexray.results.untested import without_numbers
 
     finished = evaluate(config, verbose=verbose, once=once)
     _print_results(finished.results, finished.notes)
     print(f"results: {finished.uri}")
+    empty = without_numbers(finished.results)
+    print_lines(console(), [f"NOTHING COMPUTED: {line}" for line in empty])
     broken = gates.exit_code(finished.uri, finished.results, make_storage(config.storage))
-    raise typer.Exit(broken or finished.exit_code)
+    raise typer.Exit(broken or finished.exit_code or int(bool(empty)))
 
 
 def _print_plan(config: Any, *, stores: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +24,9 @@ from chexray.plan.options import checked
 from chexray.plan.overlaps import Listed, overlaps
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
 from chexray.plan.problems import Problems
-from chexray.plan.prospects import foresee, privacy_remarks
+from chexray.plan.prospects import check_prompts, foresee, privacy_remarks
 from chexray.plan.roles import SMALL, PrivacyRoles, privacy_roles
-from chexray.plan.training import plan_utility
+from chexray.plan.training import classifier_weights, plan_utility
 from chexray.plan.utility import IMAGES
 from chexray.plugins import code_of
 from chexray.protocols import Protocol, check_label_policy, merged, protocol
@@ -76,7 +76,7 @@ def make_plan(config: RunConfig) -> Plan:
                 f"no synthetic set is for suite {suite}. Add {suite} to the `suites` of one, or drop both."
             )
     subsets = found.attempt(expand, config.subsets, reference, of[FIDELITY]) if FIDELITY in config.suite else []
-    pairs = found.attempt(_pairs, config, training, of.get(PRIVACY, []), storage)
+    pairs = found.attempt(_pairs, config, training, of.get(PRIVACY, []), storage, keys)
     utility = None
     if UTILITY in config.suite:
         utility = found.attempt(plan_utility, config, preset, real, of[UTILITY], storage)
@@ -121,6 +121,8 @@ def _parts(config: RunConfig, found: Problems) -> tuple[Any, ...]:
     for place in dict.fromkeys((config.output, config.feature_store or config.output)):
         found.attempt(storage.check_place, absolute(place))
     real, synthetic = read_manifests(config, storage, found)
+    if found.errors and UTILITY in config.suite:  # else they are found with what they start from
+        found.attempt(classifier_weights, config.utility, storage)
     return preset, storage, metrics, encoders, suites_of, real, synthetic
 
 
@@ -218,12 +220,18 @@ def _learned_from(real: dict[str, Manifest]) -> tuple[Manifest, Manifest | None]
 
 
 def _pairs(
-    config: RunConfig, training: Manifest | None, synthetic: Sequence[Manifest], storage: Storage
+    config: RunConfig,
+    training: Manifest | None,
+    synthetic: Sequence[Manifest],
+    storage: Storage,
+    keys: Mapping[str, str],
 ) -> dict[str, Pairs]:
     """{synthetic set: its pairs}; a table of pairs serves the set it names, so it goes with a single one."""
     if training is None:
         return {}
     how = config.privacy.pairs
+    if how == "same_prompt":
+        check_prompts([training, *synthetic], keys)
     # A word without a dot or a slash is a misspelt way to pair: no table is called so.
     path = how if "." in how or "/" in how else None
     if path is not None and len(synthetic) > 1:

@@ -6,7 +6,7 @@ that were trained on, a test set that shows one class. What only some sets canno
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -224,6 +224,21 @@ def _unseen_prompts(plan: Plan, keys: Mapping[str, str]) -> list[str]:
                 f"them, name it in {keys.get(manifest.name, manifest.origin)}.columns.prompt"
             )
     return notes
+
+
+def check_prompts(sets: Sequence[Manifest], keys: Mapping[str, str]) -> None:
+    """Raises ConfigError where images are to be paired by prompt and a set has none."""
+    for manifest in sets:
+        if manifest.table["prompt"].null_count < len(manifest):
+            continue
+        key, further = keys.get(manifest.name, manifest.origin), _columns_of(manifest)
+        move = "Give a table of its images with a column of prompts"
+        if further:
+            move = f"Name their column in {key}.columns.prompt (its columns: {listed(further, 8)})"
+        raise ConfigError(
+            f"privacy.pairs is same_prompt, and no prompts were recognised in {key} ({shown(manifest.name)}). {move}, "
+            "or leave privacy.pairs out."
+        )
 
 
 def privacy_remarks(plan: Plan) -> tuple[str, ...]:

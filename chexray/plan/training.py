@@ -13,7 +13,8 @@ from chexray.data import pairs as pairing
 from chexray.data.labels import POLICIES, fold
 from chexray.data.manifest import Manifest
 from chexray.data.subsets import Subset, expand
-from chexray.errors import ConfigError
+from chexray.encoders.weights import ResolvedWeights
+from chexray.errors import ConfigError, WeightsError
 from chexray.findings import FINDINGS
 from chexray.plan.utility import Cohorts, UtilityPlan
 from chexray.protocols import Protocol, merged
@@ -85,12 +86,23 @@ def _settings(config: RunConfig, preset: Protocol) -> UtilityConfig:
     return given.model_copy(update={**fixed, **policy})
 
 
+def classifier_weights(config: UtilityConfig, storage: Storage) -> ResolvedWeights | None:
+    """What the classifier starts from, None for nothing. Raises ConfigError for its name, WeightsError with the key."""
+    from chexray.utility.classifier import find_weights
+
+    try:
+        return find_weights(config.model.name, config.model.weights, storage)
+    except WeightsError as error:
+        move = "On the command line: --set utility.model.weights=/path/to/it, or none to train from scratch."
+        raise WeightsError(f"classifier {shown(config.model.name)}: {error} {move}") from error
+
+
 def _with_weights(plan: UtilityPlan, storage: Storage) -> UtilityPlan:
     """The plan once the model is known to exist and its weights are found."""
-    from chexray.utility.classifier import find_weights, has_head
+    from chexray.utility.classifier import has_head
 
     model = plan.config.model
-    weights = find_weights(model.name, model.weights, storage)
+    weights = classifier_weights(plan.config, storage)
     ready = has_head(model.name, weights, image_size=plan.config.image_size)
     if "as_is" in plan.settings and not ready:
         raise ConfigError(

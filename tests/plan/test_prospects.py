@@ -78,6 +78,20 @@ def test_a_table_says_which_columns_it_has_and_what_to_name(images, tmp_path) ->
     assert "CANNOT" not in " ".join(planned(tmp_path, labelled, [named], subsets="all,findings").remarks)
 
 
+def test_prompts_that_are_asked_for_and_not_recognised(images, tmp_path) -> None:
+    real = images("real", 6, prompt=lambda i: f"prompt {i}")
+    made = images("made", 6, seed=1, wording=lambda i: f"prompt {i}")
+    asked = {"suite": "privacy", "privacy": {"pairs": "same_prompt"}}
+    line = refused(tmp_path, real, made, **asked)
+    assert "no prompts were recognised in synthetic.0 (made). Name their column in synthetic.0.columns.prompt" in line
+    assert "(its columns: path, wording)" in line
+    assert "Give a table of its images with a column of prompts" in refused(tmp_path, real, tmp_path / "made", **asked)
+    named = {"path": str(made), "columns": {"prompt": "wording"}}
+    assert len(planned(tmp_path, real, [named], **asked).pairs["made"]) == 6
+    note = "made: no column of prompts was recognised among path, wording; if one holds them, name it in synthetic.0"
+    assert any(each.startswith(note) for each in planned(tmp_path, real, made, suite="privacy").remarks)
+
+
 def test_a_column_that_one_of_the_sets_lacks(images, tmp_path) -> None:
     real, made = images("real", 6, sex=lambda i: "FM"[i % 2]), images("made", 6, seed=1)
     assert "subsets by 'sex' cannot be computed: synthetic set 'made' has no column 'sex'. Give synthetic.0" in refused(

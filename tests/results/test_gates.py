@@ -10,6 +10,7 @@ from results.privacy_rows import COPIER, GOOD, duplicates, row, search
 from chexray.errors import ConfigError
 from chexray.results.gates import Gate, check_gates, flags, judge, read_gates, stretch
 from chexray.results.rows import to_table
+from chexray.results.untested import without_numbers
 
 REAL, OTHER_REAL = "nih@0123456789abcdef", "other@ffffffffffffffff"
 
@@ -202,3 +203,9 @@ def test_of_many_numbers_one_must_be_further_apart() -> None:
         found = judged("worse-than:old", run(COPIER, value), baselines={"old": run(GOOD, 0.02)})
         assert bool(found.broken) == is_broken
     assert judged("worse-than:old:m0", run(COPIER, 0.0285), baselines={"old": run(GOOD, 0.02)}).broken
+
+
+def test_a_suite_without_any_number_is_named() -> None:
+    nothing = {**number(), "value": None, "ci_low": None, "ci_high": None, "status": "too_few", "reason": "1 image"}
+    assert without_numbers(frame(nothing, *search())) == ["the fidelity suite has no number: 1 image"]
+    assert without_numbers(frame(nothing, number("fid"))) == []
