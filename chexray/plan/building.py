@@ -121,7 +121,8 @@ def _parts(config: RunConfig, found: Problems) -> tuple[Any, ...]:
     for place in dict.fromkeys((config.output, config.feature_store or config.output)):
         found.attempt(storage.check_place, absolute(place))
     real, synthetic = read_manifests(config, storage, found)
-    if found.errors and UTILITY in config.suite:  # else they are found with what they start from
+    # Else they are found with what they start from. A network from scratch has none, and timm takes seconds to import.
+    if found.errors and UTILITY in config.suite and config.utility.model.weights != "none":
         found.attempt(classifier_weights, config.utility, storage)
     return preset, storage, metrics, encoders, suites_of, real, synthetic
 
