@@ -1,8 +1,13 @@
 """Errors a user can cause or meet. Each carries one line: what, where, found against expected, the next move.
 
-The command line prints that line and exits with the class's code; anything else that escapes is a defect of chexray
-and keeps its traceback.
+The command line prints that line, or `lines` where there are several problems, and exits with the class's code;
+anything else that escapes is a defect of chexray and keeps its traceback.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from chexray.text import one_line
 
@@ -17,9 +22,45 @@ class ChexrayError(Exception):
         # Messages repeat names from files; none may break a line, rewrite a terminal or fill a log.
         super().__init__(one_line(message))
 
+    @property
+    def lines(self) -> list[str]:
+        """What a terminal shows: the message, or a line for each of several problems."""
+        return [str(self)]
+
 
 class ConfigError(ChexrayError):
     """A run config that cannot be understood or contradicts itself."""
+
+
+class ConfigProblems(ConfigError):
+    """All that is wrong with a config at once, a line each: `problems`. Its message is one line, as everywhere.
+
+    where: the file, or where else the settings came from. rest: the config as it was probably meant, or with what is
+    wrong left out, so that its other parts can be checked too; None where nothing is left to check.
+    """
+
+    MOST = 30
+    """Problems that are shown; a file that is no config may have thousands."""
+
+    def __init__(self, where: str, problems: Sequence[str], rest: Any = None):
+        self.where, self.problems, self.rest = where, tuple(dict.fromkeys(map(one_line, problems))), rest
+        n = len(self.problems)
+        numbered = "; ".join(f"({i}) {text.rstrip('.')}" for i, text in enumerate(self.problems, 1))
+        super().__init__(f"{where}: {self.problems[0] if n == 1 else f'{n} problems: {numbered}.'}")
+        for line in self.lines[1:]:  # a traceback in a notebook shows them as well
+            self.add_note(line)
+
+    @property
+    def lines(self) -> list[str]:
+        n = len(self.problems)
+        if n == 1:
+            return [str(self)]
+        more = [f"  ... and {n - self.MOST} more"] if n > self.MOST else []
+        return [
+            one_line(f"{n} problems in {self.where}:"),
+            *(f"  {text}" for text in self.problems[: self.MOST]),
+            *more,
+        ]
 
 
 class ManifestError(ChexrayError):

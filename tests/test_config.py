@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from chexray.config import RunConfig, load_config, parse_config, with_reid_weights
-from chexray.errors import ConfigError
+from chexray.errors import ConfigError, ConfigProblems
 from chexray.protocols import PROTOCOLS, merged, protocol
 from chexray.registry import find, names
 from chexray.utility.mixtures import parse_setting
@@ -127,6 +127,70 @@ def test_a_wrong_config_is_one_helpful_line(change: dict, words: str) -> None:
         parse_config({**BASE, **change})
     assert len(str(error.value).splitlines()) == 1
     assert "hush" not in str(error.value)
+
+
+def problems(data: dict, *overrides: str) -> tuple[list[str], RunConfig | None]:
+    with pytest.raises(ConfigProblems) as error:
+        parse_config(data, overrides, origin="run.yaml")
+    assert len(str(error.value).splitlines()) == 1
+    return error.value.lines, error.value.rest
+
+
+def test_everything_that_is_wrong_is_said_at_once_in_plain_words() -> None:
+    lines, rest = problems(
+        {
+            "real": "real.csv",
+            "synthetics": "made.csv",
+            "encoders": [{"name": "pixels", "precision": "fp61"}, {"name": "patches"}],
+            "suite": ["privcy", "fidelity"],
+            "encode": {"batchsize": 3, "io_threads": 0, "batch_size": "many"},
+            "epochs": 3,
+        },
+        "limit=none",
+        "real.path.deep=1",
+    )
+    assert set(lines) == {
+        "9 problems in run.yaml:",
+        "  --set 'real.path.deep=1': 'real.path.deep' does not lead to a setting of this config.",
+        "  suite: expected 'fidelity', 'privacy' or 'utility', found 'privcy'. Did you mean 'privacy'?",
+        "  encoders, entry 1 (pixels), precision: expected 'fp32' or 'bf16', found 'fp61'.",
+        "  limit: expected a valid integer, found 'none'.",
+        "  encode.batch_size: expected a valid integer or 'auto', found 'many'.",
+        "  encode.io_threads: expected a number greater than or equal to 1, found 0.",
+        "  unknown key 'encode.batchsize'. Did you mean 'batch_size'?",
+        "  unknown key 'synthetics'. Did you mean 'synthetic'?",
+        "  unknown key 'epochs'. Did you mean 'utility.epochs'?",
+    }
+    assert not any("is required" in line for line in lines)
+    assert rest is not None
+    assert (rest.suite, rest.synthetic[0].options["path"]) == (["privacy", "fidelity"], "made.csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({}, ["'real' is required.", "'synthetic' is required.", "encoders: the list is empty"]),
+        ({**BASE, "Suite": "privacy"}, ["unknown key 'Suite'. Did you mean 'suite'?"]),
+        ({**BASE, "held-out": "x"}, ["unknown key 'held-out'. Did you mean 'heldout'?"]),
+        ({**BASE, "batch_size": 3}, ["unknown key 'batch_size'. Did you mean 'utility.batch_size'?"]),
+        ({**BASE, "encoders": 5, "floor": "maybe"}, ["expected a list, found 5.", "expected true or false"]),
+        ({**BASE, "subsets": [3]}, ["subsets: expected text or a mapping, found 3."]),
+        ({**BASE, "encoders": "a,a", "limit": 0}, ["greater than or equal to 1", "two encoders are called 'a'"]),
+        ({**BASE, "storage": {"key": "hush", "retries": -1}}, ["storage.retries: expected a number"]),
+    ],
+)
+def test_no_problem_merely_follows_from_another(data: dict, expected: list[str]) -> None:
+    lines, _ = problems(data)
+    lines = lines[1:] or lines
+    assert len(lines) == len(expected)
+    assert all(any(words in line for line in lines) for words in expected), lines
+    assert not any("hush" in line or ".0" in line for line in lines)
+
+
+def test_a_file_that_is_no_config_ends_in_few_lines() -> None:
+    lines, _ = problems({**BASE, **{f"key{i}": i for i in range(500)}})
+    assert len(lines) == 32
+    assert lines[-1] == "  ... and 470 more"
 
 
 @pytest.mark.parametrize("override", ["encode", "=3", "real.path.deep=1"])

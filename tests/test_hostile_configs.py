@@ -166,13 +166,15 @@ def test_an_override_that_is_refused(override: str) -> None:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table and a folder of 4 images each."""
+    """A table and a folder of 4 images each, and a table of those in the folder, which has groups."""
     folder = tmp_path_factory.mktemp("sets")
-    for kind in ("real", "made"):
+    for place, kind in enumerate(("real", "made")):
         (folder / kind).mkdir()
         for i in range(4):
-            Image.fromarray(np.full((8, 8), 9 * i, np.uint8)).save(folder / kind / f"{i}.png")
+            Image.fromarray(np.full((8, 8), 9 * i + place, np.uint8)).save(folder / kind / f"{i}.png")
     rows = [f"{i},real/{i}.png,p{i // 2},prompt {i},{'FM'[i % 2]},{30 + 20 * i}" for i in range(4)]
+    made = [f"made/{i}.png,{'FM'[i % 2]},{30 + 20 * i}" for i in range(4)]
+    (folder / "more.csv").write_text("\n".join(["path,sex,age", *made]) + "\n")
     (folder / "real.csv").write_text("\n".join(["id,path,patientID,prompt,sex,age", *rows]) + "\n")
     return folder
 
@@ -183,7 +185,10 @@ def config_of(folder: Path) -> dict[str, Any]:
         "name": "study",
         "suite": ["fidelity", "privacy"],
         "real": {"path": f"{folder}/real.csv", "image_root": str(folder), "columns": {"prompt": "prompt"}},
-        "synthetic": [{"name": "made", "path": f"{folder}/made", "pattern": "*.png", "recursive": True}],
+        "synthetic": [
+            {"name": "made", "path": f"{folder}/made", "pattern": "*.png", "recursive": True},
+            {"path": f"{folder}/more.csv", "image_root": str(folder)},
+        ],
         "heldout": {"path": f"{folder}/made", "name": "others"},
         "encoders": [{"name": "pixels", "side": 4}, {"name": "patches", "id": "p", "side": 8, "patch": 4}],
         "metrics": [{"name": "kid", "subsets": 10, "subset_size": "min"}, {"name": "prdc", "k": 3}, {"name": "fid"}],

@@ -23,7 +23,7 @@ from fixtures.toys import Broken
 from chexray import evaluate, parse_config, read_results
 from chexray.data.looks import SAMPLE
 from chexray.data.manifest import lowest_hashes
-from chexray.errors import ChexrayError, RunFailed
+from chexray.errors import ChexrayError, ConfigError, RunFailed
 
 
 def config(real: Path, generated: Path, output: Path, **more):
@@ -139,12 +139,17 @@ def test_images_beyond_the_depth_of_their_set_are_counted_and_too_many_fail_the_
     assert given.run_id != done.run_id
 
 
-def test_one_image_gives_nulls_with_reasons(ray_cluster, write_images, tmp_path) -> None:
-    done = evaluate(config(write_images("real", 8), write_images("one", 1), tmp_path / "out"))
-    assert done.results["value"].isna().all()
-    assert (done.results["status"] == "too_few").all()
-    assert done.results["reason"].str.contains("1 synthetic image").all()
+def test_one_image_gives_nulls_with_reasons_beside_a_set_that_has_more(ray_cluster, write_images, tmp_path) -> None:
+    real, one, more = write_images("real", 8), write_images("one", 1), write_images("more", 8, seed=1)
+    done = evaluate(config(real, one, tmp_path / "out", synthetic=[str(one), str(more)]))
+    of_one = done.results[done.results["synthetic_set"].str.startswith("one@")]
+    assert of_one["value"].isna().all()
+    assert (of_one["status"] == "too_few").all()
+    assert of_one["reason"].str.contains("1 synthetic image").all()
+    assert done.results["value"].notna().any()
     assert done.exit_code == 0
+    with pytest.raises(ConfigError, match=r"would compute no number: .* 8 real and 1 synthetic images"):
+        evaluate(config(real, one, tmp_path / "out"))
 
 
 def test_identical_sets_have_no_distance(ray_cluster, write_images, tmp_path) -> None:

@@ -72,7 +72,7 @@ def _exit_code() -> int:
         told = explained(error)
         if told is None:
             raise
-        print(f"chexray: {told}", file=sys.stderr)
+        print("chexray: " + "\n".join(told.lines), file=sys.stderr)
         return told.exit_code
 
 

@@ -37,8 +37,8 @@ def doctor(
         if not as_json:
             print(check.line, flush=True)
 
-    parsed, problem = _parsed(config, setting)
-    if problem:
+    parsed, problems = _parsed(config, setting)
+    for problem in problems:
         show(Check("config", "FAIL", problem))
     for check in examine(parsed):
         show(check)
@@ -54,13 +54,15 @@ def doctor(
     raise typer.Exit(1 if failed else 0)
 
 
-def _parsed(path: Path | None, settings: list[str] | None) -> tuple[Any, str]:
-    """The config, and what is wrong with it: the machine is looked at all the same."""
-    from chexray.errors import ChexrayError
+def _parsed(path: Path | None, settings: list[str] | None) -> tuple[Any, list[str]]:
+    """The config, as far as it can be understood, and what is wrong with it: the rest is looked at all the same."""
+    from chexray.errors import ChexrayError, ConfigProblems
 
     if path is None:
-        return None, "--set needs a CONFIG to change." if settings else ""
+        return None, ["--set needs a CONFIG to change."] if settings else []
     try:
-        return read_config(path, {}, settings), ""
+        return read_config(path, {}, settings), []
+    except ConfigProblems as error:
+        return error.rest, list(error.problems)
     except ChexrayError as error:
-        return None, " ".join(str(error).split())
+        return None, [str(error)]

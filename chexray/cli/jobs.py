@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import Limit, Output, Setting, console, examples, print_lines, read_config, read_storage
+from chexray.cli.options import (
+    FailOn,
+    Limit,
+    Output,
+    Setting,
+    console,
+    examples,
+    print_lines,
+    read_config,
+    read_storage,
+)
 
 RunFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
 
@@ -44,8 +54,10 @@ def submit(
     ] = None,
     runtime_env: Annotated[Path | None, typer.Option(help="YAML or JSON of a Ray runtime environment")] = None,
     submission_id: Annotated[str | None, typer.Option(help="by default the run's name and a hash of it")] = None,
+    fail_on: FailOn = None,
 ) -> None:
     """Run a config on a Ray cluster. Only the config travels; the same one is not started twice."""
+    from chexray.cli.gates import sent_along
     from chexray.engine.jobs import Jobs
     from chexray.jobs import submitting
     from chexray.jobs.parcel import folder_files, open_secrets, parcel, read_runtime_env
@@ -54,6 +66,7 @@ def submit(
     from chexray.log import say
 
     parsed = read_config(config, {"output": output, "limit": limit}, setting)
+    flags = sent_along(fail_on, parsed)
     where = submitting.find_address(address, os.environ)
     files = folder_files(working_dir, config_path=config) if working_dir else []
     sent = travelling(parsed, folder=working_dir, near=host_of(where))
@@ -62,7 +75,8 @@ def submit(
     jobs = Jobs(where)
     with parcel(sent.text, working_dir, files) as folder:
         chosen = submission_id or id_of(sent.config)
-        done = submitting.submit(jobs, chosen, {**environment, "working_dir": folder}, exact=bool(submission_id))
+        whole = {**environment, "working_dir": folder}
+        done = submitting.submit(jobs, chosen, whole, exact=bool(submission_id), flags=flags)
 
     for note in [*sent.notes, *unknown, *open_secrets(environment)]:
         say(f"note: {note}")
@@ -116,14 +130,13 @@ def kuberay(
     api_server_port: Annotated[
         list[int] | None, typer.Option(min=1, max=65535, help="of Kubernetes, if not 443 or 6443; may be repeated")
     ] = None,
-    fail_on: Annotated[
-        list[str] | None, typer.Option("--fail-on", help="as of chexray run; what fails so is not tried again")
-    ] = None,
+    fail_on: FailOn = None,
     output: Output = None,
     limit: Limit = None,
     setting: Setting = None,
 ) -> None:
     """Print a KubeRay manifest that runs a config: chexray kuberay ... | kubectl apply -f -"""
+    from chexray.cli.gates import sent_along
     from chexray.jobs import submitting
     from chexray.jobs.manifests import kuberay_manifest
     from chexray.log import say
@@ -132,7 +145,7 @@ def kuberay(
     unknown = submitting.check_names(parsed)
     done = kuberay_manifest(
         parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus, image_pull_secret=image_pull_secret,
-        api_server_ports=api_server_port or (), flags=[word for gate in fail_on or () for word in ("--fail-on", gate)],
+        api_server_ports=api_server_port or (), flags=sent_along(fail_on, parsed),
     )  # fmt: skip
     for note in [*done.notes, *unknown]:
         say(f"note: {note}")

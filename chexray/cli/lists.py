@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chexray.cli.options import StorageSetting, console, print_lines, read_storage
+from chexray.cli.options import FailOn, StorageSetting, console, print_lines, read_storage
 from chexray.errors import ConfigError
 
 KINDS = ("metrics", "encoders", "sources", "protocols")
@@ -37,21 +37,31 @@ def list_names(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS))]) -> 
 def compare(
     runs: Annotated[list[str], typer.Argument(help="two or more run folders or results files, local or s3://")],
     storage: StorageSetting = None,
+    fail_on: FailOn = None,
 ) -> None:
-    """Put runs side by side; no winner is named where intervals overlap."""
+    """Put runs side by side; no winner is named where intervals overlap.
+
+    --fail-on looks at every run but the first, which is the baseline of worse-than: `chexray compare BEFORE NOW
+    --fail-on worse-than`, or worse-than:METRIC.
+    """
     if len(runs) < 2:
         raise ConfigError(f"compare needs at least two runs, found {len(runs)}.")
+    from chexray.cli.gates import compared
     from chexray.jobs.status import unfinished
     from chexray.results.compare import compare as compare_frames
     from chexray.results.compare import render_compare
     from chexray.results.rows import read_results
 
     reached = read_storage(storage)
-    frames = {}
+    frames, places = {}, {}
     for place in runs:
         *folders, label = place.rstrip("/").split("/")
         # Files are called alike in every run.
         label = folders[-1] if folders and label.endswith((".parquet", ".json", ".csv")) else label
-        frames[label if label not in frames else place] = read_results(place, reached)
+        label = label if label not in frames else place
+        frames[label], places[label] = read_results(place, reached), place
+    gates = compared(fail_on, frames, places)
     console().print(render_compare(compare_frames(frames)))
     print_lines(console(), [f"note: {note}" for place in runs if (note := unfinished(place, reached))])
+    if code := gates(reached):
+        raise typer.Exit(code)

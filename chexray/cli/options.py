@@ -47,7 +47,7 @@ def read_config(
     path: Path | None, flags: dict[str, Any], settings: list[str] | None, *, reid_weights: str | None = None
 ) -> Any:
     """The RunConfig of a file, flags (those of value None were not given) and `--set` overrides."""
-    from chexray.config import parse_config, read_yaml, with_reid_weights
+    from chexray.config import DEFAULT_ENCODERS, parse_config, read_yaml, with_reid_weights
     from chexray.config.secrets import refuse_in_location
 
     if path:
@@ -57,8 +57,8 @@ def read_config(
     if not path and not {"real", "synthetic"} <= set(flags):
         raise ConfigError("nothing to run: give a config file, or --real and --synthetic. See chexray run --help.")
     if not path and "encoders" not in flags and flags.get("suite") != "utility":
-        asks_privacy = "privacy" in flags.get("suite", "")
-        flags["encoders"] = "rad_dino,pixels,patches" if asks_privacy else "rad_dino"
+        asked = "privacy" if "privacy" in flags.get("suite", "") else "fidelity"
+        flags["encoders"] = DEFAULT_ENCODERS[asked]
     if reid_weights:
         data, flags = with_reid_weights(data, flags, reid_weights)
     return parse_config(data, settings or [], flags=flags, origin=str(path or "command line"))
@@ -114,3 +114,14 @@ def with_image_roots(folders: list[str] | None, settings: list[str] | None) -> l
         *(f"synthetic.{i}.image_root={json.dumps(folder)}" for i, folder in enumerate(folders or [])),
         *(settings or []),
     ]
+
+
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-on",
+        metavar="GATE",
+        help="end with exit code 3 if it is found: copies, duplicates, rejects (rejects:1%), worse-than:RUN, "
+        "worse-than:RUN:METRIC; several by commas",
+    ),
+]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,7 @@ from chexray.cli.options import (
     ConfigFile,
     DryRun,
     Encoders,
+    FailOn,
     HeldOut,
     ImageRoot,
     Limit,
@@ -30,7 +33,8 @@ from chexray.cli.options import (
     read_config,
     with_image_roots,
 )
-from chexray.text import one_line
+from chexray.errors import ConfigProblems
+from chexray.text import one_line, shown
 
 EXAMPLES = examples(
     "chexray init --real test.csv --synthetic generated/    # writes chexray.yaml; then: chexray run chexray.yaml",
@@ -65,6 +69,7 @@ def run(
     dry_run: DryRun = False,
     once: Once = False,
     verbose: Verbose = False,
+    fail_on: FailOn = None,
 ) -> None:
     """Encode both sets once and compute every number asked for. Run it again to resume."""
     flags = {
@@ -82,22 +87,41 @@ def run(
         "name": name,
         "limit": limit,
     }
-    parsed = read_config(config, flags, with_image_roots(synthetic_image_root, setting), reid_weights=reid_weights)
-    plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
+    with all_problems(config):
+        parsed = read_config(config, flags, with_image_roots(synthetic_image_root, setting), reid_weights=reid_weights)
+        plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose, fail_on=fail_on)
 
 
 def validate(config: Annotated[Path, typer.Argument(help="a YAML run config")], setting: Setting = None) -> None:
-    """Check a config, its manifests and weights, without starting anything."""
-    _print_plan(read_config(config, {}, setting), stores=False)
+    """Check a config, its sets, weights and output, without starting anything. All that is wrong is said at once."""
+    with all_problems(config):
+        _print_plan(read_config(config, {}, setting), stores=False)
     print("valid")
 
 
-def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool) -> None:
-    """The plan of a config and what of it is done already; or the run, its tables and its exit code."""
+@contextmanager
+def all_problems(path: Path | None) -> Iterator[None]:
+    """Adds to what is wrong with the keys of a config what is wrong with the sets, encoders and metrics it names."""
+    try:
+        yield
+    except ConfigProblems as error:
+        from chexray.plan import other_problems
+
+        others = other_problems(error.rest) if error.rest is not None else []
+        raise ConfigProblems(shown(path or error.where), [*error.problems, *others]) from None
+
+
+def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool, fail_on: Sequence[str] | None = None) -> None:
+    """The plan of a config and what of it is done already; or the run, its tables, its gates and its exit code."""
+    from chexray.cli.gates import prepared
+
+    gates = prepared(fail_on, config)
     if dry_run:
         _print_plan(config, stores=True)
         return
     from chexray.evaluation import evaluate
+    from chexray.plan import make_storage
+    from chexray.results.untested import without_numbers
 
     shown: list[str] = []
 
@@ -111,14 +135,21 @@ def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool) -> Non
         _print_results(finished.results, is_last=True)
     _print_summary(finished.results, finished.notes)
     print(f"results: {finished.uri}", flush=True)
-    raise typer.Exit(finished.exit_code)
+    empty = without_numbers(finished.results)
+    print_lines(console(), [f"NOTHING COMPUTED: {line}" for line in empty])
+    broken = gates.exit_code(finished.uri, finished.results, make_storage(config.storage))
+    raise typer.Exit(broken or finished.exit_code or int(bool(empty)))
 
 
 def _print_plan(config: Any, *, stores: bool) -> None:
     """What a run would do. stores: also what of it is done already."""
     from chexray.plan import make_plan
+    from chexray.storage import is_remote
 
     plan = make_plan(config)
+    for place in dict.fromkeys((plan.run_uri, plan.store_uri)):
+        if is_remote(place):  # only writing shows whether the credentials reach so far
+            plan.storage.check_writable(place)
     lines = [*plan.describe(), *(f"note       {one_line(note)}" for note in plan.notes)]
     if stores:
         from chexray.engine.features import FeatureStore, pending

@@ -9,6 +9,7 @@ import typer
 from chexray.cli.options import (
     ConfigFile,
     DryRun,
+    FailOn,
     ImageRoot,
     Limit,
     Once,
@@ -22,7 +23,7 @@ from chexray.cli.options import (
     read_config,
     with_image_roots,
 )
-from chexray.cli.runs import plan_or_run
+from chexray.cli.runs import all_problems, plan_or_run
 
 EXAMPLES = examples(
     "chexray train configs/utility.yaml",
@@ -57,6 +58,7 @@ def train(
     dry_run: DryRun = False,
     once: Once = False,
     verbose: Verbose = False,
+    fail_on: FailOn = None,
 ) -> None:
     """Train classifiers on real and synthetic images and test them on real ones. Run it again to resume."""
     flags: dict[str, Any] = {
@@ -73,5 +75,6 @@ def train(
     network = {"name": model, "weights": weights}
     given = [f"utility.{key}={value}" for key, value in asked.items() if value is not None]
     given += [f"utility.model.{key}={value}" for key, value in network.items() if value is not None]
-    parsed = read_config(config, flags, [*given, *with_image_roots(synthetic_image_root, setting)])
-    plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
+    with all_problems(config):
+        parsed = read_config(config, flags, [*given, *with_image_roots(synthetic_image_root, setting)])
+        plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose, fail_on=fail_on)

@@ -14,10 +14,11 @@ from chexray.config.models import (
     SetConfig,
     StorageConfig,
 )
-from chexray.config.reading import load_config, parse_config, read_yaml, with_reid_weights
+from chexray.config.reading import DEFAULT_ENCODERS, load_config, parse_config, read_yaml, with_reid_weights
 from chexray.config.utility import UtilityConfig
 
 __all__ = [
+    "DEFAULT_ENCODERS",
     "EncodeConfig",
     "EncoderConfig",
     "MetricConfig",

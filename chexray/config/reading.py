@@ -1,9 +1,8 @@
-"""YAML, flags and overrides to a `RunConfig`. Whatever is wrong is one line that names the key and the next move."""
+"""YAML, flags and overrides to a `RunConfig`. All that is wrong is said at once, a line each with the next move."""
 
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from chexray.config.models import RunConfig, named, one_set, several_sets
+from chexray.config.problems import problems_of
 from chexray.config.secrets import refuse_on_command_line
 from chexray.config.yaml_text import MAX_BYTES, NotYaml, check_plain, parse_yaml
-from chexray.errors import ConfigError
+from chexray.errors import ConfigError, ConfigProblems
 from chexray.text import quoted, shown
 
 
@@ -45,6 +45,8 @@ def as_mapping(text: str | bytes, where: str) -> dict[str, Any]:
     return data
 
 
+DEFAULT_ENCODERS = {"fidelity": "rad_dino", "privacy": "rad_dino,pixels,patches"}
+"""{suite: the encoders of a command line that names none}"""
 REID = "siamese_reid"
 """The encoder that `--reid-weights` is for."""
 
@@ -67,7 +69,7 @@ def parse_config(
 ) -> RunConfig:
     """A RunConfig from plain data, then whole settings (`flags`), then `key.path=value` overrides.
 
-    Errors name `origin`.
+    Errors name `origin`. Raises ConfigProblems with a line for each key that is unknown, missing or of another type.
     """
     origin = shown(origin)
     data = {**data, **(flags or {})}
@@ -77,13 +79,15 @@ def parse_config(
     for key, spell_out in _SHORT_FORMS.items():
         if key in data:
             data[key] = spell_out(data[key])
-    for override in overrides:
-        _apply(data, override)
+    wrong = [problem for override in overrides if (problem := _apply(data, override))]
     check_plain(data, origin)
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {_first_problem(error)}") from None
+        lines, rest = problems_of(data, error)
+        raise ConfigProblems(origin, [*wrong, *lines], rest) from None
+    if wrong:
+        raise ConfigProblems(origin, wrong, config)
     check_plain(config.model_dump(exclude={"storage"}), origin)  # text that was read as a number
     return config
 
@@ -104,12 +108,13 @@ def with_reid_weights(
     return (data, holder) if "encoders" in flags else (holder, flags)
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _apply(data: dict[str, Any], override: str) -> str:
+    """Sets what an override says, or returns what is wrong with it. Raises ConfigError for a secret."""
     key, found, value = override.partition("=")
     parsed = _parsed(value)
     refuse_on_command_line(override, parsed)
     if not found or not key:
-        raise ConfigError(f"--set {quoted(override)}: expected key=value, such as encode.batch_size=64.")
+        return f"--set {quoted(override)}: expected key=value, such as encode.batch_size=64."
     *parents, last = key.split(".")
     node: Any = data
     try:
@@ -122,9 +127,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
         else:
             node[last] = parsed
     except (TypeError, ValueError, IndexError, AttributeError):
-        raise ConfigError(
-            f"--set {quoted(override)}: {quoted(key)} does not lead to a setting of this config.{_lists(data)}"
-        ) from None
+        where = f"--set {quoted(override)}: {quoted(key)} does not lead to a setting of this config."
+        return f"{where}{_lists(data)}"
+    return ""
 
 
 def _only(node: Any, part: str) -> Any:
@@ -147,32 +152,3 @@ def _parsed(value: str) -> Any:
         return parse_yaml(value, "--set")
     except NotYaml:
         return value
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """Known keys beside the one at `location`, by walking the model."""
-    model: Any = RunConfig
-    for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = getattr(field, "annotation", None)
-    return list(getattr(model, "model_fields", {}))
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    # The members of a union are no part of the key.
-    parts = [str(part) for part in problem["loc"] if part not in ("int", "str") and "[" not in str(part)]
-    where = ".".join(parts) or "config"
-    rest = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(problem["loc"])
-        near = difflib.get_close_matches(str(problem["loc"][-1])[:100], known, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
-        return f"unknown key {quoted(where)}. {hint}{rest}"
-    if problem["type"] == "missing":
-        return f"{quoted(where)} is required.{rest}"
-    message = problem["msg"].removeprefix("Value error, ")
-    # A rejected secret must not be echoed.
-    value = None if "password" in message or "storage" in where else problem.get("input")
-    found = f", found {quoted(value)}" if isinstance(value, str | int | float | bool) else ""
-    return f"{shown(where)}: {message}{found}.{rest}"

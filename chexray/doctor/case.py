@@ -91,14 +91,13 @@ class Case:
     def sets(self) -> Iterator[tuple[str, SetConfig]]:
         """(role, set) for each set that the run reads."""
         run = self.run
-        yield "real", run.real
-        if run.training is not None:
-            yield "training", run.training
-        if run.heldout is not None and "privacy" in run.suite:
-            yield "heldout", run.heldout
-        for item in run.synthetic:
-            if item.suites is None or set(item.suites) & set(run.suite):
-                yield "synthetic", item
+        heldout = run.heldout if "privacy" in run.suite else None
+        named = [("real", run.real), ("training", run.training), ("heldout", heldout)]
+        named += [
+            ("synthetic", item) for item in run.synthetic if item.suites is None or set(item.suites) & set(run.suite)
+        ]
+        # Of a config that lacks a set, an empty one is left (`ConfigProblems.rest`).
+        yield from ((role, item) for role, item in named if item is not None and (item.options or item.source))
 
     @property
     def outputs(self) -> dict[str, str]:

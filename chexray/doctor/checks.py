@@ -24,7 +24,7 @@ def looks(case: Case) -> list[Look]:
     """The checks of a case. What later ones need (who answers, how many images) earlier ones leave in the case."""
     general = [*versions.looks(case), *machine.looks(case)]
     if case.config is None:
-        return [*general, *cluster.looks(case)]
+        return [*general, *weights.default_looks(), *cluster.looks(case)]
     # The pool is last: its size depends on how many images there are.
     return [
         *general,

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chexray.config import EncoderConfig
+from chexray.config import DEFAULT_ENCODERS, EncoderConfig, parse_config
 from chexray.doctor.case import Case, Check, Look, fail, not_asked, note, ok, size
+from chexray.errors import WeightsError
 from chexray.storage import is_remote
 
 HUB_TIMEOUT_S = 5.0
 WEIGHTS_S = 180.0
 """For one encoder: weights on S3 are fetched into the cache of this machine, as a run does."""
+
+
+def default_looks() -> list[Look]:
+    """Without a config: whether the encoders of a command line that names none can be loaded here."""
+    names = ",".join(DEFAULT_ENCODERS.values()).split(",")
+    case = Case(parse_config({"real": "-", "synthetic": "-", "encoders": list(dict.fromkeys(names))}))
+    late = "Fetch them once by hand and name the file: --set encoders.0.weights=/path/to/it."
+    return [Look(f"encoder {item.name}", partial(default, case, item), WEIGHTS_S, late) for item in case.run.encoders]
+
+
+def default(case: Case, item: EncoderConfig) -> Check:
+    """One of the default encoders, with what to write where its weights cannot be had."""
+    found = encoder(case, item)
+    if found.state != "FAIL":
+        return found
+    return replace(found, fix=f"{found.fix} Or choose --encoders pixels, which needs no weights, for a first look.")
 
 
 def looks(case: Case) -> list[Look]:
@@ -29,7 +47,18 @@ def looks(case: Case) -> list[Look]:
 
 
 def encoder(case: Case, item: EncoderConfig) -> Check:
-    """The weights of one encoder, found as a run finds them. Raises WeightsError or ConfigError."""
+    """The weights of one encoder, found as a run finds them, and the flag that names others. Raises ConfigError."""
+    try:
+        found = _encoder(case, item)
+    except WeightsError as error:
+        found = fail(str(error))
+    if found.state != "FAIL":
+        return found
+    flag = f"On the command line: --set encoders.{case.run.encoders.index(item)}.weights=/path/to/it."
+    return replace(found, fix=f"{found.fix} {flag}".strip())
+
+
+def _encoder(case: Case, item: EncoderConfig) -> Check:
     from chexray.plan.building import make_encoder, protocol, suites_asked
 
     if is_remote(item.weights or "") and case.s3_down:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,14 +19,16 @@ from chexray.data.subsets import deduplicate_prompts, expand, inherit_by_prompt
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.encoders.released import check_word
 from chexray.encoders.views import SmallImages
-from chexray.errors import ConfigError
+from chexray.errors import ChexrayError, ConfigError, ConfigProblems, WeightsError
 from chexray.metrics.base import Metric
 from chexray.plan.names import distinct_names, key_of
 from chexray.plan.options import checked
 from chexray.plan.overlaps import Listed, overlaps
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
+from chexray.plan.problems import Problems
+from chexray.plan.prospects import check_prompts, foresee, privacy_remarks
 from chexray.plan.roles import SMALL, PrivacyRoles, privacy_roles
-from chexray.plan.training import plan_utility
+from chexray.plan.training import classifier_weights, plan_utility
 from chexray.plan.utility import IMAGES
 from chexray.plugins import code_of
 from chexray.protocols import Protocol, check_label_policy, merged, protocol
@@ -40,24 +42,30 @@ HASH = "perceptual_hash"
 
 
 def make_plan(config: RunConfig) -> Plan:
-    """The plan of a config. Raises a ChexrayError that says what to change."""
-    preset = protocol(config.protocol)
-    check_label_policy(preset, config.label_policy)
-    storage = make_storage(config.storage)
-    metrics = _metrics(config.metrics, preset) if FIDELITY in config.suite else {}
-    encoders, suites_of = _encoders(config, preset, storage)
-    real, synthetic = read_manifests(config, storage)
-    shared = overlaps(_listed(config, real, synthetic))
+    """The plan of a config. Raises a ChexrayError that says what to change; ConfigProblems for several things."""
+    found = Problems()
+    for key, item in (("real", config.real), *((f"synthetic.{i}", each) for i, each in enumerate(_read_sets(config)))):
+        if not _is_named(item):
+            found.errors.append(ConfigError(f"{key} names no images. Give it a path: a folder, a table or Parquet."))
+    preset, storage, metrics, encoders, suites_of, real, synthetic = _parts(config, found)
+    found.raise_all()
+    copied: set[tuple[str, str]] = set()
+    shared = overlaps(_listed(config, real, synthetic), copied)
     synthetic = inherit_labels(synthetic, real, preset)
     training, heldout = _learned_from(real) if PRIVACY in config.suite else (None, None)
     reference = real["real"]
+    keys = {item.name: role for role, item in real.items()} | {
+        item.name: f"synthetic.{place}"
+        for item, place in zip(synthetic, [config.synthetic.index(each) for each in _read_sets(config)], strict=True)
+    }
     if preset.deduplicate_real_prompts and FIDELITY in config.suite:
         reference = deduplicate_prompts(reference)
         # Privacy still searches every image: the two are then different sets.
         everything = replace(real["real"], name=f"{reference.name}-all") if reference is not real["real"] else reference
         training, heldout = (everything if each is real["real"] else each for each in (training, heldout))
         real = {**real, "real": everything}
-    roles = privacy_roles(config.privacy, {k: v for k, v in encoders.items() if PRIVACY in suites_of[k]})
+    chosen = {k: v for k, v in encoders.items() if PRIVACY in suites_of[k]}
+    roles = found.attempt(privacy_roles, config.privacy, chosen) or PrivacyRoles()
     if roles.views:
         small = SmallImages()
         encoders[SMALL] = (small, small.resolve())
@@ -69,39 +77,86 @@ def make_plan(config: RunConfig) -> Plan:
             raise ConfigError(
                 f"no synthetic set is for suite {suite}. Add {suite} to the `suites` of one, or drop both."
             )
-    subsets = expand(config.subsets, reference, of[FIDELITY]) if FIDELITY in config.suite else []
+    subsets = found.attempt(expand, config.subsets, reference, of[FIDELITY]) if FIDELITY in config.suite else []
+    pairs = found.attempt(_pairs, config, training, of.get(PRIVACY, []), storage, keys)
     utility = None
     if UTILITY in config.suite:
-        utility = plan_utility(config, preset, real, of[UTILITY], storage)
+        utility = found.attempt(plan_utility, config, preset, real, of[UTILITY], storage)
+    found.raise_all()
+    if utility is not None:
         encoders[IMAGES] = _image_cache(utility.config)
         suites_of[IMAGES] = (UTILITY,)
     plan = Plan(
-        config, preset, storage, reference, tuple(synthetic), encoders, suites_of, metrics, tuple(subsets),
-        training, heldout, roles, _pairs(config, training, of.get(PRIVACY, []), storage), utility, read_by,
-        (*shared, *_remarks(config, preset, roles, suites_of)),
+        config, preset, storage, reference, tuple(synthetic), encoders, suites_of, metrics, tuple(subsets or ()),
+        training, heldout, roles, pairs or {}, utility, read_by,
+        tuple(shared),
         {item.name: code for item in config.metrics if metrics and (code := code_of("metrics", item.name))},
     )  # fmt: skip
     _check_metrics(plan)
-    return plan
+    return replace(plan, remarks=(*foresee(plan, keys, copied), *shared, *privacy_remarks(plan)))
 
 
-def read_manifests(config: RunConfig, storage: Storage) -> tuple[dict[str, Manifest], list[Manifest]]:
-    """({role: real set}, synthetic sets) of a config, as their sources give them. Needs no encoder and no weights."""
+def other_problems(config: RunConfig) -> list[str]:
+    """What is wrong with the parts of a config that need each other for nothing: sets, encoders, metrics, the output.
+
+    For a config of which something else is wrong already (`ConfigProblems.rest`). A set that is not named is left out.
+    """
+    found = Problems()
+    try:
+        _parts(config, found)
+    except ConfigProblems as error:
+        return list(error.problems)
+    except ChexrayError as error:
+        return [str(error)]
+    return [str(error) for error in found.errors]
+
+
+def _parts(config: RunConfig, found: Problems) -> tuple[Any, ...]:
+    """What a plan is made of, each part tried by itself: one that is wrong is missing, and `found` has the error."""
+    preset = found.attempt(protocol, config.protocol) or protocol("standard")
+    found.attempt(check_label_policy, preset, config.label_policy)
+    storage = make_storage(config.storage)
+    metrics: dict[str, Metric] = {}
+    for item in config.metrics if FIDELITY in config.suite else ():
+        found.attempt(_metrics, [item], preset, metrics)
+    encoders, suites_of = _encoders(config, preset, storage, found)
+    for place in dict.fromkeys((config.output, config.feature_store or config.output)):
+        found.attempt(storage.check_place, absolute(place))
+    real, synthetic = read_manifests(config, storage, found)
+    # Else they are found with what they start from. A network from scratch has none, and timm takes seconds to import.
+    if found.errors and UTILITY in config.suite and config.utility.model.weights != "none":
+        found.attempt(classifier_weights, config.utility, storage)
+    return preset, storage, metrics, encoders, suites_of, real, synthetic
+
+
+def read_manifests(
+    config: RunConfig, storage: Storage, problems: Problems | None = None
+) -> tuple[dict[str, Manifest], list[Manifest]]:
+    """({role: real set}, synthetic sets) of a config, as their sources give them. Needs no encoder and no weights.
+
+    problems: takes up what is wrong with each set; by default that is raised, for all sets at once.
+    """
+    found = problems or Problems()
     heldout = config.heldout if PRIVACY in config.suite else None
     given = {"real": config.real, "training": config.training, "heldout": heldout}
-    chosen = {role: item for role, item in given.items() if item is not None}
-    read = _read_sets(config)
-    names = distinct_names([*chosen.items(), *(("synthetic", item) for item in read)])
+    chosen = {role: item for role, item in given.items() if item is not None and _is_named(item)}
+    read = [item for item in _read_sets(config) if _is_named(item)]
+    names = found.attempt(distinct_names, [*chosen.items(), *(("synthetic", item) for item in read)])
+    if names is None:
+        return {}, []
     real = {
-        role: _manifest(item, name, "real", config, storage)
+        role: found.attempt(_manifest, item, name, "real", config, storage)
         for (role, item), name in zip(chosen.items(), names, strict=False)
     }
     synthetic = [
-        _manifest(item, name, "synthetic", config, storage)
+        found.attempt(_manifest, item, name, "synthetic", config, storage)
         for item, name in zip(read, names[len(chosen) :], strict=True)
     ]
-    _check_depths([*real.values(), *synthetic])
-    return real, synthetic
+    sets = [each for each in (*real.values(), *synthetic) if each is not None]
+    found.attempt(_check_depths, sets)
+    if problems is None:
+        found.raise_all()
+    return {role: each for role, each in real.items() if each}, [each for each in synthetic if each]
 
 
 def _check_depths(sets: Sequence[Manifest]) -> None:
@@ -135,6 +190,11 @@ def _read_sets(config: RunConfig) -> list[SetConfig]:
     return [item for item in config.synthetic if _read_by(item, config)]
 
 
+def _is_named(item: SetConfig) -> bool:
+    """Whether a set says at all where its images are."""
+    return bool(item.options or item.source)
+
+
 def _read_by(item: SetConfig, config: RunConfig) -> tuple[str, ...]:
     return tuple(suite for suite in config.suite if item.suites is None or suite in item.suites)
 
@@ -163,12 +223,18 @@ def _learned_from(real: dict[str, Manifest]) -> tuple[Manifest, Manifest | None]
 
 
 def _pairs(
-    config: RunConfig, training: Manifest | None, synthetic: Sequence[Manifest], storage: Storage
+    config: RunConfig,
+    training: Manifest | None,
+    synthetic: Sequence[Manifest],
+    storage: Storage,
+    keys: Mapping[str, str],
 ) -> dict[str, Pairs]:
     """{synthetic set: its pairs}; a table of pairs serves the set it names, so it goes with a single one."""
     if training is None:
         return {}
     how = config.privacy.pairs
+    if how == "same_prompt":
+        check_prompts([training, *synthetic], keys)
     # A word without a dot or a slash is a misspelt way to pair: no table is called so.
     path = how if "." in how or "/" in how else None
     if path is not None and len(synthetic) > 1:
@@ -177,33 +243,6 @@ def _pairs(
             "by one."
         )
     return {item.name: pairing.build("given" if path else how, training, item, storage, path) for item in synthetic}
-
-
-def _remarks(
-    config: RunConfig, preset: Protocol, roles: PrivacyRoles, suites_of: dict[str, tuple[str, ...]]
-) -> tuple[str, ...]:
-    if PRIVACY not in config.suite:
-        return ()
-    remarks = []
-    if not roles.reid:
-        remarks.append("no re-identification: give --reid-weights, or an encoder such as siamese_reid")
-    if not roles.search:
-        remarks.append("no search for copies: no encoder of the suite spans a space; add rad_dino, pixels or patches")
-    elif config.training is None and config.heldout is None:
-        remarks.append(
-            "no held-out real images: the search for copies takes its null from the training patients themselves; "
-            "give --heldout for the sharper one"
-        )
-    for item in config.encoders:
-        shared = len(suites_of[item.label]) > 1
-        if shared and preset.privacy_encoder_options.get(item.name) != preset.encoder_options.get(item.name):
-            remarks.append(
-                f"{item.label}: its privacy numbers use fidelity's preprocessing, and {preset.name} has another for "
-                f"privacy. To have both, list {item.name} twice, with ids and suites: [fidelity] and suites: [privacy]"
-            )
-    if config.suite == [PRIVACY] and config.training is not None and config.heldout is not None:
-        remarks.append("the real set is not used: privacy reads training and heldout")
-    return tuple(remarks)
 
 
 def _check_metrics(plan: Plan) -> None:
@@ -243,32 +282,49 @@ def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storag
 
 
 def _encoders(
-    config: RunConfig, preset: Protocol, storage: Storage
+    config: RunConfig, preset: Protocol, storage: Storage, found: Problems
 ) -> tuple[dict[str, tuple[Encoder, EncoderSpec]], dict[str, tuple[str, ...]]]:
     """{label: (encoder, spec)} and {label: the suites of this run that read it}."""
     encoders: dict[str, tuple[Encoder, EncoderSpec]] = {}
     suites_of: dict[str, tuple[str, ...]] = {}
     if config.suite == [UTILITY]:  # which reads images, not features
         return encoders, suites_of
-    for item in config.encoders:
-        encoder = make_encoder(item, preset, storage, suites_asked(item, config))
-        only_privacy = hasattr(encoder, "scorer") or hasattr(encoder, "mirror_signs")
-        suites = [suite for suite in suites_asked(item, config) if suite == PRIVACY or not only_privacy]
-        if not suites:
-            why = f"its `suites` are {listed(item.suites or ['none'])}"
-            raise ConfigError(
-                f"encoder {quoted(item.label)} has no use in suite {', '.join(config.suite)}: "
-                f"{'it is for privacy alone' if only_privacy else why}. Drop it, or change one of the two."
-            )
-        encoders[item.label] = (encoder, replace(encoder.resolve(), code=code_of("encoders", item.name)))
-        check_word(*encoders[item.label], item.weights_are, item.label)
-        suites_of[item.label] = tuple(suites)
+    for place in range(len(config.encoders)):
+        found.attempt(_add_encoder, config, place, preset, storage, encoders, suites_of)
     has_hash = any(hasattr(encoder, "mirror_signs") for encoder, _ in encoders.values())
     if PRIVACY in config.suite and config.privacy.duplicates and not has_hash:
         encoder = find("encoders", HASH)()
         encoders[HASH] = (encoder, encoder.resolve())
         suites_of[HASH] = (PRIVACY,)
     return encoders, suites_of
+
+
+def _add_encoder(
+    config: RunConfig,
+    place: int,
+    preset: Protocol,
+    storage: Storage,
+    encoders: dict[str, tuple[Encoder, EncoderSpec]],
+    suites_of: dict[str, tuple[str, ...]],
+) -> None:
+    item = config.encoders[place]
+    encoder = make_encoder(item, preset, storage, suites_asked(item, config))
+    only_privacy = hasattr(encoder, "scorer") or hasattr(encoder, "mirror_signs")
+    suites = [suite for suite in suites_asked(item, config) if suite == PRIVACY or not only_privacy]
+    if not suites:
+        why = f"its `suites` are {listed(item.suites or ['none'])}"
+        raise ConfigError(
+            f"encoder {quoted(item.label)} has no use in suite {', '.join(config.suite)}: "
+            f"{'it is for privacy alone' if only_privacy else why}. Drop it, or change one of the two."
+        )
+    try:
+        spec = encoder.resolve()
+    except WeightsError as error:
+        move = f"On the command line: --set encoders.{place}.weights=/path/to/it."
+        raise WeightsError(f"encoder {shown(item.label)}: {error} {move}") from error
+    check_word(encoder, spec, item.weights_are, item.label)
+    encoders[item.label] = (encoder, replace(spec, code=code_of("encoders", item.name)))
+    suites_of[item.label] = tuple(suites)
 
 
 def suites_asked(item: EncoderConfig, config: RunConfig) -> list[str]:
@@ -290,11 +346,10 @@ def make_encoder(item: EncoderConfig, preset: Protocol, storage: Storage, suites
     return checked(cls, {**options, **given, "precision": item.precision, "storage": storage}, item.name)
 
 
-def _metrics(items: Sequence[MetricConfig], preset: Protocol) -> dict[str, Metric]:
-    metrics: dict[str, Metric] = {}
+def _metrics(items: Sequence[MetricConfig], preset: Protocol, metrics: dict[str, Metric]) -> None:
+    """Adds the metrics of these items to `metrics`, the second of a name under a key of its own."""
     for item in items:
         fixed = preset.metric_options.get(item.name, {})
         options = merged(fixed, item.options, what=item.name, protocol_name=preset.name)
         key = item.name if item.name not in metrics else f"{item.name}#{len(metrics)}"
         metrics[key] = checked(find("metrics", item.name), options, f"metric {quoted(item.name)}")
-    return metrics

@@ -76,8 +76,11 @@ class Listed:
         return uri if found is None else f"file {found.st_dev} {found.st_ino}{uri.removeprefix(file)}"
 
 
-def overlaps(sets: Sequence[Listed]) -> list[str]:
-    """A line for each two sets that share images, the harmful ones first, and for folders inside one another."""
+def overlaps(sets: Sequence[Listed], whole: set[tuple[str, str]] | None = None) -> list[str]:
+    """A line for each two sets that share images, the harmful ones first, and for folders inside one another.
+
+    whole: takes up (set, other set) where the other has every image of the set.
+    """
     loud: list[str] = []
     quiet: list[str] = []
     same_bytes = _Contents()
@@ -85,6 +88,9 @@ def overlaps(sets: Sequence[Listed]) -> list[str]:
         roles = frozenset({a.role, b.role})
         shared = _shared(a, b, same_bytes)
         if shared:
+            if whole is not None:
+                pairs = ((a, b, shared[0]), (b, a, shared[1]))
+                whole |= {(one.name, other.name) for one, other, found in pairs if len(found) == len(one.uris)}
             (quiet if roles in HARMLESS else loud).append(_line(a, b, shared, roles))
         elif _nested(a.location, b.location):
             inner, outer = (a, b) if _inside(a.location, b.location) else (b, a)

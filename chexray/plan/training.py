@@ -13,12 +13,15 @@ from chexray.data import pairs as pairing
 from chexray.data.labels import POLICIES, fold
 from chexray.data.manifest import Manifest
 from chexray.data.subsets import Subset, expand
-from chexray.errors import ConfigError
-from chexray.plan.utility import UtilityPlan
+from chexray.encoders.weights import ResolvedWeights
+from chexray.errors import ConfigError, WeightsError
+from chexray.findings import FINDINGS
+from chexray.plan.utility import Cohorts, UtilityPlan
 from chexray.protocols import Protocol, merged
 from chexray.storage import Storage
+from chexray.text import shown
 from chexray.utility.mixtures import needs_synthetic
-from chexray.utility.splits import Named, check_disjoint
+from chexray.utility.splits import Named, check_disjoint, findings_without_both
 
 GROUP_COLUMNS = ("sex", "gender", "patientsex", "view", "viewposition", "race", "ethnicity")
 AGE_COLUMNS = ("age", "patientage", "ageatstudy")
@@ -52,8 +55,21 @@ def plan_utility(
         tuple(_groups(config, test)),
         limited=config.limit is not None,
     )
-    _ = plan.planned  # raises what a setting lacks before anything starts
+    _check_classes(plan.planned)  # whose making raises what a setting lacks before anything starts
     return _with_weights(plan, storage)
+
+
+def _check_classes(cohorts: Cohorts) -> None:
+    """Raises ConfigError where no finding has images with and without it, to train on or to test on."""
+    for cohort, what in ((cohorts.training, "to train on"), (cohorts.test, "to test on")):
+        labels = cohort.sample.labels
+        if len(findings_without_both(labels)) == len(FINDINGS):
+            only = "positive" if (labels == 1).any() else "negative"
+            raise ConfigError(
+                f"{shown(cohort.name)}: its {len(cohort):,} labelled images {what} show no finding both present and "
+                f"absent: all labels that count are {only}. Give images of both, or another label_policy where findings"
+                " that a report does not mention count as absent."
+            )
 
 
 def _settings(config: RunConfig, preset: Protocol) -> UtilityConfig:
@@ -70,12 +86,23 @@ def _settings(config: RunConfig, preset: Protocol) -> UtilityConfig:
     return given.model_copy(update={**fixed, **policy})
 
 
+def classifier_weights(config: UtilityConfig, storage: Storage) -> ResolvedWeights | None:
+    """What the classifier starts from, None for nothing. Raises ConfigError for its name, WeightsError with the key."""
+    from chexray.utility.classifier import find_weights
+
+    try:
+        return find_weights(config.model.name, config.model.weights, storage)
+    except WeightsError as error:
+        move = "On the command line: --set utility.model.weights=/path/to/it, or none to train from scratch."
+        raise WeightsError(f"classifier {shown(config.model.name)}: {error} {move}") from error
+
+
 def _with_weights(plan: UtilityPlan, storage: Storage) -> UtilityPlan:
     """The plan once the model is known to exist and its weights are found."""
-    from chexray.utility.classifier import find_weights, has_head
+    from chexray.utility.classifier import has_head
 
     model = plan.config.model
-    weights = find_weights(model.name, model.weights, storage)
+    weights = classifier_weights(plan.config, storage)
     ready = has_head(model.name, weights, image_size=plan.config.image_size)
     if "as_is" in plan.settings and not ready:
         raise ConfigError(

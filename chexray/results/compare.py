@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +41,7 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     runs = split_runs(frames)
     if len(runs) < 2:
         raise ConfigError(f"compare needs at least two runs or sets, found {len(runs)}: {listed(runs) or 'none'}.")
-    cells: dict[Hashable, list[tuple[str, Row]]] = {}
-    for name, rows in runs.items():
-        for row in rows:
-            cells.setdefault((suite_of(row), row["metric"], row["subset"], *_setting(row)), []).append((name, row))
-    lines = [_line(group, verdict, runs) for found in cells.values() for group, verdict in _aligned(found)]
+    lines = [_line(group, verdict, runs) for group, verdict in judged(runs)]
     what = ["suite", "metric", "subset", "encoder", "encoder_options", "protocol", "params"]
     columns = [*what, "better", "verdict", "note"]
     fields = (*SHOWN, "standing")
@@ -55,6 +51,16 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             # From the values, not from the column: with a gap in it that is one of floats, which lose whole numbers.
             table[f"{name}.{side}"] = pd.array([line[f"{name}.{side}"] for line in lines], dtype="Int64")
     return table
+
+
+def judged(runs: Mapping[str, list[Row]]) -> Iterator[tuple[dict[str, Row], Verdict]]:
+    """({run: its row}, the verdict on them) for each number that any of the runs has."""
+    cells: dict[Hashable, list[tuple[str, Row]]] = {}
+    for name, rows in runs.items():
+        for row in rows:
+            cells.setdefault((suite_of(row), row["metric"], row["subset"], *_setting(row)), []).append((name, row))
+    for found in cells.values():
+        yield from _aligned(found)
 
 
 def _setting(row: Row) -> tuple[str, ...]:

@@ -61,6 +61,18 @@ def read_small(uri: str, storage: Reads, limit: int) -> bytes:
 
 def read_fingerprints(run: str, storage: Reads) -> dict[str, str]:
     """{synthetic set: its fingerprint} of a run's run.json. Raises ConfigError where it does not say so."""
+    return {item["name"]: item["fingerprint"] for item in _sets(run, storage) if item["origin"] == "synthetic"}
+
+
+def read_counts(run: str, storage: Reads) -> dict[str, tuple[int, int]]:
+    """{set: (images evaluated, images rejected)} of a run's run.json. Raises ConfigError where it does not say so."""
+    counts = {item["name"]: (item.get("n_evaluated"), item.get("n_rejected")) for item in _sets(run, storage)}
+    if not all(isinstance(n, int) and n >= 0 for pair in counts.values() for n in pair):
+        raise ConfigError(f"{shown(join(run, 'run.json'))}: does not count the images of its sets. Evaluate again.")
+    return counts
+
+
+def _sets(run: str, storage: Reads) -> list[Any]:
     uri = join(run, "run.json")
     try:
         about = json.loads(read_small(uri, storage, MAX_ABOUT_BYTES))
@@ -69,7 +81,7 @@ def read_fingerprints(run: str, storage: Reads) -> dict[str, str]:
     sets: Any = about.get("sets") if isinstance(about, dict) else None
     if not isinstance(sets, list) or not all(_is_set(item) for item in sets):
         raise ConfigError(f"{shown(uri)}: does not name the sets of a run. It is damaged: evaluate again.")
-    return {item["name"]: item["fingerprint"] for item in sets if item["origin"] == "synthetic"}
+    return sets
 
 
 def read_table(uri: str, schema: pa.Schema, storage: Reads) -> pa.Table:

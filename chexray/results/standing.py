@@ -123,11 +123,12 @@ def is_worse(row: Row, than: Row, n_sets: int = 2) -> bool:
     """
     level = 0.05 / (n_sets * (n_sets - 1))
     factor = max(1.0, NormalDist().inv_cdf(1 - level) * math.sqrt(2) / (2 * Z)) if n_sets > 2 else 1.0
-    apart = beats(_stretched(than, factor), _stretched(row, factor))
+    apart = beats(stretched(than, factor), stretched(row, factor))
     return apart and (not bias_dominated(row) or beyond_floor(row) == "worse")
 
 
-def _stretched(row: Row, factor: float) -> Row:
+def stretched(row: Row, factor: float) -> Row:
+    """The row with an interval `factor` times as wide on either side of its value."""
     value, low, high = row["value"], row["ci_low"], row["ci_high"]
     ends = {"ci_low": value - factor * (value - low), "ci_high": value + factor * (high - value)}
     return row if factor == 1.0 else {**row, **ends}

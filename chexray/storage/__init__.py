@@ -162,8 +162,14 @@ class Storage:
         """True for a folder; on S3, for a prefix with at least one object below it."""
         return self._attempt(uri, lambda: self._files(uri).is_dir(uri))
 
+    def check_place(self, uri: str) -> None:
+        """Raises StorageError where a folder of this machine can neither be made nor written to; writes nothing."""
+        if not is_remote(uri) and (why := LocalFiles().objection(uri)):
+            raise StorageFailure(f"cannot write below {uri}: {why}", code="denied")
+
     def check_writable(self, uri: str) -> None:
         """Writes, reads, lists and deletes a small file in the folder `uri`, so that a run fails before it starts."""
+        self.check_place(uri)
         probe = join(uri, f".chexray-probe-{uuid.uuid4().hex}")
         try:
             self.write(probe, b"chexray")
@@ -176,7 +182,7 @@ class Storage:
             allowed = "s3:PutObject, s3:GetObject, s3:DeleteObject and s3:ListBucket"
             need = allowed if is_remote(uri) else "permission to write"
             raise StorageFailure(
-                f"cannot write below {uri}: {error} A run needs {need} there, or another output.",
+                f"cannot write below {uri}: {str(error).rstrip('.')}. A run needs {need} there, or another output.",
                 code=getattr(error, "code", "failed"),
                 transient=error.transient,
             ) from error

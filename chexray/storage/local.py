@@ -86,6 +86,18 @@ class LocalFiles:
     def is_dir(self, uri: str) -> bool:
         return os.path.isdir(local_path(uri))
 
+    def objection(self, uri: str) -> str:
+        """Why no file can be written below a folder, as far as can be seen without writing one; "" where it may be."""
+        path = os.path.abspath(local_path(uri))
+        while not os.path.lexists(path) and os.path.dirname(path) != path:
+            path = os.path.dirname(path)
+        if not os.path.isdir(path):
+            kind = "a link to nothing" if not os.path.exists(path) else "not a folder"
+            return f"{path} is {kind}. Name another output."
+        if not os.access(path, os.W_OK | os.X_OK):
+            return f"{path} is not writable for this user. Change its owner or mode, or name another output."
+        return ""
+
     def list(self, uri: str, attempt: Callable) -> list[FileStat]:
         return attempt(uri, lambda: self._list(uri))
 

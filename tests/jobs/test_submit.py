@@ -126,6 +126,31 @@ def test_following_prints_the_log_once_and_ends_with_the_exit_code(api: JobsApi)
     assert f"{name} failed: chexray ended with exit code 3" in error
 
 
+def test_gates_go_along_are_checked_here_and_make_another_job(api: JobsApi) -> None:
+    run("--address", api.address)
+    (plain,) = api.jobs
+    api.ends_with = ("FAILED", 3)
+    gates = ("--fail-on", "rejects:1%", "--fail-on", "worse-than:s3://bucket/out/run-1:kid")
+    code, _, error = run("--address", api.address, "--follow", *gates)
+    *_, gated = api.jobs
+    assert gated.startswith(f"{plain}-")
+    assert api.jobs[gated]["entrypoint"] == (
+        "chexray run run.yaml --once --fail-on rejects:1% --fail-on worse-than:s3://bucket/out/run-1:kid"
+    )
+    assert code == 3
+    assert "exit code 3: the run is done, and what --fail-on names was found" in error
+    for gate, words in (
+        ("copies", "run has suite fidelity only"),
+        ("copeis", "Did you mean copies"),
+        ("worse-than:out/run-1", "path of this machine"),
+        ("worse-than:s3://key:hush@bucket/x", "holds a user or password"),
+    ):
+        code, _, error = run("--address", api.address, "--fail-on", gate)
+        assert (code, len(api.jobs)) == (2, 2)
+        assert words in error
+        assert "hush" not in error
+
+
 def test_following_joins_a_job_that_runs_already(api: JobsApi) -> None:
     run("--address", api.address)
     api.log, api.ends_with = ["hello\n"], ("SUCCEEDED", 0)

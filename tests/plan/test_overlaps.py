@@ -89,15 +89,16 @@ def test_training_and_held_out_sets_are_compared_too_and_two_synthetic_ones(writ
 
 def test_files_that_only_begin_and_weigh_alike_are_not_the_same(tmp_path):
     """Uncompressed files of one scanner: equal size, equal borders."""
-    for name, row in [("real", 10), ("other", 500)]:
+    for name, rows in [("real", (10, 20)), ("other", (500, 510))]:
         (tmp_path / name).mkdir()
-        image = Image.new("L", (600, 600))
-        image.putpixel((3, row), 200)
-        image.save(tmp_path / name / "a.bmp")
+        for file, row in zip(("a.bmp", "z.bmp"), rows, strict=True):
+            image = Image.new("L", (600, 600))
+            image.putpixel((3, row), 200)
+            image.save(tmp_path / name / file)
     assert said(tmp_path, tmp_path / "real", tmp_path / "other") == []
     shutil.copyfile(tmp_path / "real" / "a.bmp", tmp_path / "other" / "b.bmp")
     (note,) = said(tmp_path, tmp_path / "real", tmp_path / "other")
-    assert "1 of 1 images of real set 'real' and 1 of 2 images of synthetic set 's0'" in note
+    assert "1 of 2 images of real set 'real' and 1 of 3 images of synthetic set 's0'" in note
 
 
 def test_files_beyond_the_budget_are_not_read(write_images, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from fixtures.patients import N_HELDOUT, N_SYNTHETIC, N_TRAINING, World, numbers, read_rows, tables
 
 from chexray import evaluate
-from chexray.errors import RunFailed
+from chexray.errors import ConfigError, RunFailed
 from chexray.evaluation import Run
 
 MEMORISATION = (
@@ -130,7 +130,13 @@ def test_heldout_images_of_training_patients_are_no_strangers(run, world: World)
 
 
 def test_heldout_images_that_are_all_of_training_leave_the_other_null(run, world: World) -> None:
-    done = run(heldout={"path": str(world.training), "name": "same"})
+    """Where the only stranger cannot be read; without one, the plan refuses the set."""
+    with pytest.raises(ConfigError, match=r"heldout \(same\): all 30 held-out images are also in the training set"):
+        run(heldout={"path": str(world.training), "name": "same"})
+    (world.folder / "heldout" / "stranger.png").write_text("hello")
+    stranger = {**read_rows(world.heldout)[0], "path": "heldout/stranger.png"}
+    same = part(world, "same", [*read_rows(world.training), stranger])
+    done = run(heldout=same, encode={"max_reject_fraction": 0.1})
     notes = "\n".join(done.notes)
     assert "30 of 30 held-out images are left out" in notes
     assert "no image of same is left: the search for copies takes its null from the training patients" in notes
