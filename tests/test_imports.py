@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "chexray"
-LEAVES = {"errors", "findings", "log", "registry", "storage", "text"}
+LEAVES = {"contract", "errors", "findings", "log", "plugin_files", "registry", "storage", "text"}
 ALLOWED = {
     "text": set(),
     "errors": {"text"},
     "log": {"text"},
     "findings": set(),
-    "registry": {"errors", "text"},
-    "plugins": {"__init__", "registry"},
+    "contract": {"text"},
+    "plugin_files": {"errors", "text"},
+    "registry": {"contract", "plugin_files", "errors", "text"},
+    "plugins": {"__init__", "registry", "text"},
     "storage": {"storage", "errors", "text"},
     "config": {"config", "errors", "text"},
     "protocols": {"errors", "text"},
@@ -26,7 +28,7 @@ ALLOWED = {
     "provenance": {"__init__", "plan", "rundir"},
     "phantom": {"phantom", "findings", "errors"},
     "stats": {"stats", "errors", "text"},
-    "metrics": {"metrics", "stats", "errors", "text"},
+    "metrics": {"metrics", "stats", "contract", "errors", "text"},
     "encoders": {"encoders", *LEAVES},
     "data": {"data", "phantom", *LEAVES},
     "results": {"results", *LEAVES},

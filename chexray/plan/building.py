@@ -14,19 +14,22 @@ from chexray.data.looks import look_at
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
 from chexray.data.sources import infer
+from chexray.data.sources._plugged import PluggedSource
 from chexray.data.subsets import deduplicate_prompts, expand, inherit_by_prompt
 from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.encoders.plugged import plugged_encoder
 from chexray.encoders.released import check_word
 from chexray.encoders.views import SmallImages
 from chexray.errors import ConfigError
 from chexray.metrics.base import Metric
-from chexray.plan.options import checked
+from chexray.metrics.plugged import plugged_metric
+from chexray.plan.options import accepts, checked
 from chexray.plan.overlaps import Listed, overlaps
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
 from chexray.plan.roles import SMALL, PrivacyRoles, privacy_roles
 from chexray.plan.training import plan_utility
 from chexray.plan.utility import IMAGES
-from chexray.plugins import code_of
+from chexray.plugins import code_of, unused
 from chexray.protocols import Protocol, check_label_policy, merged, protocol
 from chexray.registry import find
 from chexray.storage import Storage, absolute, basename, join
@@ -76,11 +79,19 @@ def make_plan(config: RunConfig) -> Plan:
     plan = Plan(
         config, preset, storage, reference, tuple(synthetic), encoders, suites_of, metrics, tuple(subsets),
         training, heldout, roles, _pairs(config, training, of.get(PRIVACY, []), storage), utility, read_by,
-        (*shared, *_remarks(config, preset, roles, suites_of)),
-        {item.name: code for item in config.metrics if metrics and (code := code_of("metrics", item.name))},
+        (*shared, *_remarks(config, preset, roles, suites_of)), _codes(config, bool(metrics)),
     )  # fmt: skip
+    plan = replace(plan, remarks=(*plan.remarks, *unused(plan.plugins.values())))
     _check_metrics(plan)
     return plan
+
+
+def _codes(config: RunConfig, with_metrics: bool) -> dict[str, str]:
+    """{plug-in: which code it is} of the metrics and sources that a config names."""
+    named = [("metrics", item.name, item.name) for item in config.metrics if with_metrics]
+    sets = (config.real, config.training, config.heldout, *config.synthetic)
+    named += [("sources", item.source, f"source {item.source}") for item in sets if item and item.source]
+    return {key: code for kind, name, key in named if (code := code_of(kind, name))}
 
 
 def read_manifests(config: RunConfig, storage: Storage) -> tuple[dict[str, Manifest], list[Manifest]]:
@@ -244,7 +255,10 @@ def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storag
     kind = item.source or infer(str(options.get("path", "")), storage)
     if kind == "phantom" and "path" not in options:
         options["path"] = join(absolute(config.output), "phantoms", name)
-    source = checked(find("sources", kind), options, f"source {quoted(kind, 60)} of set {quoted(name)}")
+    what = f"source {quoted(kind, 60)} of set {quoted(name)}"
+    source = checked(find("sources", kind), options, what)
+    if code_of("sources", kind):
+        source = PluggedSource(source, what)
     found = manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
     return look_at(found, storage, bits=item.bits, max_pixels=config.encode.max_pixels)
 
@@ -267,7 +281,7 @@ def _encoders(
                 f"encoder {quoted(item.label)} has no use in suite {', '.join(config.suite)}: "
                 f"{'it is for privacy alone' if only_privacy else why}. Drop it, or change one of the two."
             )
-        encoders[item.label] = (encoder, replace(encoder.resolve(), code=code_of("encoders", item.name)))
+        encoders[item.label] = (encoder, encoder.resolve())
         check_word(*encoders[item.label], item.weights_are, item.label)
         suites_of[item.label] = tuple(suites)
     has_hash = any(hasattr(encoder, "mirror_signs") for encoder, _ in encoders.values())
@@ -293,8 +307,14 @@ def make_encoder(item: EncoderConfig, preset: Protocol, storage: Storage, suites
     for_privacy = suites == [PRIVACY] or hasattr(cls, "scorer")
     options = (preset.privacy_encoder_options if for_privacy else preset.encoder_options).get(item.name, {})
     options = merged(dict(options), item.options, what=item.name, protocol_name=preset.name)
-    given = {"weights": item.weights} if item.weights else {}
-    return checked(cls, {**options, **given, "precision": item.precision, "storage": storage}, item.name)
+    given: dict[str, Any] = {"weights": item.weights} if item.weights else {}
+    # A plug-in need not know of either, unless the config asks for it.
+    given |= {"storage": storage} if accepts(cls, "storage") else {}
+    if accepts(cls, "precision") or item.precision != EncoderConfig(name=item.name).precision:
+        given["precision"] = item.precision
+    code = code_of("encoders", item.name)
+    encoder = checked(cls, {**options, **given}, item.name)
+    return plugged_encoder(encoder, f"encoder {quoted(item.name)}", code) if code else encoder
 
 
 def _metrics(items: Sequence[MetricConfig], preset: Protocol) -> dict[str, Metric]:
@@ -303,5 +323,7 @@ def _metrics(items: Sequence[MetricConfig], preset: Protocol) -> dict[str, Metri
         fixed = preset.metric_options.get(item.name, {})
         options = merged(fixed, item.options, what=item.name, protocol_name=preset.name)
         key = item.name if item.name not in metrics else f"{item.name}#{len(metrics)}"
-        metrics[key] = checked(find("metrics", item.name), options, f"metric {quoted(item.name)}")
+        what, code = f"metric {quoted(item.name)}", code_of("metrics", item.name)
+        metric = checked(find("metrics", item.name), options, what)
+        metrics[key] = plugged_metric(metric, what, code) if code else metric
     return metrics

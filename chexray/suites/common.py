@@ -149,7 +149,7 @@ def score_row(
         spec = plan.encoders[encoder][1]
         row["encoder_revision"] = f"{spec.preprocessing}+{spec.fingerprint}"
         row["weights"], row["weights_sha256"] = spec.weights, spec.weights_sha256
-        row["params"] = {**row["params"], **plan.likeness(encoder)}
+        row["params"] = {**row["params"], **plan.likeness(encoder), **({"encoder_plugin": spec.code} if spec.code else {})}
     return row
 
 

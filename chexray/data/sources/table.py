@@ -41,7 +41,7 @@ class Table:
     def read(self, origin: str, storage: Storage) -> pa.Table:
         """The rows as a source's table. Raises ManifestError, naming the row where there is one."""
         path = absolute(self.path)
-        table = read_table(path, storage, lambda name: _columns.is_text(name, self.columns))
+        table = self._rows(path, storage)
         roles = _columns.detect(table.column_names, origin, self.columns, path)
         if roles.image is None:
             raise _columns.no_image_column(table.column_names, origin, path)
@@ -60,6 +60,9 @@ class Table:
         return _columns.standardise(
             table, roles, sample_id=sample_id, uri=pa.array(uri, pa.string()), where=path, notes=[note] if note else []
         )
+
+    def _rows(self, path: str, storage: Storage) -> pa.Table:
+        return read_table(path, storage, lambda name: _columns.is_text(name, self.columns))
 
     def _root(self, path: str, images: pa.ChunkedArray, origin: str, storage: Storage) -> tuple[str, str]:
         """The image root, and a note when it had to be guessed."""
