@@ -105,7 +105,7 @@ def _static(cls: type, name: str) -> Any:
 def _wrong(cls: type, name: str, fits: Callable[[Any], bool], expected: str) -> str:
     """What is wrong with an attribute; one that depends on the parameters is looked at where it is used."""
     value = _static(cls, name)
-    if value is _ABSENT or hasattr(type(value), "__get__") and not inspect.isroutine(value):
+    if value is _ABSENT or (hasattr(type(value), "__get__") and not inspect.isroutine(value)):
         return ""
     return "" if fits(value) else f"has `{name}` {quoted(value, 60)}, expected {expected}"
 

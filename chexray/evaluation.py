@@ -13,9 +13,10 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 import pandas as pd
@@ -25,22 +26,26 @@ from chexray import __version__
 from chexray.config import RunConfig
 from chexray.data.manifest import REJECT_SCHEMA
 from chexray.errors import ChexrayError, RunFailed
+from chexray.inputs import as_config
 from chexray.log import heard_by, say
 from chexray.plan import Plan, make_plan
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY
+from chexray.plugins import header
 from chexray.provenance import provenance
+from chexray.registry import using
 from chexray.results import rows as results
+from chexray.results.showing import RunView
 from chexray.rundir import RunDirectory, now
 from chexray.stopping import Stop
-from chexray.storage import join
+from chexray.storage import Storage, join
 
 STATUS_EVERY_S = 10.0
 SLOW_S = 2.0
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run. exit_code: 0, or 1 when some cell failed; its rows say why."""
+class Run(RunView):
+    """A finished run. exit_code: 0, or 1 when some cell failed; its rows say why. storage: how its folder is read."""
 
     uri: str
     run_id: str
@@ -48,19 +53,31 @@ class Run:
     rejects: pd.DataFrame
     notes: list[str]
     exit_code: int
+    storage: Storage = field(default_factory=Storage, repr=False, compare=False)
 
 
-def evaluate(config: RunConfig, *, verbose: bool = False, once: bool = False) -> Run:
+def evaluate(
+    config: RunConfig | str | PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    plugins: Sequence[str | PathLike[str]] = (),
+    verbose: bool = False,
+    once: bool = False,
+    **settings: Any,
+) -> Run:
     """Runs the evaluation a config asks for and returns its numbers; everything is also in the run's folder.
 
-    Resumes by itself: chunks that were committed by an earlier, interrupted run are not done again.
+    config: a RunConfig, the path of a YAML file, or a mapping as in such a file. settings: what takes the place of the
+    config's own settings, or the whole of it: evaluate(real="a/", synthetic="b/", encoders="pixels", metrics="fid,kid").
+    A set may be a pandas DataFrame with one row an image. plugins: files of metrics, encoders and sources of your own
+    (docs/PLUGINS.md). Resumes by itself: chunks that an earlier, interrupted run committed are not done again.
     once: a run that is done already (same config, images, weights and version of chexray) is read, not computed again.
     Raises ChexrayError (one line) for wrong input, RunFailed when too many images were rejected, and KeyboardInterrupt
     on Ctrl-C or SIGTERM, after the status has been written.
     """
-    with Stop().on_signals(), said_if_slow("plan: reading sets and weights"):
-        plan = make_plan(config)
-    return evaluate_plan(plan, verbose=verbose, once=once)
+    with using(plugins):
+        with Stop().on_signals(), said_if_slow("plan: reading sets and weights"):
+            plan = make_plan(as_config(config, settings))
+        return evaluate_plan(plan, verbose=verbose, once=once)
 
 
 def evaluate_plan(plan: Plan, *, verbose: bool = False, once: bool = False) -> Run:
@@ -69,7 +86,7 @@ def evaluate_plan(plan: Plan, *, verbose: bool = False, once: bool = False) -> R
     if once and (found := _done_already(plan, directory)):
         return found
     plan.storage.check_writable(plan.run_uri)
-    directory.text("config.yaml", plan.config.to_yaml())
+    directory.text("config.yaml", header(plan.plugins) + plan.config.to_yaml())
     directory.continue_log()
     stop = Stop()
     with heard_by(directory.hear), directory.beating(), stop.on_signals():
@@ -115,7 +132,7 @@ def _done_already(plan: Plan, directory: RunDirectory) -> Run | None:
     if any(rejects["transient"].to_pylist()):
         return None  # these images may be readable now
     say(f"{plan.run_id} is done since {status.get('updated_at')}: nothing is computed again")
-    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, 0)
+    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, 0, plan.storage)
 
 
 def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
@@ -197,7 +214,7 @@ def _evaluate(plan: Plan, directory: RunDirectory, verbose: bool) -> Run:
         n_failed_cells=len(outcome.failures),
     )
     frame = results.to_table(outcome.rows).to_pandas()
-    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, exit_code)
+    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, exit_code, plan.storage)
 
 
 def _write(directory: RunDirectory, outcome: Any) -> None:

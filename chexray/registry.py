@@ -90,7 +90,9 @@ def _built_in(kind: str) -> dict[str, ast.ClassDef]:
 def _assigned(node: ast.ClassDef, name: str) -> ast.expr | None:
     """The value that a class's text gives an attribute."""
     for each in node.body:
-        targets = each.targets if isinstance(each, ast.Assign) else [each.target] if isinstance(each, ast.AnnAssign) else []
+        targets = (
+            each.targets if isinstance(each, ast.Assign) else [each.target] if isinstance(each, ast.AnnAssign) else []
+        )
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return each.value  # pyright: ignore[reportAttributeAccessIssue]
     return None

@@ -53,6 +53,8 @@ ALLOWED = {
     "evaluation": {
         "__init__",
         "config",
+        "inputs",
+        "plugins",
         "data",
         "plan",
         "provenance",
@@ -63,6 +65,7 @@ ALLOWED = {
         "stopping",
         *LEAVES,
     },
+    "inputs": {"config", "data", "errors", "text"},
     "filtering": {"config", "protocols", "plan", "data", "results", *LEAVES},
     "auditing": {
         "__init__",

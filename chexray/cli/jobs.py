@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import Limit, Output, Setting, console, print_lines, read_config
+from chexray.cli.options import Limit, Output, Plugins, Setting, console, print_lines, read_config
 
 RunFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
 
@@ -38,6 +38,7 @@ def submit(
     output: Output = None,
     limit: Limit = None,
     setting: Setting = None,
+    plugin: Plugins = None,
     working_dir: Annotated[
         Path | None, typer.Option(help="ship this folder too (code, tables; hidden files stay); 100 MB at most")
     ] = None,
@@ -47,22 +48,27 @@ def submit(
     """Run a config on a Ray cluster. Only the config travels; the same one is not started twice."""
     from chexray.engine.jobs import Jobs
     from chexray.jobs import submitting
-    from chexray.jobs.parcel import folder_files, open_secrets, parcel, read_runtime_env
-    from chexray.jobs.travelling import host_of, travelling
+    from chexray.jobs.parcel import PLUGINS, folder_files, open_secrets, parcel, read_runtime_env
+    from chexray.jobs.travelling import check_names, distinct, host_of, travelling, with_plugins
     from chexray.jobs.travelling import submission_id as id_of
     from chexray.log import say
+    from chexray.registry import used
 
     parsed = read_config(config, {"output": output, "limit": limit}, setting)
     where = submitting.find_address(address, os.environ)
     files = folder_files(working_dir, config_path=config) if working_dir else []
     sent = travelling(parsed, folder=working_dir, near=host_of(where))
     environment = read_runtime_env(runtime_env)
+    notes = check_names(sent.config, "--runtime-env" if environment else "--working-dir" if working_dir else "")
+    plugins = distinct(used())
     jobs = Jobs(where)
-    with parcel(sent.text, working_dir, files) as folder:
-        chosen = submission_id or id_of(sent.config)
-        done = submitting.submit(jobs, chosen, {**environment, "working_dir": folder}, exact=bool(submission_id))
+    with parcel(sent.text, working_dir, files, plugins) as folder:
+        chosen = submission_id or id_of(sent.config, plugins)
+        command = with_plugins(submitting.ENTRYPOINT, plugins, f"{PLUGINS}/")
+        runtime = {**environment, "working_dir": folder}
+        done = submitting.submit(jobs, chosen, runtime, exact=bool(submission_id), entrypoint=command)
 
-    for note in [*sent.notes, *open_secrets(environment)]:
+    for note in [*sent.notes, *notes, *open_secrets(environment)]:
         say(f"note: {note}")
     if jobs.version and jobs.version != jobs.client_version:
         say(f"note: the cluster runs Ray {jobs.version}, this machine {jobs.client_version}; a job is fine with that")
@@ -113,14 +119,18 @@ def kuberay(
     output: Output = None,
     limit: Limit = None,
     setting: Setting = None,
+    plugin: Plugins = None,
 ) -> None:
     """Print a KubeRay manifest that runs a config: chexray kuberay ... | kubectl apply -f -"""
     from chexray.jobs.manifests import kuberay_manifest
+    from chexray.jobs.travelling import check_names
     from chexray.log import say
+    from chexray.registry import used
 
     parsed = read_config(config, {"output": output, "limit": limit}, setting)
-    done = kuberay_manifest(parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus)
-    for note in done.notes:
+    notes = check_names(parsed, "--image" if image else "")
+    done = kuberay_manifest(parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus, plugins=used())
+    for note in [*done.notes, *notes]:
         say(f"note: {note}")
     print(done.text, end="")
 

@@ -35,6 +35,7 @@ def read_config(
 ) -> Any:
     """The RunConfig of a file, flags (those of value None were not given) and `--set` overrides."""
     from chexray.config import parse_config, read_yaml, with_reid_weights
+    from chexray.config.reading import default_encoders
     from chexray.config.secrets import refuse_in_location
 
     if path:
@@ -43,9 +44,7 @@ def read_config(
     data = read_yaml(path) if path else {}
     if not path and not {"real", "synthetic"} <= set(flags):
         raise ConfigError("nothing to run: give a config file, or --real and --synthetic. See chexray run --help.")
-    if not path and "encoders" not in flags and flags.get("suite") != "utility":
-        asks_privacy = "privacy" in flags.get("suite", "")
-        flags["encoders"] = "rad_dino,pixels,patches" if asks_privacy else "rad_dino"
+    flags = flags if path else default_encoders(flags)
     if reid_weights:
         data, flags = with_reid_weights(data, flags, reid_weights)
     return parse_config(data, settings or [], flags=flags, origin=str(path or "command line"))
@@ -64,3 +63,21 @@ def print_lines(target: Any, lines: list[str]) -> None:
     characters, since names in them come from files."""
     for line in lines:
         target.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _registered(files: list[Path] | None) -> list[Path] | None:
+    from chexray.registry import use
+
+    use(files or [])
+    return files
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        callback=_registered,
+        help="metrics, encoders and sources of your own (docs/PLUGINS.md); may be repeated",
+    ),
+]

@@ -12,6 +12,7 @@ from chexray.cli.options import (
     HeldOut,
     Limit,
     Output,
+    Plugins,
     Real,
     ReidWeights,
     Setting,
@@ -86,6 +87,7 @@ def audit(
     name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
     limit: Limit = None,
     setting: Setting = None,
+    plugin: Plugins = None,
     verbose: Verbose = False,
 ) -> None:
     """Measure the filter itself: on planted copies, on unseen patients, on augmented twins. Run it again to resume."""

@@ -15,6 +15,7 @@ from chexray.cli.options import (
     Limit,
     Once,
     Output,
+    Plugins,
     Real,
     ReidWeights,
     Setting,
@@ -55,6 +56,7 @@ def run(
     name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
     limit: Limit = None,
     setting: Setting = None,
+    plugin: Plugins = None,
     dry_run: DryRun = False,
     once: Once = False,
     verbose: Verbose = False,
@@ -78,7 +80,11 @@ def run(
     plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose)
 
 
-def validate(config: Annotated[Path, typer.Argument(help="a YAML run config")], setting: Setting = None) -> None:
+def validate(
+    config: Annotated[Path, typer.Argument(help="a YAML run config")],
+    setting: Setting = None,
+    plugin: Plugins = None,
+) -> None:
     """Check a config, its manifests and weights, without starting anything."""
     _print_plan(read_config(config, {}, setting), stores=False)
     print("valid")

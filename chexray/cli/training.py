@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import ConfigFile, DryRun, Limit, Once, Output, Real, Setting, Synthetic, Verbose, read_config
+from chexray.cli.options import (
+    ConfigFile,
+    DryRun,
+    Limit,
+    Once,
+    Output,
+    Plugins,
+    Real,
+    Setting,
+    Synthetic,
+    Verbose,
+    read_config,
+)
 from chexray.cli.runs import plan_or_run
 
 EXAMPLES = (
@@ -37,6 +49,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
     limit: Limit = None,
     setting: Setting = None,
+    plugin: Plugins = None,
     dry_run: DryRun = False,
     once: Once = False,
     verbose: Verbose = False,

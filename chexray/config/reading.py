@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import difflib
+import os
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from chexray.config.base import words
 from chexray.config.models import RunConfig, named, one_set, several_sets
 from chexray.config.secrets import refuse_on_command_line
-from chexray.config.yaml_text import MAX_BYTES, NotYaml, check_plain, parse_yaml
+from chexray.config.yaml_text import MAX_BYTES, MAX_DEPTH, NotYaml, check_plain, parse_yaml
 from chexray.errors import ConfigError
 from chexray.text import quoted, shown
 
@@ -67,10 +70,10 @@ def parse_config(
 ) -> RunConfig:
     """A RunConfig from plain data, then whole settings (`flags`), then `key.path=value` overrides.
 
-    Errors name `origin`.
+    Paths may be pathlib's. Errors name `origin`.
     """
     origin = shown(origin)
-    data = {**data, **(flags or {})}
+    data = _without_paths({**data, **(flags or {})})
     check_plain(data, origin)
     data = copy.deepcopy(data)
     # Short forms are spelled out first, so that an override can reach into them (synthetic.0.name=...).
@@ -86,6 +89,26 @@ def parse_config(
         raise ConfigError(f"{origin}: {_first_problem(error)}") from None
     check_plain(config.model_dump(exclude={"storage"}), origin)  # text that was read as a number
     return config
+
+
+def _without_paths(data: Any, depth: int = MAX_DEPTH) -> Any:
+    """The same data with text in place of pathlib's paths; deeper than a config may be it stays as it is."""
+    if isinstance(data, PathLike):
+        return os.fspath(data)
+    if depth and isinstance(data, dict):
+        return {key: _without_paths(value, depth - 1) for key, value in data.items()}
+    if depth and isinstance(data, list | tuple):
+        return [_without_paths(value, depth - 1) for value in data]
+    return data
+
+
+def default_encoders(flags: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run without a config file, with the encoders that its suites need where none are named."""
+    suite = flags.get("suite") or "fidelity"
+    asked = {suite} if isinstance(suite, str) and "," not in suite else set(words(suite))
+    if "encoders" in flags or asked == {"utility"}:
+        return flags
+    return {**flags, "encoders": "rad_dino,pixels,patches" if "privacy" in asked else "rad_dino"}
 
 
 def with_reid_weights(

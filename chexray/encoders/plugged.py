@@ -95,7 +95,11 @@ _FIELDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda value: isinstance(value, dict) and "features" in value and _sizes(value.values()),
         "{'features': its width}",
     ),
-    ("input_shape", lambda value: isinstance(value, tuple | list) and bool(value) and _sizes(value), "a tuple of sizes"),
+    (
+        "input_shape",
+        lambda value: isinstance(value, tuple | list) and bool(value) and _sizes(value),
+        "a tuple of sizes",
+    ),
     ("input_dtype", _is_dtype, "'float32' or 'uint8'"),
     ("output_dtype", lambda value: value in ("float32", "uint8"), "'float32' or 'uint8'"),
     ("options", lambda value: isinstance(value, dict), "a dict"),

@@ -20,7 +20,8 @@ from chexray.config import RunConfig
 from chexray.errors import ConfigError
 from chexray.jobs.kustomize import render
 from chexray.jobs.sizing import fit, replace
-from chexray.jobs.travelling import RUN_FILE, on_every_node, travelling
+from chexray.jobs.travelling import RUN_FILE, distinct, on_every_node, travelling, with_plugins
+from chexray.plugin_files import PluginFile
 from chexray.storage.uris import local_path
 from chexray.text import quoted, shown
 
@@ -28,6 +29,9 @@ IMAGE = "chexray"
 """What the manifests call the image; also the RayJob, the NetworkPolicy and the account."""
 NAME_LENGTH = 47
 """KubeRay appends to the name of a RayJob, and the result must fit a label's 63 characters."""
+
+MAX_PLUGIN_BYTES = 800_000
+"""Of all plug-in files in a ConfigMap together."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,15 @@ def kuberay_manifest(
     namespace: str | None = None,
     name: str | None = None,
     gpus: int | None = None,
+    plugins: Sequence[PluginFile] = (),
     deploy: Path | None = None,
     build: Callable[[Path], str] = render,
 ) -> Manifest:
     """The manifest of a RayJob that runs `config`.
 
     overlays: one of deploy/overlays, and any of deploy/components besides. gpus: how far the cluster may grow; by
-    default the config's `ray.gpus`, or the overlay's. build: what renders a folder. Raises ConfigError in one line.
+    default the config's `ray.gpus`, or the overlay's. plugins: files that go beside the config. build: what renders a
+    folder. Raises ConfigError in one line.
     """
     deploy = deploy or deploy_folder()
     overlay, components = chosen(overlays, deploy)
@@ -75,7 +81,12 @@ def kuberay_manifest(
         elsewhere = _not_mounted(sent.local, job, overlay)
         sized, sizes, remarks = fit(sent.config, job, _own_config(documents), gpus, overlay)
         (folder / RUN_FILE).write_text(sized.to_yaml(), encoding="utf-8")
-        outer["configMapGenerator"] = [{"name": "chexray-config", "behavior": "replace", "files": [RUN_FILE]}]
+        names = [RUN_FILE, *(file.name for file in distinct(plugins))]
+        for file in plugins:
+            (folder / file.name).write_bytes(file.source)
+        outer["configMapGenerator"] = [{"name": "chexray-config", "behavior": "replace", "files": names}]
+        if plugins:
+            sizes = [*sizes, replace("/spec/entrypoint", _with_plugins(job["spec"]["entrypoint"], plugins))]
         outer["patches"] = [_patch("RayJob", [replace("/metadata/name", job_name), *sizes])]
         if way_out := _egress(config, documents, job_name):
             (folder / "endpoint.yaml").write_text(yaml.safe_dump(way_out), encoding="utf-8")
@@ -87,6 +98,18 @@ def kuberay_manifest(
         _write(folder, outer)
         notes = [*on_every_node(elsewhere), *sent.remarks, *remarks, *_notes(config, documents, image, overlay)]
         return Manifest(build(folder), tuple(notes))
+
+
+def _with_plugins(command: str, plugins: Sequence[PluginFile]) -> str:
+    """The entry point with the plug-ins, which are mounted where the config is. Raises ConfigError for too many bytes:
+    a ConfigMap holds 1 MiB."""
+    size = sum(len(file.source) for file in plugins)
+    if size > MAX_PLUGIN_BYTES:
+        raise ConfigError(
+            f"--plugin: {size:,} bytes, and {MAX_PLUGIN_BYTES:,} fit beside the config. Install them in the image as a package."
+        )
+    place = next(word for word in command.split() if word.endswith(f"/{RUN_FILE}")).removesuffix(RUN_FILE)
+    return with_plugins(command, plugins, place)
 
 
 def deploy_folder() -> Path:

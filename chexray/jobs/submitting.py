@@ -74,7 +74,14 @@ def _split(text: str) -> SplitResult:
         return urlsplit("")
 
 
-def submit(jobs: JobsApi, submission_id: str, runtime_env: dict[str, Any], *, exact: bool = False) -> Submitted:
+def submit(
+    jobs: JobsApi,
+    submission_id: str,
+    runtime_env: dict[str, Any],
+    *,
+    exact: bool = False,
+    entrypoint: str = ENTRYPOINT,
+) -> Submitted:
     """Starts the job unless it is pending or running; after one that ended the id gets -2, -3, ...
 
     exact: the user chose the id, so that it is used as it is or not at all.
@@ -98,7 +105,7 @@ def submit(jobs: JobsApi, submission_id: str, runtime_env: dict[str, Any], *, ex
             number += 1
             free = f"{submission_id}-{number}"
         try:
-            jobs.submit(ENTRYPOINT, free, runtime_env)
+            jobs.submit(entrypoint, free, runtime_env)
             return Submitted(free, True)
         except JobExists:
             continue

@@ -102,7 +102,9 @@ def plugged_metric(inner: Any, what: str, code: str) -> PluggedMetric:
     if not isinstance(reads, str) or not NAME.fullmatch(reads):
         raise PluginError(f"{what}: `reads` is {quoted(reads, 60)}, expected 'features' or 'logits'.")
     try:
-        named = tuple(Output(each, better) if isinstance(each, str) else Output(each.name, each.better) for each in outputs)
+        named = tuple(
+            Output(each, better) if isinstance(each, str) else Output(each.name, each.better) for each in outputs
+        )
     except (TypeError, AttributeError):
         raise PluginError(f"{what}: `outputs` is {quoted(outputs, 60)}, expected names or Outputs.") from None
     return PluggedMetric(

@@ -32,7 +32,9 @@ def as_arrow(value: Any, where: str) -> pa.Table:
         if isinstance(value, pa.Table) or hasattr(value, "__arrow_c_stream__"):
             return pa.table(value).replace_schema_metadata(None)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise ManifestError(f"{where} a table that cannot be read ({first_line(error, 100)}). Use plain values.") from None
+        raise ManifestError(
+            f"{where} a table that cannot be read ({first_line(error, 100)}). Use plain values."
+        ) from None
     raise ManifestError(f"{where} {shown(type(value).__name__, 60)}, expected a table of one row an image.")
 
 
