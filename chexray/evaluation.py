@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -59,7 +60,7 @@ class Run(RunView):
 def evaluate(
     config: RunConfig | str | PathLike[str] | Mapping[str, Any] | None = None,
     *,
-    plugins: Sequence[str | PathLike[str]] = (),
+    plugins: Sequence[str | Path] = (),
     verbose: bool = False,
     once: bool = False,
     **settings: Any,
@@ -67,7 +68,7 @@ def evaluate(
     """Runs the evaluation a config asks for and returns its numbers; everything is also in the run's folder.
 
     config: a RunConfig, the path of a YAML file, or a mapping as in such a file. settings: what takes the place of the
-    config's own settings, or the whole of it: evaluate(real="a/", synthetic="b/", encoders="pixels", metrics="fid,kid").
+    config's own settings, or of all of it: evaluate(real="a/", synthetic="b/", encoders="pixels", metrics="fid").
     A set may be a pandas DataFrame with one row an image. plugins: files of metrics, encoders and sources of your own
     (docs/PLUGINS.md). Resumes by itself: chunks that an earlier, interrupted run committed are not done again.
     once: a run that is done already (same config, images, weights and version of chexray) is read, not computed again.

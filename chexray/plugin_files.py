@@ -85,7 +85,7 @@ def read_plugin(path: str | Path) -> PluginFile:
     name = Path(path).name
     if not _NAME.fullmatch(name):
         raise PluginError(
-            f"--plugin {where}: expected a Python file whose name is letters, digits, '.', '_' and '-', such as mine.py."
+            f"--plugin {where}: expected a Python file, named by letters, digits, '.', '_' and '-', such as mine.py."
         )
     try:
         with Path(path).open("rb") as file:

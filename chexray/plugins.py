@@ -31,11 +31,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def code_of(kind: str, name: str) -> str:
-    """`package==1.0+<16 hex>` or `mine.py+<16 hex>` for a plug-in, "" for what chexray brings itself. Raises ConfigError
-    as `find` does.
+    """`package==1.0+<16 hex>` or `mine.py+<16 hex>` for a plug-in, "" for what chexray brings itself.
 
-    Of a file, its bytes and chexray's version. Of a package, every file counts of the top-level packages or modules that hold the entry point, its class, or belong to the same
-    distribution; so do chexray's version and the installed versions of what the distribution requires.
+    Of a file, its bytes count and chexray's version. Of a package, every file of the top-level packages or modules that
+    hold the entry point, its class, or belong to the same distribution; so do chexray's version and the installed
+    versions of what the distribution requires. Raises as `find` does.
     """
     if file := plugin_file(kind, name):
         return f"{file.code} (chexray {__version__})"

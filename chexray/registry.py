@@ -30,7 +30,7 @@ PAGE = "See docs/PLUGINS.md."
 
 @dataclass(frozen=True)
 class Entry:
-    """What can be written in a config. origin: "chexray", `package 1.0` or the name of a file. options: an encoder's,
+    """What can be written in a config. origin: "built in", `package 1.0` or the name of a file. options: an encoder's,
     such as `side=16`."""
 
     name: str
@@ -130,7 +130,7 @@ def _packages(kind: str) -> dict[str, EntryPoint]:
 
 
 def _of_files(kind: str, files: Sequence[PluginFile] | None = None) -> dict[str, tuple[PluginFile, type]]:
-    """{registry name: (file, class)}. Raises PluginError for a file with nothing in it, or with a class that is none."""
+    """{registry name: (file, class)}. Raises PluginError for a file of none, or with a wrong one."""
     found: dict[str, tuple[PluginFile, type]] = {}
     for file in _FILES.get() if files is None else files:
         for own, name, cls in _registered(file):
@@ -153,24 +153,26 @@ def _registered(file: PluginFile) -> tuple[tuple[str, str, type], ...]:
             continue
         if wrong := problem(kind, cls):
             raise PluginError(
-                f"{file.name}: class {shown(cls.__name__, 60)} {wrong}. Expected of {_a(kind)}: {EXPECTED[kind]}. {PAGE} "
-                "Begin the name of a helper with _."
+                f"{_class(file, cls)} {wrong}. Expected of {_a(kind)}: {EXPECTED[kind]}. {PAGE} Begin the name of a "
+                "helper with _."
             )
-        name = cls.__dict__.get("name", cls.__name__.lower())
-        if not isinstance(name, str):  # an encoder may compute it
-            name = cls.__name__.lower()
+        name = cls.__dict__.get("name")
+        if not isinstance(name, str):  # none of its own, or one that is computed
+            name = _fold(cls.__name__)
         if not NAME.fullmatch(name):
             raise PluginError(
-                f"{file.name}: class {shown(cls.__name__, 60)} has `name` {quoted(name, 60)}, expected letters, digits, "
-                "'.', '_' and '-', as it is written in a config."
+                f"{_class(file, cls)} has `name` {quoted(name, 60)}, expected letters, digits, '.', '_' and '-', as "
+                "a config writes it."
             )
         found.append((kind, name, cls))
     if not found:
-        raise PluginError(
-            f"{file.name} defines no class of a metric, encoder or source. Expected of a metric: {EXPECTED['metrics']}. "
-            f"{PAGE}"
-        )
+        what = "defines no class of a metric, encoder or source"
+        raise PluginError(f"{file.name} {what}. Expected of a metric: {EXPECTED['metrics']}. {PAGE}")
     return tuple(found)
+
+
+def _class(file: PluginFile, cls: type) -> str:
+    return f"{file.name}: class {shown(cls.__name__, 60)}"
 
 
 def _a(kind: str) -> str:
@@ -181,12 +183,12 @@ def _check_names(files: Sequence[PluginFile]) -> None:
     """Raises PluginError where a class of a file would hide what is known already."""
     for kind in KINDS:
         for name, (file, cls) in _of_files(kind, files).items():
-            other = "chexray" if name in _built_in(kind) else _packages(kind)[name] if name in _packages(kind) else None
-            if other is not None:
-                brought = other if isinstance(other, str) else _title(other)
+            point = _packages(kind).get(name)
+            if name in _built_in(kind) or point:
+                owner = _title(point) if point else "chexray"
                 raise PluginError(
-                    f"{file.name}: class {shown(cls.__name__, 60)} is called {quoted(name)}, as is {_a(kind)} of {brought}. "
-                    'Give it another name: name = "..." in the class.'
+                    f"{_class(file, cls)} is called {quoted(name)}, as is {_a(kind)} of {owner}. Give it another name: "
+                    'name = "..." in the class.'
                 )
 
 
@@ -212,7 +214,7 @@ def is_built_in(kind: str, name: str) -> bool:
 def entries(kind: str) -> list[Entry]:
     """Everything registered under `kind` ("metrics", "encoders" or "sources"), by name."""
     own = [
-        Entry(name, _summary(ast.get_docstring(node)), "chexray", _options(node))
+        Entry(name, _summary(ast.get_docstring(node)), "built in", _options(node))
         for name, node in _built_in(kind).items()
     ]
     files = [Entry(name, _summary(cls.__doc__), file.name) for name, (file, cls) in _of_files(kind).items()]

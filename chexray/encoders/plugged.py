@@ -56,9 +56,9 @@ class PluggedEncoder:
         outputs = {}
         for name, width in self.spec.outputs.items():
             if np.shape(found[name]) != (len(batch), width):
-                raise PluginError(
-                    f"{self.what}: encode returned {name} as {_kind(found[name])}, expected shape {(len(batch), width)}."
-                )
+                shape = (len(batch), width)
+                got = _kind(found[name])
+                raise PluginError(f"{self.what}: encode returned {name} as {got}, expected shape {shape}.")
             outputs[name] = np.ascontiguousarray(found[name], self.spec.output_dtype)
         return outputs
 

@@ -106,7 +106,8 @@ def _with_plugins(command: str, plugins: Sequence[PluginFile]) -> str:
     size = sum(len(file.source) for file in plugins)
     if size > MAX_PLUGIN_BYTES:
         raise ConfigError(
-            f"--plugin: {size:,} bytes, and {MAX_PLUGIN_BYTES:,} fit beside the config. Install them in the image as a package."
+            f"--plugin: {size:,} bytes, and {MAX_PLUGIN_BYTES:,} fit beside the config. Install them in the image as a "
+            "package."
         )
     place = next(word for word in command.split() if word.endswith(f"/{RUN_FILE}")).removesuffix(RUN_FILE)
     return with_plugins(command, plugins, place)

@@ -14,7 +14,7 @@ from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromI
 from chexray.metrics.common import Error, Floor, measured, nulls, refusal
 from chexray.text import quoted, shown
 
-NO_ERROR = "this plug-in computes none: its score_images would"
+NO_ERROR = "the plug-in estimates none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class PluggedMetric(ScoreFromImages):
     def score_images(
         self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
     ) -> tuple[list[Score], Images]:
-        """The plug-in's scores, each with the param `plugin`. Raises MetricError where they are not what it declares."""
+        """The plug-in's scores, each with the param `plugin`. Raises MetricError where they are not as declared."""
         if scores_itself(type(self.inner)):
             found = self.inner.score_images(real, synthetic, seed=seed, mapper=mapper, floor=floor)
             scores, images = self._checked(found), found[1]

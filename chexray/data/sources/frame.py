@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -69,6 +70,7 @@ def _common_folder(images: list[Any]) -> str:
         return ""
     folders = {parent(each) for each in named}
     if any(map(is_remote, folders)):
-        common = os.path.commonprefix([f"{each.rstrip('/')}/" for each in folders])
-        return common.rpartition("/")[0] if common.count("/") > 2 else ""
+        parts = [each.rstrip("/").split("/") for each in folders]
+        shared = list(itertools.takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False)))
+        return "/".join(level[0] for level in shared) if len(shared) > 2 else ""  # from the bucket on
     return os.path.commonpath(folders)
