@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -56,22 +54,24 @@ def study(tmp_path_factory) -> Path:
         "real": {"source": "pairsoffolders", "path": "real", "name": "patients"},
         "synthetic": {"source": "pairsoffolders", "path": "synthetic", "name": "made"},
         "encoders": ["hist"], "metrics": ["kid", "meandiff", {"name": "topshare", "k": 2}],
-        "output": "out", "ray": {"num_cpus": 1, "object_store_gb": 0.2},
+        "output": "out",
     }  # fmt: skip
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
     return folder
 
 
-def test_the_examples_run_by_the_command(study):
-    """One real run with a local Ray: the workers get the files' classes by their bytes."""
+def test_the_examples_run_by_the_command(ray_cluster, study, monkeypatch, capsys):
+    """One real run: the workers, which have no such files on their path, get the classes by their bytes."""
+    from chexray.cli import main
+
     flags = [word for name in blocks() for word in ("--plugin", name)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_A")}
-    done = subprocess.run(
-        [sys.executable, "-m", "chexray.cli", "run", "run.yaml", *flags],
-        cwd=study, env={**environment, "PYTHONPATH": str(PAGE.parents[1])}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "mean_diff" in done.stdout
+    monkeypatch.chdir(study)
+    monkeypatch.setattr(sys, "argv", ["chexray", "run", "run.yaml", *flags])
+    with pytest.raises(SystemExit) as end:
+        main()
+    out = capsys.readouterr()
+    assert end.value.code == 0, out.err
+    assert "mean_diff" in out.out
     (run,) = (study / "out").glob("run-*")
     frame = read_results(run)
     rows = {row["metric"]: row for _, row in frame.iterrows()}
