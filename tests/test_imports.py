@@ -28,7 +28,7 @@ ALLOWED = {
     "provenance": {"__init__", "plan", "rundir"},
     "phantom": {"phantom", "findings", "errors"},
     "stats": {"stats", "errors", "text"},
-    "metrics": {"metrics", "stats", "contract", "errors", "text"},
+    "metrics": {"metrics", "stats", "contract", "plugin_files", "errors", "text"},
     "encoders": {"encoders", *LEAVES},
     "data": {"data", "phantom", *LEAVES},
     "results": {"results", *LEAVES},

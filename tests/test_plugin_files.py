@@ -380,6 +380,14 @@ def test_too_few_images_and_broken_features_never_reach_it():
     assert metric.score(rows([[1.0]] * 3), rows([[1.0], [np.nan], [1.0]]))[0].status == "undefined"
 
 
+def test_a_metric_of_synthetic_images_alone_gets_no_real_ones():
+    seen = []
+    inner = SimpleNamespace(reads="features", outputs=("m",), needs_real=False)
+    inner.compute = lambda real, synthetic: seen.append(real) or 1.0
+    assert plugged_metric(inner, "metric 'm'", "x").score(rows(np.zeros((0, 1))), rows([[1.0]]))[0].value == 1.0
+    assert seen == [None]
+
+
 def test_scores_of_its_own_are_checked():
     class Own:
         reads = "features"
@@ -396,7 +404,19 @@ def test_scores_of_its_own_are_checked():
     scores, images = scored(([Score("m", 2.0)], {"column": np.zeros(1)}))
     assert scores[0].params == {"plugin": "x"}
     assert list(images) == ["column"]
-    for returned in (2.0, [Score("m", 2.0)], ([2.0], {}), ([Score("other", 2.0)], {})):
+    for returned in (
+        2.0,
+        [Score("m", 2.0)],
+        ([2.0], {}),
+        ([Score("other", 2.0)], {}),
+        ([Score("m", 2.0, params={"x": np.float32(1)})], {}),
+        ([Score("m", 2.0, ci_low=3.0, ci_high=1.0)], {}),
+        ([Score("m", 2.0, std_error=-1.0)], {}),
+        ([Score("m", 2.0, status="fine")], {}),
+        ([Score("m", None, reason="why")], {}),
+        ([Score("m", 2.0)], {"column": np.zeros(2)}),
+        ([Score("m", 2.0)], {"sample_id": np.zeros(1)}),
+    ):
         with pytest.raises(MetricError, match="score_images returned"):
             scored(returned)
 
@@ -437,6 +457,7 @@ def test_features_come_out_in_the_type_of_the_spec():
         ({"encode": lambda batch: batch}, ("encode", np.zeros((1, 2))), "encode returned .*expected a dict"),
         ({"encode": lambda batch: {"x": batch}}, ("encode", np.zeros((1, 2))), "returned x, expected a dict with"),
         ({"encode": lambda batch: {"features": np.zeros(2)}}, ("encode", np.zeros((1, 2))), r"expected shape \(1, 2\)"),
+        ({"prepare": lambda image: np.array(["a", "b"])}, ("prepare", np.zeros(2)), "expected numbers in an array"),
         ({"encode": lambda batch: 1 / 0}, ("encode", np.zeros((1, 2))), "encode failed .*ZeroDivisionError"),
     ],
 )

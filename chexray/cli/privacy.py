@@ -52,6 +52,7 @@ def filter_sets(
         list[str] | None, typer.Option("--set", metavar="NAME", help="a synthetic set of the run; by default all")
     ] = None,
     output: Annotated[str | None, typer.Option(help="folder or s3:// URL; by default filtered/ in the run's")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Write synthetic sets without the images a run flagged or rejected, and a table of what was dropped and why."""
     from chexray.filtering import filter_run

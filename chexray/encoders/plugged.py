@@ -45,7 +45,7 @@ class PluggedEncoder:
                 f"{self.what}: prepare returned {_kind(found)}, expected the input_shape of its spec, "
                 f"{self.spec.input_shape}."
             )
-        return found
+        return self._as(found, self.spec.input_dtype, "prepare")
 
     def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """{output: (n, width)} of the spec's outputs, in its type."""
@@ -59,8 +59,16 @@ class PluggedEncoder:
                 shape = (len(batch), width)
                 got = _kind(found[name])
                 raise PluginError(f"{self.what}: encode returned {name} as {got}, expected shape {shape}.")
-            outputs[name] = np.ascontiguousarray(found[name], self.spec.output_dtype)
+            outputs[name] = np.ascontiguousarray(self._as(found[name], self.spec.output_dtype, "encode"))
         return outputs
+
+    def _as(self, values: Any, dtype: str, method: str) -> np.ndarray:
+        try:
+            return np.asarray(values, dtype)
+        except (TypeError, ValueError, RuntimeError):  # text, or a tensor of a GPU
+            raise PluginError(
+                f"{self.what}: {method} returned {_kind(values)}, expected numbers in an array."
+            ) from None
 
 
 def plugged_encoder(inner: Any, what: str, code: str) -> PluggedEncoder:

@@ -36,7 +36,16 @@ def checked(cls: Any, options: dict[str, Any], what: str) -> Any:
                 raise ConfigError(f"{what}: {key} is {quoted(value)}, expected {_expected(hints[key])}.")
     try:
         return cls(**options)
-    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError) as error:
+    except (
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        OSError,
+        ImportError,
+    ) as error:
         raise ConfigError(f"{what}: {first_line(error)}. Options given: {listed(options) or 'none'}.") from None
 
 
