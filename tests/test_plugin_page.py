@@ -90,3 +90,23 @@ def test_the_examples_run_by_the_command(ray_cluster, study, monkeypatch, capsys
     assert all(f"# plug-in {name}: {code}" in config for name, code in names.items())
     assert "# runs again with --plugin" in config
     assert "plugin" not in yaml.safe_load(config)
+
+
+def test_a_function_that_a_metric_hands_to_the_mapper_reaches_the_workers(ray_cluster, tmp_path):
+    """Large cells are cut into tasks, each in a process that may not have loaded the file."""
+    import numpy as np
+
+    from chexray.engine.reduce import RayMapper
+
+    (tmp_path / "tiles.py").write_text(
+        "import numpy as np\n"
+        "SCALE = 3\n"
+        "def _scaled(x): return SCALE * x\n"
+        "def tile(part, values): return float(_scaled(np.sum(values[part])))\n"
+        "class Tiles:\n"
+        '    reads, outputs = "features", ("tiles",)\n'
+        "    def compute(self, real, synthetic): return 0.0\n"
+    )
+    with using([tmp_path / "tiles.py"]) as (file,):
+        tile = file.module().tile
+    assert list(RayMapper(2)(tile, [slice(0, 2), slice(2, 4)], np.arange(4.0))) == [3.0, 15.0]

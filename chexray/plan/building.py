@@ -31,7 +31,7 @@ from chexray.plan.training import plan_utility
 from chexray.plan.utility import IMAGES
 from chexray.plugins import code_of, unused
 from chexray.protocols import Protocol, check_label_policy, merged, protocol
-from chexray.registry import find
+from chexray.registry import find, is_built_in
 from chexray.storage import Storage, absolute, basename, join
 from chexray.text import listed, quoted, shown
 from chexray.utility.images import ResizedImages
@@ -255,12 +255,16 @@ def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storag
     kind = item.source or infer(str(options.get("path", "")), storage)
     if kind == "phantom" and "path" not in options:
         options["path"] = join(absolute(config.output), "phantoms", name)
-    what = f"source {quoted(kind, 60)} of set {quoted(name)}"
-    source = checked(find("sources", kind), options, what)
-    if code_of("sources", kind):
-        source = PluggedSource(source, what)
+    source = make_source(kind, options, name)
     found = manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
     return look_at(found, storage, bits=item.bits, max_pixels=config.encode.max_pixels)
+
+
+def make_source(kind: str, options: dict[str, Any], name: str) -> Any:
+    """What reads a set: the registered source of a kind with the set's options."""
+    what = f"source {quoted(kind, 60)} of set {quoted(name)}"
+    source = checked(find("sources", kind), options, what)
+    return source if is_built_in("sources", kind) else PluggedSource(source, what)
 
 
 def _encoders(
