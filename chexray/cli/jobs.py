@@ -49,7 +49,7 @@ def submit(
     from chexray.engine.jobs import Jobs
     from chexray.jobs import submitting
     from chexray.jobs.parcel import PLUGINS, folder_files, open_secrets, parcel, read_runtime_env
-    from chexray.jobs.travelling import check_names, distinct, host_of, travelling, with_plugins
+    from chexray.jobs.travelling import check_names, distinct, host_of, plugin_flags, travelling
     from chexray.jobs.travelling import submission_id as id_of
     from chexray.log import say
     from chexray.registry import used
@@ -64,9 +64,9 @@ def submit(
     jobs = Jobs(where)
     with parcel(sent.text, working_dir, files, plugins) as folder:
         chosen = submission_id or id_of(sent.config, plugins)
-        command = with_plugins(submitting.ENTRYPOINT, plugins, f"{PLUGINS}/")
-        runtime = {**environment, "working_dir": folder}
-        done = submitting.submit(jobs, chosen, runtime, exact=bool(submission_id), entrypoint=command)
+        whole = {**environment, "working_dir": folder}
+        flags = plugin_flags(plugins, f"{PLUGINS}/")
+        done = submitting.submit(jobs, chosen, whole, exact=bool(submission_id), flags=flags)
 
     for note in [*sent.notes, *notes, *open_secrets(environment)]:
         say(f"note: {note}")

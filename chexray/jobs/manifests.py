@@ -20,7 +20,7 @@ from chexray.config import RunConfig
 from chexray.errors import ConfigError
 from chexray.jobs.kustomize import render
 from chexray.jobs.sizing import fit, replace
-from chexray.jobs.travelling import RUN_FILE, distinct, on_every_node, travelling, with_plugins
+from chexray.jobs.travelling import RUN_FILE, distinct, on_every_node, plugin_flags, travelling
 from chexray.plugin_files import PluginFile
 from chexray.storage.uris import local_path
 from chexray.text import quoted, shown
@@ -110,7 +110,7 @@ def _with_plugins(command: str, plugins: Sequence[PluginFile]) -> str:
             "package."
         )
     place = next(word for word in command.split() if word.endswith(f"/{RUN_FILE}")).removesuffix(RUN_FILE)
-    return with_plugins(command, plugins, place)
+    return " ".join([command, *plugin_flags(plugins, place)])
 
 
 def deploy_folder() -> Path:

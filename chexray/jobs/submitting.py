@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
@@ -18,6 +19,8 @@ from chexray.storage import is_remote
 from chexray.text import quoted, shown
 
 ENTRYPOINT = f"chexray run {RUN_FILE} --once"
+GATE = 3
+"""Exit code of a run that is done and breaks a gate of --fail-on."""
 POLL_S = 2.0
 PATIENCE = 30
 """Failed looks in a row, POLL_S apart, before a cluster counts as gone; a head that restarts takes most of a minute."""
@@ -75,17 +78,15 @@ def _split(text: str) -> SplitResult:
 
 
 def submit(
-    jobs: JobsApi,
-    submission_id: str,
-    runtime_env: dict[str, Any],
-    *,
-    exact: bool = False,
-    entrypoint: str = ENTRYPOINT,
+    jobs: JobsApi, submission_id: str, runtime_env: dict[str, Any], *, exact: bool = False, flags: Sequence[str] = ()
 ) -> Submitted:
     """Starts the job unless it is pending or running; after one that ended the id gets -2, -3, ...
 
-    exact: the user chose the id, so that it is used as it is or not at all.
+    exact: the user chose the id, so that it is used as it is or not at all. flags: further words of the command; with
+    others it is another job, so that the id says which.
     """
+    if flags and not exact:
+        submission_id += f"-{hashlib.blake2b(shlex.join(flags).encode(), digest_size=3).hexdigest()}"
     if not _ID.fullmatch(submission_id):
         raise ConfigError(
             f"--submission-id {quoted(submission_id)}: expected up to 128 letters, digits, '.', '_' and '-', a letter "
@@ -105,7 +106,7 @@ def submit(
             number += 1
             free = f"{submission_id}-{number}"
         try:
-            jobs.submit(entrypoint, free, runtime_env)
+            jobs.submit(f"{ENTRYPOINT} {shlex.join(flags)}".rstrip(), free, runtime_env)
             return Submitted(free, True)
         except JobExists:
             continue
@@ -184,6 +185,8 @@ def reason(state: JobState) -> str:
     """Why a job ended as it did, in one line; its log has been shown."""
     if state.exit_code in (126, 127):
         return "no chexray on the cluster's PATH. Its image, or --runtime-env, must bring it"
+    if state.exit_code == GATE:
+        return f"chexray ended with exit code {GATE}: the run is done, and what --fail-on names was found"
     if state.exit_code:
         return f"chexray ended with exit code {state.exit_code}"
     return shown(" ".join(state.message[:10_000].split()), 300) or "no reason given"

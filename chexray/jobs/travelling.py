@@ -98,9 +98,9 @@ def submission_id(config: RunConfig, plugins: Sequence[PluginFile] = ()) -> str:
     return f"{config.name}-{digest.hexdigest()}"
 
 
-def with_plugins(command: str, plugins: Sequence[PluginFile], folder: str) -> str:
-    """The command of a job that has the plug-in files in a folder."""
-    return " ".join([command, *(f"--plugin {folder}{file.name}" for file in plugins)])
+def plugin_flags(plugins: Sequence[PluginFile], folder: str) -> list[str]:
+    """The words of a job's command that name the plug-in files, which lie in a folder (with its /)."""
+    return [word for file in plugins for word in ("--plugin", f"{folder}{file.name}")]
 
 
 def distinct(plugins: Sequence[PluginFile]) -> Sequence[PluginFile]:

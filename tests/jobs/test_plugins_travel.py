@@ -17,7 +17,7 @@ from chexray.config import RunConfig, parse_config
 from chexray.errors import ChexrayError, ConfigError
 from chexray.jobs.manifests import MAX_PLUGIN_BYTES, _with_plugins, kuberay_manifest
 from chexray.jobs.parcel import PLUGINS, parcel
-from chexray.jobs.travelling import check_names, distinct, submission_id, unknown_names, with_plugins
+from chexray.jobs.travelling import check_names, distinct, plugin_flags, submission_id, unknown_names
 from chexray.plugin_files import PluginFile
 from chexray.registry import use
 
@@ -124,7 +124,7 @@ def test_submit_without_the_file_sends_nothing(submitted) -> None:
 def test_the_entry_point_of_a_manifest_finds_the_files_beside_the_config() -> None:
     command = "chexray run /etc/chexray/run.yaml --once"
     assert _with_plugins(command, [FILE]) == f"{command} --plugin /etc/chexray/meandiff.py"
-    assert with_plugins(command, [], "") == command
+    assert plugin_flags([], "x/") == []
     with pytest.raises(ConfigError, match="fit beside the config"):
         _with_plugins(command, [PluginFile("a.py", b"#" * MAX_PLUGIN_BYTES), FILE])
 
