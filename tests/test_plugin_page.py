@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chexray.registry import used, using
+from chexray.registry import use, used, using
 from chexray.results.rows import read_results
 
 PAGE = Path(__file__).parents[1] / "docs" / "PLUGINS.md"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_registered():
+    """A command registers its files for the rest of its process, which here goes on with other tests."""
+    yield
+    use([])
 
 
 def blocks() -> dict[str, str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from fixtures.patients import EXACT_COPY, NEAR_COPY, World
 
 from chexray import evaluate
 from chexray.evaluation import Run
+from chexray.suites.common import Outcome, with_set_names
 
 NAMES = {"synthetic_set": "synthetic_set", "subset": "subset", "other_set": None}
 """{column of a side table: the column of the results that it joins; None for either set}"""
@@ -29,6 +32,21 @@ def check_joins(run: Run) -> set[str]:
                 assert set(table[column].dropna()) <= known, (name, column)
                 joined.add(name)
     return joined
+
+
+def test_sets_of_the_run_are_spelled_as_in_the_results_and_nothing_else_is_touched() -> None:
+    made, other = (SimpleNamespace(name=name, fingerprint="0123456789abcdef") for name in ("made", "training"))
+    names = pa.array(["made", "", None, "a set of none"], pa.string())
+    table = pa.table({"setting": ["a"] * 4, "synthetic_set": names, "other_set": ["training"] * 4, "x": range(4)})
+    outcome = with_set_names(
+        SimpleNamespace(sets=[other, made]), Outcome(tables={"t": table, "u": table.select(["x"])})
+    )
+    spelled = outcome.tables["t"]
+    assert spelled.schema == table.schema
+    assert spelled["synthetic_set"].to_pylist() == ["made@0123456789abcdef", "", None, "a set of none"]
+    assert set(spelled["other_set"].to_pylist()) == {"training@0123456789abcdef"}
+    assert spelled.select(["setting", "x"]).equals(table.select(["setting", "x"]))
+    assert outcome.tables["u"].equals(table.select(["x"]))
 
 
 def test_every_table_of_privacy_joins(calm: Run) -> None:
