@@ -17,6 +17,7 @@ from chexray.inputs import as_config
 from chexray.plan import make_plan
 
 METRIC = """
+import numpy as np
 class MeanDiff:
     reads, outputs, better = "features", ("mean_diff",), "lower"
     def compute(self, real, synthetic):
@@ -191,4 +192,5 @@ def test_a_run_from_frames_with_a_plugin_and_its_tables(ray_cluster, tmp_path, f
     html = type(run)(**{**vars(run), "notes": ["<script>alert(1)</script>"]})._repr_html_()
     assert "&lt;script&gt;" in html
     assert "<script" not in html
-    assert (run.results.query("metric == 'mean_diff'")["value"] > 0).all()
+    mean_diff = run.results.query("metric == 'mean_diff'")
+    assert (mean_diff["value"] > 0).all(), mean_diff["reason"].tolist()
