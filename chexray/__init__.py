@@ -1,7 +1,7 @@
 """chexray evaluates synthetic chest radiographs: fidelity, privacy and downstream utility.
 
-    from chexray import evaluate, load_config, read_results
-    run = evaluate(load_config("configs/quickstart.yaml"))
+    from chexray import evaluate
+    run = evaluate("configs/quickstart.yaml")     # or evaluate(real="test/", synthetic="generated/", metrics="fid,kid")
     run.results                                   # one row, one number: value, interval, floor, n, provenance
 
 Importing this package loads neither torch nor ray.
@@ -12,16 +12,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["ChexrayError", "__version__", "evaluate", "load_config", "parse_config", "read_results"]
+__all__ = [
+    "ChexrayError",
+    "Run",
+    "RunConfig",
+    "__version__",
+    "evaluate",
+    "load_config",
+    "parse_config",
+    "read_results",
+]
 
 if TYPE_CHECKING:
-    from chexray.config import load_config, parse_config
+    from chexray.config import RunConfig, load_config, parse_config
     from chexray.errors import ChexrayError
-    from chexray.evaluation import evaluate
+    from chexray.evaluation import Run, evaluate
     from chexray.results.rows import read_results
 
 _HOME = {
     "ChexrayError": "chexray.errors",
+    "Run": "chexray.evaluation",
+    "RunConfig": "chexray.config",
     "evaluate": "chexray.evaluation",
     "load_config": "chexray.config",
     "parse_config": "chexray.config",
@@ -35,3 +46,8 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What users call; modules are reached by their own names."""
+    return list(__all__)

@@ -87,6 +87,10 @@ class MetricError(ChexrayError):
     """Parameters a metric cannot accept. Too few images is not an error: it is a row with a null and a reason."""
 
 
+class PluginError(ChexrayError):
+    """A plug-in that does not keep to the contract of docs/PLUGINS.md, or that raised an error of its own."""
+
+
 class RunFailed(ChexrayError):
     """The run came to an end with too many rejected images or with rows missing."""
 

@@ -14,19 +14,24 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from chexray.config import RunConfig
 from chexray.errors import ChexrayError
+from chexray.inputs import as_config
 from chexray.log import heard_by, say
 from chexray.plan import Plan, make_plan
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY
+from chexray.plugins import header
 from chexray.provenance import provenance, seconds
 from chexray.recording import Record, Run, read_done
+from chexray.registry import using
 from chexray.results import rows as results
 from chexray.rundir import RunDirectory, now
 from chexray.stopping import LAST_WORD_S, Stop, in_time
@@ -42,19 +47,29 @@ OnSuite = Callable[[str, pd.DataFrame], Any]
 
 
 def evaluate(
-    config: RunConfig, *, verbose: bool = False, once: bool = False, on_suite: OnSuite = lambda *_: None
+    config: RunConfig | str | PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    plugins: Sequence[str | Path] = (),
+    verbose: bool = False,
+    once: bool = False,
+    on_suite: OnSuite = lambda *_: None,
+    **settings: Any,
 ) -> Run:
     """Runs the evaluation a config asks for and returns its numbers; everything is also in the run's folder.
 
-    Resumes by itself: chunks that were committed by an earlier, interrupted run are not done again.
+    config: a RunConfig, the path of a YAML file, or a mapping as in such a file. settings: what takes the place of the
+    config's own settings, or of all of it: evaluate(real="a/", synthetic="b/", encoders="pixels", metrics="fid").
+    A set may be a pandas DataFrame with one row an image. plugins: files of metrics, encoders and sources of your own
+    (docs/PLUGINS.md). Resumes by itself: chunks that an earlier, interrupted run committed are not done again.
     once: a run that is done already (same config, images, weights and version of chexray) is read, not computed again.
     on_suite: called when a suite has ended and its results are written; not for a run that is only read.
     Raises ChexrayError (one line) for wrong input and for what a machine or cluster did, RunFailed when too many images
     were rejected, and KeyboardInterrupt on Ctrl-C, SIGTERM or SIGHUP, after the status has been written.
     """
-    with Stop(lambda: _tell(STOPPED)).on_signals(), said_if_slow("plan: reading sets and weights"):
-        plan = make_plan(config)
-    return evaluate_plan(plan, verbose=verbose, once=once, on_suite=on_suite)
+    with using(plugins):
+        with Stop(lambda: _tell(STOPPED)).on_signals(), said_if_slow("plan: reading sets and weights"):
+            plan = make_plan(as_config(config, settings))
+        return evaluate_plan(plan, verbose=verbose, once=once, on_suite=on_suite)
 
 
 def evaluate_plan(plan: Plan, *, verbose: bool = False, once: bool = False, on_suite: OnSuite = lambda *_: None) -> Run:
@@ -63,7 +78,7 @@ def evaluate_plan(plan: Plan, *, verbose: bool = False, once: bool = False, on_s
     if once and (found := read_done(plan, directory)):
         return found
     plan.storage.check_writable(plan.run_uri)
-    directory.text("config.yaml", plan.config.to_yaml())
+    directory.text("config.yaml", header(plan.plugins) + plan.config.to_yaml())
     directory.continue_log()
     record = Record(directory, plan.config.suite)
     record.recall()
@@ -214,7 +229,8 @@ def _evaluate(plan: Plan, directory: RunDirectory, record: Record, verbose: bool
         n_failed_cells=len(outcome.failures),
     )
     frame = results.to_table(outcome.rows).to_pandas()
-    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), [*notes, *outcome.notes], exit_code)
+    found = [*notes, *outcome.notes]
+    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), found, exit_code, plan.storage)
 
 
 def _suite(name: str) -> Any:

@@ -246,8 +246,12 @@ def _reasons(run: _Run, manifest: Manifest) -> dict[str, list[str]]:
     """{sample_id: why it is dropped}: flagged, rejected, or, which should not be, without any verdict."""
     reasons: dict[str, list[str]] = {}
     judged = set()
+    names = (
+        f"{manifest.name}@{run.fingerprints.get(manifest.name)}",
+        manifest.name,
+    )  # version 0.1.0 wrote the name alone
     for row in run.verdicts.to_pylist():
-        if row["synthetic_set"] == manifest.name:
+        if row["synthetic_set"] in names:
             judged.add(row["sample_id"])
             if row["flagged"]:
                 why = [text for text in row["reasons"] or [] if text and text.strip()]

@@ -1,8 +1,10 @@
-"""Which code a plug-in is: its package's version, the bytes of its files, and the versions of what it requires.
+"""Which code a plug-in is: its package's version, the bytes of its files, and the versions of what it requires; or the
+bytes of its one file.
 
 chexray's own encoders raise `code_version` when they compute something else. Whoever writes a plug-in edits a file
 between two runs and thinks of no version, so what was stored by the code before must not be served to the code after.
-Not covered: files that it reads elsewhere, and another edition of it on the nodes of a cluster.
+Not covered: files that it reads elsewhere, and another edition of a package on the nodes of a cluster. A file given as
+--plugin travels to the nodes itself.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 
 from chexray import __version__
-from chexray.registry import find, plugin
+from chexray.registry import find, plugin, plugin_file, used
+from chexray.text import printable
 
 LARGE = 64_000_000
 """Bytes of a file beyond which its size and time of change stand for what it holds."""
@@ -28,11 +31,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def code_of(kind: str, name: str) -> str:
-    """`package==1.0+<16 hex>` for a plug-in, "" for what chexray brings itself. Raises ConfigError as `find` does.
+    """`package==1.0+<16 hex>` or `mine.py+<16 hex>` for a plug-in, "" for what chexray brings itself.
 
-    Every file counts of the top-level packages or modules that hold the entry point, its class, or belong to the same
-    distribution; so do chexray's version and the installed versions of what the distribution requires.
+    Of a file, its bytes count and chexray's version. Of a package, every file of the top-level packages or modules that
+    hold the entry point, its class, or belong to the same distribution; so do chexray's version and the installed
+    versions of what the distribution requires. Raises as `find` does.
     """
+    if file := plugin_file(kind, name):
+        return f"{file.code} (chexray {__version__})"
     point = plugin(kind, name)
     if point is None:
         return ""
@@ -46,6 +52,25 @@ def code_of(kind: str, name: str) -> str:
         digest.update(_content(path))
     title = f"{own.name}=={own.version}" if own else point.module
     return f"{title}+{digest.hexdigest()}"
+
+
+def header(codes: Mapping[str, str]) -> str:
+    """Comment lines for the head of a config.yaml: which plug-ins a run used. They load nothing. codes: {name: code}"""
+    files = [file.name for file in used() if any(code.startswith(f"{file.code} ") for code in codes.values())]
+    lines = [f"plug-in {name}: {code}" for name, code in sorted(codes.items())]
+    if files:
+        lines.append("runs again with " + " ".join(f"--plugin {name}" for name in files))
+    return "".join(f"# {printable(line)}\n" for line in lines)
+
+
+def unused(asked: Iterable[str]) -> tuple[str, ...]:
+    """A note for each registered file of which a run uses nothing. asked: the codes of what it uses."""
+    codes = list(asked)
+    return tuple(
+        f"--plugin {file.name}: the config names nothing of it"
+        for file in used()
+        if not any(code.startswith(f"{file.code} ") for code in codes)
+    )
 
 
 def _requirements(own: Distribution) -> Iterator[str]:

@@ -30,7 +30,7 @@ def provenance(plan: Plan, rejects: pa.Table, times: dict[str, float], resources
         "encoders": {
             label: {**asdict(spec), "fingerprint": spec.fingerprint} for label, (_, spec) in plan.encoders.items()
         },
-        "plugins": plan.code,
+        "plugins": plan.plugins,
         "features": plan.store_uri,
         "seconds": seconds(times),
         "resources": asdict(resources),

@@ -18,16 +18,17 @@ from chexray.errors import ChexrayError
 from chexray.log import say
 from chexray.plan import Plan
 from chexray.results import rows as results
+from chexray.results.showing import RunView
 from chexray.rundir import RunDirectory
-from chexray.storage import join
+from chexray.storage import Storage, join
 
 if TYPE_CHECKING:
     from chexray.suites.common import Outcome
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run. exit_code: 0, or 1 when some cell failed; its rows say why."""
+class Run(RunView):
+    """A finished run. exit_code: 0, or 1 when some cell failed; its rows say why. storage: how its folder is read."""
 
     uri: str
     run_id: str
@@ -35,6 +36,7 @@ class Run:
     rejects: pd.DataFrame
     notes: list[str]
     exit_code: int
+    storage: Storage = field(default_factory=Storage, repr=False, compare=False)
 
 
 def read_done(plan: Plan, directory: RunDirectory) -> Run | None:
@@ -56,7 +58,7 @@ def read_done(plan: Plan, directory: RunDirectory) -> Run | None:
     if any(rejects["transient"].to_pylist()):
         return None  # these images may be readable now
     say(f"{plan.run_id} is done since {status.get('updated_at')}: nothing is computed again")
-    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, 0)
+    return Run(directory.uri, plan.run_id, frame, rejects.to_pandas(), notes, 0, plan.storage)
 
 
 @dataclass

@@ -64,6 +64,7 @@ def plan(world, tmp_path):
 
 def verdicts(done: Audit) -> pd.DataFrame:
     frame = pd.read_parquet(f"{done.uri}/verdicts.parquet")
+    frame["synthetic_set"] = frame["synthetic_set"].str.partition("@")[0]
     return frame.set_index(["synthetic_set", "sample_id"])
 
 
@@ -111,6 +112,7 @@ def test_who_flagged_what_adds_up_to_the_verdicts(done) -> None:
 
 def test_re_identification_takes_part_with_pairs_of_its_own(done) -> None:
     pairs = pd.read_parquet(f"{done.uri}/pairs.parquet")
+    pairs["synthetic_set"] = pairs["synthetic_set"].str.partition("@")[0]
     planted = pairs[pairs["synthetic_set"] == PLANTED]
     assert (planted["synthetic_id"].str.partition("/")[2] == planted["real_id"]).all()
     assert len(planted) == N_IMAGES * len(AUGMENTATIONS)

@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "chexray"
-LEAVES = {"errors", "findings", "log", "registry", "storage", "text"}
+LEAVES = {"contract", "errors", "findings", "log", "plugin_files", "registry", "storage", "text"}
 ALLOWED = {
     "__main__": {"cli"},
     "text": set(),
     "errors": {"text"},
     "log": {"text"},
     "findings": set(),
-    "registry": {"errors", "text"},
-    "plugins": {"__init__", "registry"},
+    "contract": {"text"},
+    "plugin_files": {"errors", "text"},
+    "registry": {"contract", "plugin_files", "errors", "text"},
+    "plugins": {"__init__", "registry", "text"},
     "storage": {"storage", "errors", "text"},
     "config": {"config", "errors", "text"},
     "protocols": {"errors", "text"},
@@ -27,7 +29,7 @@ ALLOWED = {
     "provenance": {"__init__", "plan", "rundir"},
     "phantom": {"phantom", "findings", "errors"},
     "stats": {"stats", "errors", "text"},
-    "metrics": {"metrics", "stats", "errors", "text"},
+    "metrics": {"metrics", "stats", "contract", "plugin_files", "errors", "text"},
     "encoders": {"encoders", *LEAVES},
     "data": {"data", "phantom", *LEAVES},
     "results": {"results", *LEAVES},
@@ -54,6 +56,8 @@ ALLOWED = {
     "evaluation": {
         "__init__",
         "config",
+        "inputs",
+        "plugins",
         "plan",
         "provenance",
         "recording",
@@ -67,6 +71,7 @@ ALLOWED = {
     },
     "shipped": {"errors"},
     "drafting": {"config", "data", "doctor", "plan", "protocols", "shipped", *LEAVES},
+    "inputs": {"config", "data", "errors", "text"},
     "filtering": {"config", "protocols", "plan", "data", "results", *LEAVES},
     "auditing": {
         "__init__",

@@ -25,6 +25,7 @@ from chexray.plan import Plan
 from chexray.plan.plan import PRIVACY
 from chexray.privacy.audit import CONSISTENCY, IDENTITY, SENSITIVITY, SPECIFICITY, audit_scores
 from chexray.privacy.augmentations import AUGMENTATIONS
+from chexray.results.wording import set_name
 from chexray.rundir import now
 from chexray.suites.common import score_row
 
@@ -96,7 +97,7 @@ def parts_of(plan: Plan) -> list[str]:
 def _verdicts(table: pa.Table, name: str, parts: Sequence[str]) -> Verdicts:
     found = {}
     for row in table.to_pylist():
-        if row["synthetic_set"] == name and row["flagged"] is not None:
+        if set_name(row["synthetic_set"]) == name and row["flagged"] is not None:
             by = {part for part in parts if any(reason.startswith(f"{part}: ") for reason in row["reasons"])}
             # A reason of no known part still is a flag.
             found[row["sample_id"]] = by or ({""} if row["flagged"] else set())

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import Setting, examples, read_config
+from chexray.cli.options import Plugins, Setting, examples, read_config
 
 EXAMPLES = examples(
     "chexray doctor", "chexray doctor configs/s3.yaml", "chexray doctor CONFIG --set encode.actors=8 --json"
@@ -22,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
 def doctor(
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="a YAML run config to look into")] = None,
     setting: Setting = None,
+    plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document instead of lines")] = False,
 ) -> None:
     """Look at this machine, the cluster, the storage and the inputs of a config; say the next move for each failure.

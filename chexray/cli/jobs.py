@@ -14,6 +14,7 @@ from chexray.cli.options import (
     FailOn,
     Limit,
     Output,
+    Plugins,
     Setting,
     console,
     examples,
@@ -49,6 +50,7 @@ def submit(
     output: Output = None,
     limit: Limit = None,
     setting: Setting = None,
+    plugin: Plugins = None,
     working_dir: Annotated[
         Path | None, typer.Option(help="ship this folder too (code, tables; hidden files stay); 100 MB at most")
     ] = None,
@@ -60,10 +62,12 @@ def submit(
     from chexray.cli.gates import sent_along
     from chexray.engine.jobs import Jobs
     from chexray.jobs import submitting
-    from chexray.jobs.parcel import folder_files, open_secrets, parcel, read_runtime_env
-    from chexray.jobs.travelling import host_of, travelling
+    from chexray.jobs.parcel import PLUGINS, folder_files, open_secrets, parcel, read_runtime_env
+    from chexray.jobs.travelling import check_names, distinct, host_of, plugin_flags, travelling
     from chexray.jobs.travelling import submission_id as id_of
     from chexray.log import say
+    from chexray.plan.naming import check_options
+    from chexray.registry import used
 
     parsed = read_config(config, {"output": output, "limit": limit}, setting)
     flags = sent_along(fail_on, parsed)
@@ -71,14 +75,17 @@ def submit(
     files = folder_files(working_dir, config_path=config) if working_dir else []
     sent = travelling(parsed, folder=working_dir, near=host_of(where))
     environment = read_runtime_env(runtime_env)
-    unknown = submitting.check_names(parsed, brings_code=bool(working_dir or environment))
+    notes = check_names(sent.config, "--runtime-env" if environment else "--working-dir" if working_dir else "")
+    check_options(sent.config)
+    plugins = distinct(used())
     jobs = Jobs(where)
-    with parcel(sent.text, working_dir, files) as folder:
-        chosen = submission_id or id_of(sent.config)
+    with parcel(sent.text, working_dir, files, plugins) as folder:
+        chosen = submission_id or id_of(sent.config, plugins)
         whole = {**environment, "working_dir": folder}
+        flags = [*plugin_flags(plugins, f"{PLUGINS}/"), *flags]
         done = submitting.submit(jobs, chosen, whole, exact=bool(submission_id), flags=flags)
 
-    for note in [*sent.notes, *unknown, *open_secrets(environment)]:
+    for note in [*sent.notes, *notes, *open_secrets(environment)]:
         say(f"note: {note}")
     if jobs.version and jobs.version != jobs.client_version:
         say(f"note: the cluster runs Ray {jobs.version}, this machine {jobs.client_version}; a job is fine with that")
@@ -134,20 +141,24 @@ def kuberay(
     output: Output = None,
     limit: Limit = None,
     setting: Setting = None,
+    plugin: Plugins = None,
 ) -> None:
     """Print a KubeRay manifest that runs a config: chexray kuberay ... | kubectl apply -f -"""
     from chexray.cli.gates import sent_along
-    from chexray.jobs import submitting
     from chexray.jobs.manifests import kuberay_manifest
+    from chexray.jobs.travelling import check_names
     from chexray.log import say
+    from chexray.plan.naming import check_options
+    from chexray.registry import used
 
     parsed = read_config(config, {"output": output, "limit": limit}, setting)
-    unknown = submitting.check_names(parsed)
+    notes = check_names(parsed, "--image" if image else "")
+    check_options(parsed)
     done = kuberay_manifest(
         parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus, image_pull_secret=image_pull_secret,
-        api_server_ports=api_server_port or (), flags=sent_along(fail_on, parsed),
+        api_server_ports=api_server_port or (), flags=sent_along(fail_on, parsed), plugins=used(),
     )  # fmt: skip
-    for note in [*done.notes, *unknown]:
+    for note in [*done.notes, *notes]:
         say(f"note: {note}")
     print(done.text, end="")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from chexray.cli.options import FailOn, StorageSetting, console, print_lines, read_storage
+from chexray.cli.options import FailOn, Plugins, StorageSetting, console, print_lines, read_storage
 from chexray.errors import ConfigError
+from chexray.text import printable, quoted
 
 KINDS = ("metrics", "encoders", "sources", "protocols")
 
@@ -17,21 +18,25 @@ def add_to(app: typer.Typer) -> None:
     app.command()(compare)
 
 
-def list_names(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS))]) -> None:
-    """Name what can be written in a config."""
+def list_names(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS))], plugin: Plugins = None) -> None:
+    """Name what can be written in a config, where it comes from, and what options an encoder has."""
     if kind == "protocols":
         from chexray.protocols import PROTOCOLS
 
-        names = {preset.name: preset.summary for preset in PROTOCOLS.values()}
+        rows = [(preset.name, preset.summary) for preset in PROTOCOLS.values()]
     elif kind in KINDS:
-        from chexray.registry import names as registered
+        from chexray.registry import entries
 
-        names = registered(kind)
+        rows = [(each.name, each.origin, *_told(each)) for each in entries(kind)]
     else:
-        raise ConfigError(f"there is no kind {kind!r}. Known: {', '.join(KINDS)}.")
-    width = max(map(len, names))
-    for name, summary in names.items():
-        print(f"{name:<{width}}  {summary}")
+        raise ConfigError(f"there is no kind {quoted(kind)}. Known: {', '.join(KINDS)}.")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print_lines(console(), ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows])
+
+
+def _told(entry: Any) -> tuple[str]:
+    options = f" Options: {entry.options}." if entry.options else ""
+    return (f"{printable(entry.summary)}{options}",)
 
 
 def compare(

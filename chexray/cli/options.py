@@ -47,7 +47,8 @@ def read_config(
     path: Path | None, flags: dict[str, Any], settings: list[str] | None, *, reid_weights: str | None = None
 ) -> Any:
     """The RunConfig of a file, flags (those of value None were not given) and `--set` overrides."""
-    from chexray.config import DEFAULT_ENCODERS, parse_config, read_yaml, with_reid_weights
+    from chexray.config import parse_config, read_yaml, with_reid_weights
+    from chexray.config.reading import default_encoders
     from chexray.config.secrets import refuse_in_location
 
     if path:
@@ -56,9 +57,7 @@ def read_config(
     data = read_yaml(path) if path else {}
     if not path and not {"real", "synthetic"} <= set(flags):
         raise ConfigError("nothing to run: give a config file, or --real and --synthetic. See chexray run --help.")
-    if not path and "encoders" not in flags and flags.get("suite") != "utility":
-        asked = "privacy" if "privacy" in flags.get("suite", "") else "fidelity"
-        flags["encoders"] = DEFAULT_ENCODERS[asked]
+    flags = flags if path else default_encoders(flags)
     if reid_weights:
         data, flags = with_reid_weights(data, flags, reid_weights)
     return parse_config(data, settings or [], flags=flags, origin=str(path or "command line"))
@@ -123,5 +122,23 @@ FailOn = Annotated[
         metavar="GATE",
         help="end with exit code 3 if it is found: copies, duplicates, rejects (rejects:1%), worse-than:RUN, "
         "worse-than:RUN:METRIC; several by commas",
+    ),
+]
+
+
+def _registered(files: list[Path] | None) -> list[Path] | None:
+    from chexray.registry import use
+
+    use(files or [])
+    return files
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        callback=_registered,
+        help="metrics, encoders and sources of your own (docs/PLUGINS.md); may be repeated",
     ),
 ]

@@ -13,6 +13,7 @@ from chexray.cli.options import (
     ImageRoot,
     Limit,
     Output,
+    Plugins,
     Real,
     ReidWeights,
     Setting,
@@ -57,6 +58,7 @@ def filter_sets(
     ] = None,
     output: Annotated[str | None, typer.Option(help="folder or s3:// URL; by default filtered/ in the run's")] = None,
     storage: StorageSetting = None,
+    plugin: Plugins = None,
 ) -> None:
     """Write synthetic sets without the images a run flagged or rejected, and a table of what was dropped and why."""
     from chexray.filtering import filter_run
@@ -96,6 +98,7 @@ def audit(
     name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
     limit: Limit = None,
     setting: Setting = None,
+    plugin: Plugins = None,
     verbose: Verbose = False,
 ) -> None:
     """Measure the filter itself: on planted copies, on unseen patients, on augmented twins. Run it again to resume."""

@@ -20,6 +20,7 @@ from chexray.cli.options import (
     Limit,
     Once,
     Output,
+    Plugins,
     Real,
     ReidWeights,
     Setting,
@@ -66,6 +67,7 @@ def run(
     name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
     limit: Limit = None,
     setting: Setting = None,
+    plugin: Plugins = None,
     dry_run: DryRun = False,
     once: Once = False,
     verbose: Verbose = False,
@@ -92,7 +94,11 @@ def run(
         plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose, fail_on=fail_on)
 
 
-def validate(config: Annotated[Path, typer.Argument(help="a YAML run config")], setting: Setting = None) -> None:
+def validate(
+    config: Annotated[Path, typer.Argument(help="a YAML run config")],
+    setting: Setting = None,
+    plugin: Plugins = None,
+) -> None:
     """Check a config, its sets, weights and output, without starting anything. All that is wrong is said at once."""
     with all_problems(config):
         _print_plan(read_config(config, {}, setting), stores=False)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from chexray.config.base import words
 from chexray.config.models import RunConfig, named, one_set, several_sets
 from chexray.config.problems import problems_of
 from chexray.config.secrets import refuse_on_command_line
-from chexray.config.yaml_text import MAX_BYTES, NotYaml, check_plain, parse_yaml
+from chexray.config.yaml_text import MAX_BYTES, MAX_DEPTH, NotYaml, check_plain, parse_yaml
 from chexray.errors import ConfigError, ConfigProblems
 from chexray.text import quoted, shown
 
@@ -69,10 +72,11 @@ def parse_config(
 ) -> RunConfig:
     """A RunConfig from plain data, then whole settings (`flags`), then `key.path=value` overrides.
 
-    Errors name `origin`. Raises ConfigProblems with a line for each key that is unknown, missing or of another type.
+    Paths may be pathlib's. Errors name `origin`. Raises ConfigProblems with a line for each key that is unknown,
+    missing or of another type.
     """
     origin = shown(origin)
-    data = {**data, **(flags or {})}
+    data = _without_paths({**data, **(flags or {})})
     check_plain(data, origin)
     data = copy.deepcopy(data)
     # Short forms are spelled out first, so that an override can reach into them (synthetic.0.name=...).
@@ -90,6 +94,26 @@ def parse_config(
         raise ConfigProblems(origin, wrong, config)
     check_plain(config.model_dump(exclude={"storage"}), origin)  # text that was read as a number
     return config
+
+
+def _without_paths(data: Any, depth: int = MAX_DEPTH) -> Any:
+    """The same data with text in place of pathlib's paths; deeper than a config may be it stays as it is."""
+    if isinstance(data, PathLike):
+        return os.fspath(data)
+    if depth and isinstance(data, dict):
+        return {key: _without_paths(value, depth - 1) for key, value in data.items()}
+    if depth and isinstance(data, list | tuple):
+        return [_without_paths(value, depth - 1) for value in data]
+    return data
+
+
+def default_encoders(flags: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run without a config file, with the encoders that its suites need where none are named."""
+    suite = flags.get("suite") or "fidelity"
+    asked = {suite} if isinstance(suite, str) and "," not in suite else set(words(suite))
+    if "encoders" in flags or asked == {"utility"}:
+        return flags
+    return {**flags, "encoders": DEFAULT_ENCODERS["privacy" if "privacy" in asked else "fidelity"]}
 
 
 def with_reid_weights(

@@ -86,13 +86,12 @@ def _shared(case: Case, name: str, role: str, path: str, table: Any) -> list[str
 def _source(case: Case, item: SetConfig, name: str) -> tuple[Any, str]:
     """What reads the set; and the folder of phantoms, "" for other sets."""
     from chexray.data.sources import infer
-    from chexray.plan.building import checked
+    from chexray.plan.building import make_source
     from chexray.plan.names import key_of
-    from chexray.registry import find
 
     options = item.options
     kind = item.source or infer(str(options.get("path", "")), case.storage, key_of(case.run, item))
     if kind == "phantom":
         options.setdefault("path", join(absolute(case.run.output), "phantoms", name))
-    source = checked(find("sources", kind), options, f"source {kind!r} of set {name!r}")
+    source = make_source(kind, options, name)
     return source, absolute(options["path"]) if kind == "phantom" else ""

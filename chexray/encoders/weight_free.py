@@ -47,3 +47,7 @@ class WeightFreeEncoder:
             options=dict(self.options),
             cannot_see=self.cannot_see,
         )
+
+    def describe(self, preprocessing: str, outputs: dict[str, int], input_shape: tuple[int, ...]) -> EncoderSpec:
+        """The same, for plug-ins. preprocessing: a word for what `prepare` does; another one, other stored features."""
+        return self._describe(preprocessing, outputs, input_shape)

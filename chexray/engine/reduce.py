@@ -18,6 +18,7 @@ import ray
 
 from chexray.engine.progress import Progress
 from chexray.metrics.base import Mapper, Metric, Rows, Score, serial
+from chexray.plugin_files import loaded_modules
 
 LARGE_CELL_FLOP = 4e12
 """About a minute of one core's GEMM: above it, spreading tiles over tasks is worth their start."""
@@ -56,6 +57,9 @@ class RayMapper:
 
     def __init__(self, in_flight: int):
         self.in_flight = in_flight
+        # Functions of a plug-in's file travel with what they use: the task's process may not have loaded the file.
+        for module in loaded_modules():
+            ray.cloudpickle.register_pickle_by_value(module)  # pyright: ignore[reportAttributeAccessIssue]
 
     def __call__(self, fn: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Any]:
         function = ray.put(fn)

@@ -45,10 +45,10 @@ KINDS = {
 
 
 def panel_figure(kind: str, lines: Sequence[Line], head: str) -> Figure:
-    """A figure of one kind. lines: all of it, at least one; subsets "finding:<name>" and "micro"."""
+    """A figure of one kind. lines: all of it, at least one; subsets "finding:<name>" and "all"."""
     settings = settings_of(lines)
     styles = line_styles(settings)
-    subsets = [*(f"finding:{finding}" for finding in FINDINGS), "micro"]
+    subsets = [*(f"finding:{finding}" for finding in FINDINGS), "all"]
     rows = -(-len(subsets) // COLUMNS)
     legend_rows = -(-len(settings) // 6)
     bottom_in = BOTTOM_IN + LEGEND_ROW_IN * legend_rows
@@ -98,7 +98,7 @@ def _frame(axes: Axes, kind: Kind, *, first: bool, last: bool) -> None:
 
 
 def _fill(axes: Axes, kind: str, subset: str, lines: Sequence[Line], styles: dict[str, dict]) -> None:
-    axes.set_title("All findings pooled" if subset == "micro" else subset.removeprefix("finding:"))
+    axes.set_title("All findings pooled" if subset == "all" else subset.removeprefix("finding:"))
     if not lines:
         axes.text(0.5, 0.5, f"no curve:\n{KINDS[kind].nothing}", ha="center", va="center", color=GREY)
         return

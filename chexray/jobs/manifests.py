@@ -19,7 +19,8 @@ from chexray.config import RunConfig
 from chexray.errors import ConfigError
 from chexray.jobs.kustomize import render
 from chexray.jobs.sizing import fit, replace
-from chexray.jobs.travelling import RUN_FILE, on_every_node, travelling
+from chexray.jobs.travelling import RUN_FILE, distinct, on_every_node, plugin_flags, travelling
+from chexray.plugin_files import PluginFile
 from chexray.shipped import shipped
 from chexray.storage.uris import local_path
 from chexray.text import quoted, shown
@@ -28,6 +29,9 @@ IMAGE = "chexray"
 """What the manifests call the image; also the RayJob, the NetworkPolicy and the account."""
 NAME_LENGTH = 47
 """KubeRay appends to the name of a RayJob, and the result must fit a label's 63 characters."""
+
+MAX_PLUGIN_BYTES = 800_000
+"""Of all plug-in files in a ConfigMap together."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def kuberay_manifest(
     image_pull_secret: str | None = None,
     api_server_ports: Sequence[int] = (),
     flags: Sequence[str] = (),
+    plugins: Sequence[PluginFile] = (),
     deploy: Path | None = None,
     build: Callable[[Path], str] = render,
 ) -> Manifest:
@@ -57,7 +62,8 @@ def kuberay_manifest(
     overlays: one of deploy/overlays, and any of deploy/components besides. gpus: how far the cluster may grow; by
     default the config's `ray.gpus`, or the overlay's. image_pull_secret: a Secret of the namespace that every pod pulls
     with. api_server_ports: where else the autoscaler may reach the Kubernetes API. flags: further words of `chexray
-    run`; with --fail-on among them the job is tried once. build: what renders a folder. Raises ConfigError in one line.
+    run`; with --fail-on among them the job is tried once. plugins: files that go beside the config. build: what renders
+    a folder. Raises ConfigError in one line.
     """
     deploy = deploy or deploy_folder()
     overlay, components = chosen(overlays, deploy)
@@ -80,7 +86,13 @@ def kuberay_manifest(
         elsewhere = _not_mounted(sent.local, job, overlay)
         sized, sizes, remarks = fit(sent.config, job, _own_config(documents), gpus, overlay)
         (folder / RUN_FILE).write_text(sized.to_yaml(), encoding="utf-8")
-        outer["configMapGenerator"] = [{"name": "chexray-config", "behavior": "replace", "files": [RUN_FILE]}]
+        names = [RUN_FILE, *(file.name for file in distinct(plugins))]
+        for file in plugins:
+            (folder / file.name).write_bytes(file.source)
+        outer["configMapGenerator"] = [{"name": "chexray-config", "behavior": "replace", "files": names}]
+        if plugins:
+            job["spec"]["entrypoint"] = _with_plugins(job["spec"]["entrypoint"], plugins)
+            sizes = [*sizes, replace("/spec/entrypoint", job["spec"]["entrypoint"])]
         patches = [replace("/metadata/name", job_name), *sizes, *_flagged(job, flags)]
         patches += _pulling(job, image_pull_secret) if image_pull_secret else []
         outer["patches"] = [_patch("RayJob", patches)]
@@ -94,6 +106,19 @@ def kuberay_manifest(
         _write(folder, outer)
         notes = [*on_every_node(elsewhere), *sent.remarks, *remarks, *_notes(config, documents, image, overlay)]
         return Manifest(build(folder), tuple(notes))
+
+
+def _with_plugins(command: str, plugins: Sequence[PluginFile]) -> str:
+    """The entry point with the plug-ins, which are mounted where the config is. Raises ConfigError for too many bytes:
+    a ConfigMap holds 1 MiB."""
+    size = sum(len(file.source) for file in plugins)
+    if size > MAX_PLUGIN_BYTES:
+        raise ConfigError(
+            f"--plugin: {size:,} bytes, and {MAX_PLUGIN_BYTES:,} fit beside the config. Install them in the image as a "
+            "package."
+        )
+    place = next(word for word in command.split() if word.endswith(f"/{RUN_FILE}")).removesuffix(RUN_FILE)
+    return " ".join([command, *plugin_flags(plugins, place)])
 
 
 def deploy_folder() -> Path:

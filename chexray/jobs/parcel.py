@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ from chexray.config.secrets import is_secret_name, looks_secret
 from chexray.config.yaml_text import walk
 from chexray.errors import ConfigError
 from chexray.jobs.travelling import RUN_FILE
+from chexray.plugin_files import PluginFile
 from chexray.text import listed, shown
 
 MAX_BYTES = 100 * 2**20
 MAX_FILES = 10_000
+PLUGINS = "chexray-plugins"
+"""The folder of a job in which plug-in files travel."""
 
 
 def folder_files(folder: Path, *, config_path: Path | None = None) -> list[Path]:
@@ -55,13 +58,21 @@ def folder_files(folder: Path, *, config_path: Path | None = None) -> list[Path]
 
 
 @contextmanager
-def parcel(text: str, folder: Path | None = None, files: list[Path] | None = None) -> Iterator[str]:
-    """The path of a temporary folder with run.yaml, and the files of `folder` beside it; removed on exit."""
+def parcel(
+    text: str, folder: Path | None = None, files: list[Path] | None = None, plugins: Sequence[PluginFile] = ()
+) -> Iterator[str]:
+    """The path of a temporary folder with run.yaml, the files of `folder` beside it and plug-ins in PLUGINS; removed on
+    exit. Raises ConfigError where `folder` has a PLUGINS of its own."""
     with tempfile.TemporaryDirectory(prefix="chexray-job-") as name:
         target = Path(name)
         for path in files or []:
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile((folder or Path()) / path, target / path)
+        if plugins and (target / PLUGINS).exists():
+            raise ConfigError(f"--working-dir {shown(folder)}: its {PLUGINS} is where --plugin goes. Rename it.")
+        for file in plugins:
+            (target / PLUGINS).mkdir(exist_ok=True)
+            (target / PLUGINS / file.name).write_bytes(file.source)
         (target / RUN_FILE).write_text(text, encoding="utf-8")
         yield name
 

@@ -16,7 +16,7 @@ from chexray.engine.jobs import JobExists, JobState, LogBroken
 from chexray.errors import ChexrayError, ConfigError, ResourceError
 from chexray.jobs.travelling import RUN_FILE
 from chexray.storage import is_remote
-from chexray.text import listed, quoted, shown
+from chexray.text import quoted, shown
 
 ENTRYPOINT = f"chexray run {RUN_FILE} --once"
 GATE = 3
@@ -68,16 +68,6 @@ def find_address(given: str | None, environment: Mapping[str, str]) -> str:
     raise ConfigError(
         "no cluster named. Give --address http://head:8265 (the dashboard's port), or set RAY_API_SERVER_ADDRESS."
     )
-
-
-def check_names(config: RunConfig, *, brings_code: bool = False) -> list[str]:
-    """Notes on names that only the cluster may know. Raises ConfigError for misspelt names and for wrong options."""
-    from chexray.plan.naming import check_options, unknown_names
-
-    unknown = unknown_names(config, may_be_elsewhere=brings_code)
-    check_options(config)
-    where = "not known here: the job must bring it, or the cluster's image have it (chexray ls)"
-    return [f"{listed(unknown)}: {where}"] if unknown else []
 
 
 def _split(text: str) -> SplitResult:

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from chexray.config import RunConfig
 from chexray.errors import ConfigError
+from chexray.plugin_files import PluginFile
+from chexray.registry import names, unknown
 from chexray.storage import is_remote
 from chexray.storage.uris import local_path
 from chexray.text import listed, quoted, shown
@@ -86,14 +88,45 @@ def on_every_node(local: Sequence[tuple[str, str]]) -> list[str]:
     return [f"must be there on every node of the cluster: {places}{more}"] if local else []
 
 
-def submission_id(config: RunConfig) -> str:
+def submission_id(config: RunConfig, plugins: Sequence[PluginFile] = ()) -> str:
     """`<name>-<10 hex>`: the same evaluation into the same output has the same id, so that it is not started twice.
 
     The hex is not that of the run's folder, which also covers the data, and these may be out of reach here.
     """
-    places = [config.output, config.feature_store or ""]
+    places = [config.output, config.feature_store or "", *(file.code for file in plugins)]
     digest = hashlib.blake2b("\0".join([config.fingerprint, *places]).encode(), digest_size=5)
     return f"{config.name}-{digest.hexdigest()}"
+
+
+def plugin_flags(plugins: Sequence[PluginFile], folder: str) -> list[str]:
+    """The words of a job's command that name the plug-in files, which lie in a folder (with its /)."""
+    return [word for file in plugins for word in ("--plugin", f"{folder}{file.name}")]
+
+
+def distinct(plugins: Sequence[PluginFile]) -> Sequence[PluginFile]:
+    """The files, whose names tell them apart where they travel in one folder. Raises ConfigError where two have one."""
+    names = [file.name for file in plugins]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two plug-in files are called {shown(max(names, key=names.count))}. Rename one.")
+    return plugins
+
+
+def unknown_names(config: RunConfig) -> list[str]:
+    """A line for each metric, encoder and source of a config that nobody brings on this machine."""
+    sets = [config.real, config.training, config.heldout, *config.synthetic]
+    asked = {("encoders", item.name): None for item in config.encoders}
+    asked |= {("metrics", item.name): None for item in config.metrics}
+    asked |= {("sources", item.source): None for item in sets if item and item.source}
+    return [unknown(kind, name) for kind, name in asked if name not in names(kind)]
+
+
+def check_names(config: RunConfig, brought_by: str = "") -> list[str]:
+    """Notes on names that are not known here, where something may bring them to the cluster (`brought_by`); without it
+    a ConfigError before anything is sent."""
+    lines = unknown_names(config)
+    if lines and not brought_by:
+        raise ConfigError(f"{lines[0]} A package that only the cluster has must be installed here too.")
+    return [f"{line} It is not known here; {brought_by} must bring it" for line in lines]
 
 
 def _inputs(config: RunConfig) -> Iterator[tuple[str, str]]:

@@ -15,14 +15,17 @@ from chexray.data.looks import look_at
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
 from chexray.data.sources import infer
+from chexray.data.sources._plugged import PluggedSource
 from chexray.data.subsets import deduplicate_prompts, expand, inherit_by_prompt
 from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.encoders.plugged import plugged_encoder
 from chexray.encoders.released import check_word
 from chexray.encoders.views import SmallImages
 from chexray.errors import ChexrayError, ConfigError, ConfigProblems, WeightsError
 from chexray.metrics.base import Metric
+from chexray.metrics.plugged import plugged_metric
 from chexray.plan.names import distinct_names, key_of
-from chexray.plan.options import checked
+from chexray.plan.options import accepts, checked
 from chexray.plan.overlaps import Listed, overlaps
 from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
 from chexray.plan.problems import Problems
@@ -30,9 +33,9 @@ from chexray.plan.prospects import check_prompts, foresee, privacy_remarks
 from chexray.plan.roles import SMALL, PrivacyRoles, privacy_roles
 from chexray.plan.training import classifier_weights, plan_utility
 from chexray.plan.utility import IMAGES
-from chexray.plugins import code_of
+from chexray.plugins import code_of, unused
 from chexray.protocols import Protocol, check_label_policy, merged, protocol
-from chexray.registry import find
+from chexray.registry import find, is_built_in
 from chexray.storage import Storage, absolute, join
 from chexray.text import listed, quoted, shown
 from chexray.utility.images import ResizedImages
@@ -89,11 +92,19 @@ def make_plan(config: RunConfig) -> Plan:
     plan = Plan(
         config, preset, storage, reference, tuple(synthetic), encoders, suites_of, metrics, tuple(subsets or ()),
         training, heldout, roles, pairs or {}, utility, read_by,
-        tuple(shared),
-        {item.name: code for item in config.metrics if metrics and (code := code_of("metrics", item.name))},
+        tuple(shared), _codes(config, bool(metrics)),
     )  # fmt: skip
     _check_metrics(plan)
-    return replace(plan, remarks=(*foresee(plan, keys, copied), *shared, *privacy_remarks(plan)))
+    remarks = (*foresee(plan, keys, copied), *shared, *privacy_remarks(plan), *unused(plan.plugins.values()))
+    return replace(plan, remarks=remarks)
+
+
+def _codes(config: RunConfig, with_metrics: bool) -> dict[str, str]:
+    """{plug-in: which code it is} of the metrics and sources that a config names."""
+    named = [("metrics", item.name, item.name) for item in config.metrics if with_metrics]
+    sets = (config.real, config.training, config.heldout, *config.synthetic)
+    named += [("sources", item.source, f"source {item.source}") for item in sets if item and item.source]
+    return {key: code for kind, name, key in named if (code := code_of(kind, name))}
 
 
 def other_problems(config: RunConfig) -> list[str]:
@@ -274,11 +285,18 @@ def _manifest(item: SetConfig, name: str, origin: str, config: RunConfig, storag
     if kind == "phantom" and "path" not in options:
         options["path"] = join(absolute(config.output), "phantoms", name)
     origin = Origin(origin, key, config.image_root or "")
-    source = checked(find("sources", kind), options, f"source {quoted(kind, 60)} of set {quoted(name)}")
+    source = make_source(kind, options, name)
     found = manifests.load(name, origin, source, storage, on_duplicate=item.on_duplicate, limit=config.limit)
     if kind != "table":  # whose place is its path
         found = replace(found, images="")
     return look_at(found, storage, bits=item.bits, max_pixels=config.encode.max_pixels)
+
+
+def make_source(kind: str, options: dict[str, Any], name: str) -> Any:
+    """What reads a set: the registered source of a kind with the set's options."""
+    what = f"source {quoted(kind, 60)} of set {quoted(name)}"
+    source = checked(find("sources", kind), options, what)
+    return source if is_built_in("sources", kind) else PluggedSource(source, what)
 
 
 def _encoders(
@@ -323,7 +341,7 @@ def _add_encoder(
         move = f"On the command line: --set encoders.{place}.weights=/path/to/it."
         raise WeightsError(f"encoder {shown(item.label)}: {error} {move}") from error
     check_word(encoder, spec, item.weights_are, item.label)
-    encoders[item.label] = (encoder, replace(spec, code=code_of("encoders", item.name)))
+    encoders[item.label] = (encoder, spec)
     suites_of[item.label] = tuple(suites)
 
 
@@ -342,8 +360,14 @@ def make_encoder(item: EncoderConfig, preset: Protocol, storage: Storage, suites
     for_privacy = suites == [PRIVACY] or hasattr(cls, "scorer")
     options = (preset.privacy_encoder_options if for_privacy else preset.encoder_options).get(item.name, {})
     options = merged(dict(options), item.options, what=item.name, protocol_name=preset.name)
-    given = {"weights": item.weights} if item.weights else {}
-    return checked(cls, {**options, **given, "precision": item.precision, "storage": storage}, item.name)
+    given: dict[str, Any] = {"weights": item.weights} if item.weights else {}
+    # A plug-in need not know of either, unless the config asks for it.
+    given |= {"storage": storage} if accepts(cls, "storage") else {}
+    if accepts(cls, "precision") or item.precision != EncoderConfig(name=item.name).precision:
+        given["precision"] = item.precision
+    code = code_of("encoders", item.name)
+    encoder = checked(cls, {**options, **given}, item.name)
+    return plugged_encoder(encoder, f"encoder {quoted(item.name)}", code) if code else encoder
 
 
 def _metrics(items: Sequence[MetricConfig], preset: Protocol, metrics: dict[str, Metric]) -> None:
@@ -352,4 +376,6 @@ def _metrics(items: Sequence[MetricConfig], preset: Protocol, metrics: dict[str,
         fixed = preset.metric_options.get(item.name, {})
         options = merged(fixed, item.options, what=item.name, protocol_name=preset.name)
         key = item.name if item.name not in metrics else f"{item.name}#{len(metrics)}"
-        metrics[key] = checked(find("metrics", item.name), options, f"metric {quoted(item.name)}")
+        what, code = f"metric {quoted(item.name)}", code_of("metrics", item.name)
+        metric = checked(find("metrics", item.name), options, what)
+        metrics[key] = plugged_metric(metric, what, code) if code else metric

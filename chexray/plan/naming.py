@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,22 +13,6 @@ from chexray.protocols import merged, protocol
 from chexray.registry import find, names
 from chexray.storage import Storage
 from chexray.text import quoted
-
-
-def unknown_names(config: RunConfig, *, may_be_elsewhere: bool = False) -> list[str]:
-    """Names that this machine does not know, such as "metric 'mine'": plug-ins of the machine that will run the config?
-
-    may_be_elsewhere: the run brings code of its own. Without it a name that is nearly one that is known counts as
-    misspelt, and is a ConfigError.
-    """
-    unknown = []
-    for kind, name, _ in _parts(config):
-        known = list(names(kind))
-        if name not in known:
-            if not may_be_elsewhere and difflib.get_close_matches(name[:100], known, n=1):
-                find(kind, name)  # raises ConfigError with the near one
-            unknown.append(f"{kind.removesuffix('s')} {quoted(name)}")
-    return list(dict.fromkeys(unknown))
 
 
 def check_options(config: RunConfig) -> None:

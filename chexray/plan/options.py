@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import inspect
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import Any
 
 from chexray.errors import ConfigError
+from chexray.registry import nearest
 from chexray.text import first_line, listed, quoted, shown
 
 _WORDS: dict[Any, str] = {
@@ -28,15 +29,44 @@ def checked(cls: Any, options: dict[str, Any], what: str) -> Any:
         known = [item.name for item in fields(cls) if item.init]
         for key, value in options.items():
             if key not in known:
-                near = difflib.get_close_matches(key[:100], known, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known) or 'none'}."
+                near = nearest(key, known)
+                hint = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known) or 'none'}."
                 raise ConfigError(f"{what} has no option {quoted(key)}. {hint}")
             if not fits(value, hints.get(key, Any)):
                 raise ConfigError(f"{what}: {key} is {quoted(value)}, expected {_expected(hints[key])}.")
     try:
         return cls(**options)
-    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError) as error:
+    except (
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        OSError,
+        ImportError,
+    ) as error:
         raise ConfigError(f"{what}: {first_line(error)}. Options given: {listed(options) or 'none'}.") from None
+
+
+def accepts(cls: type, name: str) -> bool:
+    """Whether a class's constructor has a parameter of this name; one behind `**options` counts, which a class hands on
+    to the one that it extends."""
+    if is_dataclass(cls):
+        return any(item.name == name and item.init for item in fields(cls))
+    for each in cls.__mro__:
+        maker = each.__dict__.get("__init__")
+        if maker is None or each is object:
+            continue
+        try:
+            parameters = inspect.signature(maker).parameters
+        except (TypeError, ValueError):  # of compiled code
+            return False
+        if name in parameters:
+            return True
+        if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+            return False
+    return False
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -41,7 +41,7 @@ class Plan:
     roles: which encoder does what for privacy. pairs: {synthetic set: which image is held against which real one}.
     utility: what is trained on what, None where nothing is. read_by: {synthetic set: the suites that read it}, all of
     them for a set that is not named there.
-    remarks: lines to show the user. code: {plug-in metric: which code it is}; of encoders, the specs say it.
+    remarks: lines to show the user. code: {plug-in metric or source: which code it is}; of encoders, the specs say it.
     """
 
     config: RunConfig
@@ -61,6 +61,11 @@ class Plan:
     read_by: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = field(default=())
     code: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def plugins(self) -> dict[str, str]:
+        """{plug-in that the run uses: which code it is}"""
+        return {**self.code, **{label: spec.code for label, (_, spec) in self.encoders.items() if spec.code}}
 
     def has(self, suite: str) -> bool:
         """Whether the run computes this suite."""

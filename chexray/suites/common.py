@@ -57,6 +57,22 @@ class Outcome:
         self.failures += other.failures
 
 
+SETS = ("synthetic_set", "other_set")
+"""Columns of side tables that name a set of the run."""
+
+
+def with_set_names(plan: Plan, outcome: Outcome) -> Outcome:
+    """The outcome with sets spelled in its tables as in the results, name@fingerprint, so that tables join."""
+    names = {manifest.name: set_name(manifest) for manifest in plan.sets}
+    for stem, table in outcome.tables.items():
+        for column in [name for name in SETS if name in table.column_names]:
+            spelled = [names.get(name, name) for name in table[column].to_pylist()]
+            place, kind = table.column_names.index(column), table.schema.field(column)
+            table = table.set_column(place, kind, pa.array(spelled, pa.string()))
+        outcome.tables[stem] = table
+    return outcome
+
+
 def set_name(manifest: Manifest | None) -> str:
     """The set as results name it: name@fingerprint; empty for none."""
     return "" if manifest is None else f"{manifest.name}@{manifest.fingerprint}"
@@ -159,7 +175,12 @@ def score_row(
         given = spec.options_in_words
         row["encoder_revision"] = f"{spec.preprocessing}+{spec.fingerprint}"
         row["weights"], row["weights_sha256"] = spec.weights, spec.weights_sha256
-        row["params"] = {**row["params"], **plan.likeness(encoder), **({"note_encoder": given} if given else {})}
+        row["params"] = {
+            **row["params"],
+            **plan.likeness(encoder),
+            **({"note_encoder": given} if given else {}),
+            **({"encoder_plugin": spec.code} if spec.code else {}),
+        }
     return row
 
 

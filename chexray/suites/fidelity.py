@@ -12,7 +12,15 @@ from chexray.data.subsets import members
 from chexray.engine.features import Done
 from chexray.engine.reduce import Cell, CellResult, Matrix, reduce
 from chexray.plan.plan import FIDELITY
-from chexray.suites.common import Context, Outcome, rejected_by_set, result_row, shared_codes, shared_units
+from chexray.suites.common import (
+    Context,
+    Outcome,
+    rejected_by_set,
+    result_row,
+    shared_codes,
+    shared_units,
+    with_set_names,
+)
 from chexray.suites.real_copies import Copies, find_copies
 
 
@@ -26,12 +34,13 @@ def evaluate_fidelity(context: Context) -> Outcome:
     tables = {"per_image": per_image_table(cells, scored, matrices, plan.real.name)}
     if copies:
         tables["copies_of_real"] = pa.concat_tables([found.table(name) for name, found in copies.items()])
-    return Outcome(
+    outcome = Outcome(
         rows=result_rows(context, cells, scored, _said(cells, copies, matrices, plan.real.name)),
         tables=tables,
         notes=[*rejected_by_set(context), *notes],
         failures=[failure for cell in scored for failure in cell.failures],
     )
+    return with_set_names(plan, outcome)
 
 
 def _accepted(manifest: Manifest, done: Done) -> np.ndarray:

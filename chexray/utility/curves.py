@@ -34,8 +34,8 @@ CURVES = pa.schema(
 
 kind: "roc" (x false positive rate, y true positive rate), "precision_recall" (x recall, y precision) or "reliability"
 (x mean probability and y share of positives of a bin, with the 95 % interval `low` to `high`, else null).
-subset: "finding:<name>", or "micro" for all label cells together. threshold: null in reliability; infinite at (0, 0).
-n: images (label cells in "micro") behind the curve, for reliability those in the bin; n_positive: positives of the
+subset: "finding:<name>", or "all" for all label cells together. threshold: null in reliability; infinite at (0, 0).
+n: images (label cells in "all") behind the curve, for reliability those in the bin; n_positive: positives of the
 whole curve. value: the exact area, average precision or calibration error, which thinned points give only nearly.
 """
 
@@ -82,7 +82,7 @@ def _subsets(predictions: Predictions, place: int) -> Iterator[tuple[str, np.nda
     # The cells of an image depend on each other: an image without a patient is then its own.
     whose = np.arange(len(labels)) if subjects is None else subjects
     rows, cells = np.nonzero(labels >= 0)
-    yield "micro", labels[rows, cells], scores[rows, cells], whose[rows]
+    yield "all", labels[rows, cells], scores[rows, cells], whose[rows]
 
 
 def _curves(labels: np.ndarray, scores: np.ndarray, subjects: np.ndarray | None) -> Iterator[tuple[str, dict]]:

@@ -35,7 +35,7 @@ def points(setting: str, synthetic_set: str, kind: str, subset: str, seed: int =
     return [{**fixed, "x": x, "y": y, "n": 40, "n_positive": 8, "value": value} for x, y in xy[kind]]
 
 
-def curves(*pairs: tuple[str, str], kinds=("roc",), subsets=("finding:Edema", "micro"), seeds=(0,)) -> pa.Table:
+def curves(*pairs: tuple[str, str], kinds=("roc",), subsets=("finding:Edema", "all"), seeds=(0,)) -> pa.Table:
     rows = [
         point
         for setting, name in pairs
@@ -140,7 +140,7 @@ def test_settings_keep_their_order_and_each_its_own_line() -> None:
 
 def line(kind: str, x: list[float], y: list[float], n: list[int], value: float) -> Line:
     array = np.array(x), np.array(y), np.zeros(len(x)), np.ones(len(x)), np.array(n)
-    return Line("real", "", kind, "micro", 0, *array, n_positive=4, value=value)
+    return Line("real", "", kind, "all", 0, *array, n_positive=4, value=value)
 
 
 def test_several_trainings_are_drawn_as_their_mean() -> None:

@@ -376,15 +376,15 @@ def test_what_is_misspelt_is_refused_before_the_cluster_is_asked(api: JobsApi, s
     assert not api.authorizations
 
 
-def test_a_plug_in_that_only_the_cluster_has_is_noted(api: JobsApi, tmp_path: Path) -> None:
+def test_a_plug_in_that_the_job_may_bring_is_noted(api: JobsApi, tmp_path: Path) -> None:
     code, _, error = run("--address", api.address, "--set", "metrics=[our_own_measure]")
-    assert code == 0
-    assert "note: metric 'our_own_measure': not known here: the job must bring it" in error
+    assert code == 2
+    assert "unknown metric 'our_own_measure'" in error
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "plugin.py").touch()
     code, _, error = run("--address", api.address, "--set", "metrics=[kdi]", "--working-dir", "code")
     assert code == 0  # the folder may bring a metric of that name
-    assert "note: metric 'kdi': not known here" in error
+    assert "note: unknown metric 'kdi'" in error
 
 
 def test_a_proxy_that_catches_the_dashboard_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

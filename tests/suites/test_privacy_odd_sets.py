@@ -29,7 +29,7 @@ def run(calm, world: World, tmp_path: Path):
         for each in json.loads((Path(done.uri) / "run.json").read_text())["sets"]:
             assert each["n_rows"] == each["n_evaluated"] + each["n_rejected"]
             if each["origin"] == "synthetic":
-                accepted[each["name"]] = each["n_evaluated"]
+                accepted[f"{each['name']}@{each['fingerprint']}"] = each["n_evaluated"]
         verdicts = tables(done)["verdicts"]
         assert verdicts.groupby("synthetic_set").size().to_dict() == accepted
         without = done.results[done.results["value"].isna()]

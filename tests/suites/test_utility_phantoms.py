@@ -91,7 +91,7 @@ def test_a_worse_generator_teaches_less(run: Run, auroc: dict[tuple[str, str, st
 def table_of(run: Run, generator: str) -> scores.Table:
     """The scores of setting `synthetic`, from its predictions."""
     found = pd.read_parquet(Path(run.uri) / "predictions.parquet").query(
-        "setting == 'synthetic' and synthetic_set == @generator"
+        "setting == 'synthetic' and synthetic_set.str.startswith(@generator + '@')"
     )
     said, labels = (found[[f"{kind}_{name}" for name in FINDINGS]].to_numpy() for kind in "py")
     halves = np.full((1, len(FINDINGS)), 0.5)

@@ -211,9 +211,9 @@ def test_curves_histories_and_contradictions_belong_to_their_settings(lesson: Ru
     assert phases["pretrain_synthetic_finetune_real"] == [0, 0, 1]
     drawn = found["curves"].groupby(["setting", "kind"])["subset"].agg(set)
     for setting in ALL:
-        scored = {f"finding:{name}" for name in (*VISIBLE, INVISIBLE)} | {"micro"}
+        scored = {f"finding:{name}" for name in (*VISIBLE, INVISIBLE)} | {"all"}
         assert drawn[setting, "roc"] == drawn[setting, "precision_recall"] == scored
-    assert set(found["contradictions"]["synthetic_set"]) == {"drawn"}
+    assert set(found["contradictions"]["synthetic_set"].str.partition("@")[0]) == {"drawn"}
     assert found["contradictions"]["surprise"].is_monotonic_decreasing
     assert set(found["contradictions"]["sample_id"]) <= {row["img_savename"] for row in read_rows(classroom.drawn)}
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from chexray.metrics.base import Score
 from chexray.plan.plan import PRIVACY
 from chexray.stats.ranking import Roc
-from chexray.suites.common import Context, Outcome, result_row
+from chexray.suites.common import Context, Outcome, result_row, with_set_names
 from chexray.suites.privacy.copies import null_rows, search_copies
 from chexray.suites.privacy.duplicates import search_duplicates
 from chexray.suites.privacy.guard import Guard
@@ -23,6 +23,7 @@ from chexray.suites.privacy.pairs import calibrate_networks, pair_rows, prompt_r
 from chexray.suites.privacy.planted import search_planted
 from chexray.suites.privacy.sets import ImageSet, Sets, read_sets
 from chexray.suites.privacy.verdicts import flagged_scores, verdicts
+from chexray.suites.privacy.worklists import told_copies, told_duplicates, told_verdicts
 
 
 def evaluate_privacy(context: Context) -> Outcome:
@@ -60,10 +61,10 @@ def evaluate_privacy(context: Context) -> Outcome:
         if np.isnan(values).any()
     ]
     tables = {
-        "verdicts": judged,
-        "copies": _joined(each.images for each in copies),
+        "verdicts": told_verdicts(sets, judged),
+        "copies": told_copies(sets, copies),
         "null_ratios": _joined(null_rows(copies)),
-        "duplicates": _joined(found.images for found in duplicates),
+        "duplicates": told_duplicates(sets, duplicates),
         "pairs": _joined(pair_rows(one) for one in pairs),
         "prompts": _joined(prompt_rows(one) for one in pairs),
         "reid_roc": _joined(
@@ -72,12 +73,13 @@ def evaluate_privacy(context: Context) -> Outcome:
             if calibration.roc is not None
         ),
     }
-    return Outcome(
+    outcome = Outcome(
         rows=rows,
         tables={name: table for name, table in tables.items() if table is not None},
         notes=[*sets.notes, *_lost_pairs(context, pairs), *rejected],
         failures=guard.failures,
     )
+    return with_set_names(context.plan, outcome)
 
 
 def _roc_rows(label: str, roc: Roc) -> pa.Table:

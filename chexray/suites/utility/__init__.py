@@ -12,7 +12,7 @@ from chexray.engine.train import Task, plan_train_pool, train
 from chexray.log import say
 from chexray.plan.utility import IMAGES
 from chexray.storage import join
-from chexray.suites.common import Context, Outcome
+from chexray.suites.common import Context, Outcome, with_set_names
 from chexray.suites.utility.comparison import comparison
 from chexray.suites.utility.faithful import faithfulness_of
 from chexray.suites.utility.fits import Trained, trained_settings
@@ -48,4 +48,4 @@ def evaluate_utility(context: Context) -> Outcome:
     files = files_of(plan, side, read)
     outcome = Outcome(rows=rows, tables=side, files=files, notes=notes, failures=list(failed.values()))
     outcome.add(faithful)
-    return outcome
+    return with_set_names(context.plan, outcome)

@@ -55,7 +55,7 @@ def comparison(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 def _empty(row: Mapping[str, Any]) -> dict[str, Any]:
-    about = {"setting": row["params"]["setting"], "synthetic_set": row["synthetic_set"].partition("@")[0]}
+    about = {"setting": row["params"]["setting"], "synthetic_set": row["synthetic_set"]}
     return {**about, "n_test": row["n_real"], "status": "ok", "reason": ""}
 
 

@@ -1,0 +1,76 @@
+"""Sets given from Python as a table in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from chexray.data.sources import _columns
+from chexray.data.sources._frames import as_arrow
+from chexray.data.sources._types import checked
+from chexray.data.sources.table import Table
+from chexray.errors import ManifestError
+from chexray.storage import Storage, is_remote, parent
+from chexray.text import shown
+
+_KEPT: dict[str, pa.Table] = {}
+"""{digest: table} of this process. Only the plan reads a set's table: workers are sent the images' uris."""
+
+PREFIX = "DataFrame-"
+"""What the path of such a set begins with; its digest follows."""
+
+
+def keep(value: Any, where: str) -> str:
+    """The path under which a table can be read in this process: equal tables have the same one, so that the same call
+    resumes the same run. Raises ManifestError that begins with `where`."""
+    table = as_arrow(value, f"{where}: found").combine_chunks()
+    if not len(table):
+        raise ManifestError(f"{where}: the table has no rows. Expected one row an image.")
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    digest = hashlib.blake2b(memoryview(sink.getvalue()), digest_size=8).hexdigest()
+    _KEPT[digest] = table
+    return PREFIX + digest
+
+
+@dataclass(frozen=True)
+class Frame(Table):
+    """A pandas DataFrame (or another table in memory) given to `chexray.evaluate`; columns and options as of a table.
+
+    image_root: where relative image paths start, by default the working folder. Absolute ones need none.
+    """
+
+    def read(self, origin: str, storage: Storage) -> pa.Table:
+        """The rows as a source's table. Raises ManifestError in a process that was not given the table."""
+        table = self._rows(self.path, storage)
+        image = _columns.detect(table.column_names, origin, self.columns, self.path).image
+        root = _common_folder(table[image].to_pylist()) if image and not self.image_root else ""
+        return Table.read(replace(self, image_root=root) if root else self, origin, storage)
+
+    def _rows(self, path: str, storage: Storage) -> pa.Table:
+        found = _KEPT.get(self.path.removeprefix(PREFIX))
+        if found is None:
+            raise ManifestError(
+                f"{shown(self.path)}: this set was a table in memory, and this process was not given it. Call "
+                "chexray.evaluate with it again, or write it to a file and name that."
+            )
+        return checked(found, self.path)
+
+
+def _common_folder(images: list[Any]) -> str:
+    """The folder that holds all images, where each has an absolute path or an s3:// URL; else ""."""
+    named = [each for each in images if isinstance(each, str) and each]
+    if not named or not all(is_remote(each) or each.startswith("/") for each in named):
+        return ""
+    folders = {parent(each) for each in named}
+    if any(map(is_remote, folders)):
+        parts = [each.rstrip("/").split("/") for each in folders]
+        shared = list(itertools.takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False)))
+        return "/".join(level[0] for level in shared) if len(shared) > 2 else ""  # from the bucket on
+    return os.path.commonpath(folders)
