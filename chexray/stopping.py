@@ -13,6 +13,8 @@ from typing import Any
 
 UNWIND_S = 10.0
 """From a stop until the process is ended from outside its main thread, which may wait for a storage that hangs."""
+LOST_S = 5.0
+"""The same once the cluster is lost: there is little to unwind, and its end has taken up to 15 s to notice."""
 LAST_WORD_S = 4.0
 """For the last status. With UNWIND_S and LEAVE_S it stays below the 20 s that a stop may take."""
 LEAVE_S = 3.0
@@ -59,7 +61,7 @@ class Stop:
         if self.asked or self.error is not None:
             return
         self.error = error
-        self._end_in_time(code)
+        self._end_in_time(code, LOST_S)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def ignore_signals(self) -> None:
@@ -73,17 +75,17 @@ class Stop:
             self.asked = True
             # Ctrl-C in a notebook or at a prompt ends the run, and never the session around it.
             if number != signal.SIGINT or not _is_interactive():
-                self._end_in_time(130)
+                self._end_in_time(130, UNWIND_S)
         raise KeyboardInterrupt
 
-    def _end_in_time(self, code: int) -> None:
-        """Ends the process unless the block is over within UNWIND_S."""
+    def _end_in_time(self, code: int, seconds: float) -> None:
+        """Ends the process unless the block is over within so many seconds."""
         if self._stopping:
             return
         self._stopping = True
 
         def end() -> None:
-            if self._is_over.wait(UNWIND_S):
+            if self._is_over.wait(seconds):
                 return
             in_time(self._last_word, LAST_WORD_S)
             self._leave(code)

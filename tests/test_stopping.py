@@ -78,7 +78,7 @@ def test_ctrl_c_never_ends_a_notebook(monkeypatch) -> None:
     monkeypatch.setattr(stopping, "UNWIND_S", 0.0)
     monkeypatch.setattr(stopping, "_is_interactive", lambda: True)
     started = []
-    monkeypatch.setattr(Stop, "_end_in_time", lambda _, code: started.append(code))
+    monkeypatch.setattr(Stop, "_end_in_time", lambda _, code, seconds: started.append(code))
     for number in (signal.SIGINT, signal.SIGTERM):
         with pytest.raises(KeyboardInterrupt), Stop().on_signals():
             sent(number)
@@ -105,3 +105,4 @@ def test_what_hangs_is_left_to_itself_and_what_fails_is_raised() -> None:
 
 def test_a_stop_takes_less_than_the_20_s_that_are_promised() -> None:
     assert stopping.UNWIND_S + stopping.LAST_WORD_S + stopping.LEAVE_S < 20
+    assert stopping.LOST_S + stopping.LAST_WORD_S + 15 < 30

@@ -51,7 +51,7 @@ def test_a_cluster_that_is_left_is_watched_no_more() -> None:
 
 
 def test_the_end_is_known_within_15_s() -> None:
-    """Besides, the run has 10 s to unwind and 4 s for its last word: 30 s in all."""
+    """Besides, the run has 5 s to unwind and 4 s for its last word: less than 30 s in all."""
     assert watching.HEAD_MISSES * (watching.HEAD_EVERY_S + watching.HEAD_TIMEOUT_S) <= 15
 
 
