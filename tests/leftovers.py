@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import MutableMapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+
+from chexray.storage.scratch import scratch
 
 MARK = "CHEXRAY_TEST_SESSION"
 GRACE_S = 10.0
@@ -29,9 +29,10 @@ class Session:
     """One session of tests: its mark, its folder, and what was found at its end."""
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ):
+        self._stack = ExitStack()
+        # Short, since Ray's sockets lie below; it goes with this process, however that ends.
+        self.folder = environment["RAY_TMPDIR"] = self._stack.enter_context(scratch(at="/tmp"))
         self.mark = environment[MARK] = secrets.token_hex(8)
-        # Short, since Ray's sockets lie below; removed with all that is in it.
-        self.folder = environment["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="cxs-", dir="/tmp")
         self.left: list[str] = []
 
     def alive(self, proc: Path = Path("/proc")) -> dict[int, str]:
@@ -58,7 +59,7 @@ class Session:
         return False
 
     def folders(self) -> list[str]:
-        return sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []
+        return sorted(set(os.listdir(self.folder)) - {"lock"}) if os.path.isdir(self.folder) else []
 
     def end(self, grace_s: float = GRACE_S) -> list[str]:
         """What is left after at most `grace_s`, one line each; then it is ended and removed."""
@@ -71,7 +72,7 @@ class Session:
         for pid in processes:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._stack.close()
         return self.left
 
 

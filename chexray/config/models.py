@@ -189,8 +189,7 @@ class RayConfig(Strict):
     num_cpus: int | None = Field(default=None, ge=1)
     """CPUs of a local Ray, by default those that this process may use: its affinity, or its CPU quota if less."""
     temp_dir: str | None = Field(default=None, min_length=1)
-    """Folder for the files and sockets of a local Ray, by default RAY_TMPDIR, TMPDIR or /tmp; its path may have at most
-    27 characters."""
+    """Folder for a local Ray's files, with a path of at most 27 characters; by default RAY_TMPDIR, TMPDIR or /tmp."""
     object_store_gb: float | None = Field(default=None, gt=0)
     cpus: int | None = Field(default=None, ge=1)
     """How far a joined cluster may grow. The run asks its autoscaler for so much, starts once one CPU (and one GPU,
