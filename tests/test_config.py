@@ -252,7 +252,16 @@ def test_registry_names_the_nearest() -> None:
         find("metrics", "prcd")
 
 
-NO_SETTINGS = ("ray.init", "ray.put", "ray.data", "ray.train", "ray.nodes", "ray._private", "ray.dashboard")
+NO_SETTINGS = (
+    "ray.init",
+    "ray.put",
+    "ray.data",
+    "ray.train",
+    "ray.nodes",
+    "ray._private",
+    "ray.dashboard",
+    "ray.autoscaler",
+)
 
 
 def test_messages_name_settings_that_exist() -> None:
