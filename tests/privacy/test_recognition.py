@@ -7,7 +7,7 @@ import pytest
 from results.privacy_rows import flat, reid, row, search, text_of
 
 from chexray.privacy.calibration import Calibration, calibrate, calibration_scores, count_thresholds
-from chexray.results.privacy.words import summary
+from chexray.results.privacy.sentences import summary
 from chexray.results.wording import Wording
 
 
