@@ -164,6 +164,7 @@ def prepare(job: Job, table: pa.Table) -> pa.Table:
 
 
 def _prepare(job: Job, table: pa.Table) -> pa.Table:
+    taken()  # what another task of this process read
     labels = table["encoders"][0].as_py().split(",")
     blocks: dict[str, list[np.ndarray]] = {label: [] for label in labels}
     rejects: dict[int, Reject] = {}
@@ -232,6 +233,7 @@ class Encode:
 
     def _chunk(self, table: pa.Table) -> pa.Table:
         wall, cpu = time.monotonic(), time.process_time()
+        taken()
         labels = table["encoders"][0].as_py().split(",")
         keys = table["image_key"].to_pylist()
         rejects: dict[int, Reject] = {}
