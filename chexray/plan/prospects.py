@@ -162,6 +162,8 @@ def _refuse_groups(plan: Plan, column: str, lost: Mapping[str, Mapping[str, str]
     else:
         move = f"Give {key} a table of its images with a column of labels"
         move += ", or of prompts which real images have too" if first.origin == "synthetic" else ""
+    if column == "labels" and first.unread_labels:
+        move = f"{first.unread_labels}. {move}"
     raise ConfigError(
         f"subsets by {_called(column)} cannot be computed: {'; '.join(why.values())}. {move}; or leave them out of "
         "`subsets`."
