@@ -163,7 +163,7 @@ def _refuse_groups(plan: Plan, column: str, lost: Mapping[str, Mapping[str, str]
         move = f"Give {key} a table of its images with a column of labels"
         move += ", or of prompts which real images have too" if first.origin == "synthetic" else ""
     if column == "labels" and first.unread_labels:
-        move = f"{first.unread_labels}. {move}"
+        move = first.name_labels.rstrip(".")
     raise ConfigError(
         f"subsets by {_called(column)} cannot be computed: {'; '.join(why.values())}. {move}; or leave them out of "
         "`subsets`."
