@@ -58,11 +58,14 @@ def test_a_csv_with_absolute_paths_and_a_folder(sets: tuple[Path, Path], tmp_pat
     assert done.summary == "real 48 images, generated 48 images; encoders: wavelets, pixels; subsets: 1"
 
 
-def test_labels_and_groups_that_both_sides_have_become_subsets(sets: tuple[Path, Path], tmp_path: Path) -> None:
+def test_labels_and_groups_that_both_sides_have_become_subsets(
+    sets: tuple[Path, Path], tmp_path: Path, write_images
+) -> None:
     real, _ = sets
     copy, heldout = tmp_path / "work/generated.csv", tmp_path / "work/heldout.csv"
-    for path in (copy, heldout):
-        path.write_bytes(real.read_bytes())
+    for seed, path in enumerate((copy, heldout), 2):
+        write_images(f"elsewhere/{path.stem}", 48, seed=seed)
+        path.write_text(real.read_text().replace("elsewhere/real", f"elsewhere/{path.stem}"))
     config = parse_config(yaml.safe_load(draft(str(real), [str(copy)], heldout=str(heldout)).text))
     # One AP image is too few to compare views by.
     assert config.subsets == ["all", "findings", "sex", {"column": "age", "bins": [40, 60, 80]}]
