@@ -72,7 +72,7 @@ def test_a_run_whose_trainings_all_fail_says_why(
 
 def train_here(task: stage.Task, left: Sequence[Fit], resources: object) -> None:
     """What the workers do, without them."""
-    how = {"device": "cpu", "threads": 1, "weights": task.weights, "say": lambda _: None}
+    how = {"device": "cpu", "threads": 1, "weights": task.weights, "say": lambda _: None, "attempt": task.attempt}
     run_fits(left, task.read, task.folder_of, task.storage, **how)  # pyright: ignore[reportArgumentType]
 
 
