@@ -199,7 +199,7 @@ def test_follow_ups_without_names_are_no_baseline() -> None:
     own = np.linalg.norm(e[:, None] - e, axis=2) + 1e9 * np.eye(80)
     near = np.linalg.norm(e[:, None] - t, axis=2).min(1)
     found = check_baseline(near, own.min(1), own.argmin(1), named=False)
-    assert "columns: {subject_id: ...}" in found.problem
+    assert "columns.subject_id of the training and the held-out set" in found.problem
     scores = memorisation_scores(ratio_test(near, near, near, own.min(1)), near, near, baseline=found)
     assert [score.status for score in scores[:2]] == ["undefined"] * 2
     assert "held-out images lie nearer to another held-out image" in scores[1].reason
