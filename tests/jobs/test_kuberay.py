@@ -332,11 +332,11 @@ def test_without_kustomize_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_command_prints_the_manifest_and_nothing_else_to_stdout(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(config().to_yaml())
     arguments = ["kuberay", str(tmp_path / "run.yaml"), "--overlay", "gpu", "--gpus", "4", "--name", "mine"]
-    more = ["--output", "s3://bucket/other", "--image-pull-secret", "regcred", "--fail-on", "copies"]
+    more = ["--output", "s3://bucket/other", "--image-pull-secret", "regcred", "--fail-on", "rejects"]
     done = CliRunner().invoke(app, [*arguments, *more, "--api-server-port", "8443"])
     assert done.exit_code == 0
     documents = list(yaml.safe_load_all(done.stdout))
-    assert {"regcred", "8443", "copies"} <= set(done.stdout.replace("- ", "").replace("name: ", "").split())
+    assert {"regcred", "8443", "rejects"} <= set(done.stdout.replace("- ", "").replace("name: ", "").split())
     assert only(documents, "RayJob")["metadata"]["name"] == "mine"
     assert run_config(documents)["output"] == "s3://bucket/other"
     assert done.stderr.startswith("note: ")
