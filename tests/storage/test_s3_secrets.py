@@ -74,7 +74,7 @@ def run(hidden: S3, folder: Path, variables: dict[str, str]) -> subprocess.Compl
 
 
 @pytest.mark.parametrize("refused", ["key", "web identity"])
-def test_the_command_line_says_one_line_and_shows_nothing(hidden: S3, tmp_path: Path, refused: str):
+def test_the_command_line_says_a_line_a_set_and_shows_nothing(hidden: S3, tmp_path: Path, refused: str):
     if refused == "key":
         given = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN}
         words = "denied (AccessDenied)"
@@ -84,8 +84,10 @@ def test_the_command_line_says_one_line_and_shows_nothing(hidden: S3, tmp_path: 
         words = "no usable credentials (AssumeRoleWithWebIdentity: AccessDenied)"
     hidden.proxy.rules = [Rule("403", times=999)]
     ended = run(hidden, tmp_path, environment(hidden, tmp_path, **given))
-    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("plan: ")]
-    assert line.startswith(f"chexray: {hidden.bucket}/")
-    assert words in line
+    head, *lines = [line for line in ended.stderr.splitlines() if not line.startswith("plan: ")]
+    assert head == "chexray: 2 problems in the config:"
+    starts = [line.strip().partition(": cannot")[0] for line in lines]
+    assert starts == [f"{hidden.bucket}/real", f"{hidden.bucket}/synthetic"]
+    assert all(words in line for line in lines)
     assert ended.returncode == 2
     hides(ended.stderr + ended.stdout)
