@@ -242,7 +242,8 @@ def test_a_stop_waits_for_no_storage(tmp_path: Path, monkeypatch, capsys, number
     monkeypatch.setattr(evaluation, "_evaluate", killed)
     storage = Stalls(fails=fails)
     config = SimpleNamespace(to_yaml=lambda: "", suite=["fidelity"])
-    plan: Any = SimpleNamespace(run_uri=str(tmp_path), run_id="run-1", storage=storage, config=config, images={})
+    about = {"run_uri": str(tmp_path), "run_id": "run-1", "images": {}, "plugins": {}}
+    plan: Any = SimpleNamespace(storage=storage, config=config, **about)
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with pytest.raises(KeyboardInterrupt):
         evaluate_plan(plan)

@@ -273,15 +273,15 @@ def test_parquet_and_arrow_files_are_opened_in_one_place_and_nothing_is_unpickle
                 assert is_door or name not in modules, (path, name)
             if isinstance(node, ast.Attribute):
                 text = ast.unparse(node)
-                writes = text == "pa.ipc.new_stream"
-                assert is_door or writes or not text.startswith(("pa.ipc", "pyarrow.ipc", "pa.memory_map")), (path, text)
+                assert is_door or not text.startswith(("pa.ipc", "pyarrow.ipc", "pa.memory_map")), (path, text)
                 if node.attr in calls and not is_door:
                     holder = ast.unparse(node.value).rsplit(".", 1)[-1]
                     assert holder in own or holder == "self", (path, text)
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "np.load", "numpy.load"):
                 safe = {key.arg: ast.unparse(key.value) for key in node.keywords}
                 assert safe.get("weights_only") == "True" or safe.get("allow_pickle") == "False", (path, node.lineno)
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            # Files that the user names by --plugin are run, in one place; a config cannot name one.
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and path.name != "plugin_files.py":
                 assert node.func.id not in ("eval", "exec", "compile", "__import__"), (path, node.lineno)
 
 

@@ -16,6 +16,7 @@ from chexray.data.sources._types import checked
 from chexray.data.sources.table import Table
 from chexray.errors import ManifestError
 from chexray.storage import Storage, is_remote, parent
+from chexray.storage.parquet import to_bytes
 from chexray.text import shown
 
 _KEPT: dict[str, pa.Table] = {}
@@ -31,10 +32,7 @@ def keep(value: Any, where: str) -> str:
     table = as_arrow(value, f"{where}: found").combine_chunks()
     if not len(table):
         raise ManifestError(f"{where}: the table has no rows. Expected one row an image.")
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    digest = hashlib.blake2b(memoryview(sink.getvalue()), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(to_bytes(table), digest_size=8).hexdigest()
     _KEPT[digest] = table
     return PREFIX + digest
 
