@@ -146,7 +146,7 @@ def _compare(where: str, other: str) -> Seen:
 
 def _once(seeds: Finished, run: Path) -> Seen:
     """What `run --once` reads of a folder; a run that is not done would start, and is not."""
-    from chexray import evaluation
+    from chexray import recording
     from chexray.config import parse_config
     from chexray.plan import make_plan
     from chexray.rundir import RunDirectory
@@ -155,7 +155,7 @@ def _once(seeds: Finished, run: Path) -> Seen:
     heard: list[str] = []
     said, evaluation.say = evaluation.say, heard.append
     try:
-        found = evaluation._done_already(plan, RunDirectory(str(run), plan.run_id, plan.storage))
+        found = recording.read_done(plan, RunDirectory(str(run), plan.run_id, plan.storage))
     finally:
         evaluation.say = said
     return Seen("ok", [] if found is None else [*found.notes, *_printed(*_rendered(found.results))])
