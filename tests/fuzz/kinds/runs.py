@@ -153,11 +153,11 @@ def _once(seeds: Finished, run: Path) -> Seen:
 
     plan = make_plan(parse_config(seeds.config))
     heard: list[str] = []
-    said, evaluation.say = evaluation.say, heard.append
+    said, recording.say = recording.say, heard.append
     try:
         found = recording.read_done(plan, RunDirectory(str(run), plan.run_id, plan.storage))
     finally:
-        evaluation.say = said
+        recording.say = said
     return Seen("ok", [] if found is None else [*found.notes, *_printed(*_rendered(found.results))])
 
 
