@@ -124,7 +124,7 @@ def test_nan_and_blank_subjects_are_unknown():
 
 @pytest.mark.parametrize(("subjects", "n"), [(["a"] * 5, 5), ([None], 1), ([], 0)])
 def test_one_patient_cannot_be_divided(subjects, n):
-    with pytest.raises(ConfigError, match=rf"{n} images of {min(n, 1)} patients.*columns: \{{subject_id"):
+    with pytest.raises(ConfigError, match=rf"{n} images of {min(n, 1)} patients.*training.columns.subject_id"):
         validation_patients(texts(range(n)), objects(subjects), 0.1, 0)
 
 
