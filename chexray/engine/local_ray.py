@@ -64,7 +64,11 @@ def shut_down() -> None:
     import ray
 
     with signals_kept():  # it leaves SIGTERM to the system, which ends the process
-        ray.shutdown()
+        try:
+            ray.shutdown()
+        except BaseException:  # stopped meanwhile: what is left to Python's exit would write into a folder that is gone
+            ray.shutdown()
+            raise
 
 
 def _init(config: RayConfig, common: dict[str, Any], folder: str, verbose: bool) -> None:
