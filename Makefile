@@ -1,16 +1,34 @@
-# make demo | test | lint | bench | calibrate | fuzz | soak | sbom | clean. Each makes .venv on first use; PYTHON picks the interpreter.
+# make demo | check | test | docs | lint | bench | calibrate | fuzz | soak | sbom | clean. Each makes .venv on first use; PYTHON picks the interpreter.
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := images/constraints.txt
 
-.PHONY: demo test lint bench calibrate fuzz soak sbom clean
+# Bytecode is kept: without it each process compiles chexray and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
+# A finished run is made by one process and read by all of its tests (tests/grouping.py).
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PURE := not ray and not cluster and not calibration and not slow
+
+.PHONY: demo check pure test docs lint bench calibrate fuzz soak sbom clean
 
 demo: $(VENV)/.installed
 	$(BIN)/chexray run configs/quickstart.yaml
 
+# At every save: all that needs no Ray and no patience.
+check: $(VENV)/.installed-test
+	$(MAKE) --no-print-directory -j2 lint pure
+
+pure: $(VENV)/.installed-test
+	$(PYTEST) -m "$(PURE)"
+
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest
+	$(PYTEST) --durations=15
+
+# The site of docs/, with the reference generated from the program: open build/site/index.html.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -50,6 +68,10 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 
 $(VENV)/.installed-test: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 build/sbom/.installed: images/lock/pip.txt images/lock/sbom.txt | $(VENV)/bin/python

@@ -12,31 +12,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = [
-    "ChexrayError",
-    "Run",
-    "RunConfig",
-    "__version__",
-    "evaluate",
-    "load_config",
-    "parse_config",
-    "read_results",
-]
+__all__ = ["ChexrayError", "Run", "RunConfig", "__version__", "evaluate", "load_config", "parse_config", "read_results"]
 
 if TYPE_CHECKING:
     from chexray.config import RunConfig, load_config, parse_config
     from chexray.errors import ChexrayError
-    from chexray.evaluation import Run, evaluate
-    from chexray.results.rows import read_results
+    from chexray.results.reading import read_results
+    from chexray.run.evaluation import Run, evaluate
 
 _HOME = {
     "ChexrayError": "chexray.errors",
-    "Run": "chexray.evaluation",
+    "Run": "chexray.run.evaluation",
     "RunConfig": "chexray.config",
-    "evaluate": "chexray.evaluation",
+    "evaluate": "chexray.run.evaluation",
     "load_config": "chexray.config",
     "parse_config": "chexray.config",
-    "read_results": "chexray.results.rows",
+    "read_results": "chexray.results.reading",
 }
 
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from chexray.text import quoted, shown
+from chexray.outputs import Output, check_declared
+from chexray.text import first_line, quoted, shown
 
 EXPECTED = {
     "metrics": 'class Name: reads = "features"; outputs = ("name",); better = "lower"; '
@@ -39,7 +40,7 @@ def kind_of(cls: type) -> str:
     return next(kind for kind, n in marks.items() if n == most) if most else ""
 
 
-def problem(kind: str, cls: Any) -> str:
+def problem(kind: str, cls: object) -> str:
     """What keeps an object from being a plug-in of a kind, without the expected form; "" for nothing."""
     if not isinstance(cls, type):
         what = "a function" if inspect.isroutine(cls) else f"a {type(cls).__name__}"
@@ -51,13 +52,15 @@ def problem(kind: str, cls: Any) -> str:
 
 def _metric(cls: type) -> str:
     for name, fits, expected in (
-        ("reads", _is_name, '"features" or "logits"'),
+        ("reads", are_reads, '"features" or "logits", or a Reads of several'),
         ("outputs", _are_outputs, 'a tuple such as ("name",), or of Output("name", better="lower")'),
     ):
         if not _has(cls, name):
             return f"has no `{name}`"
         if wrong := _wrong(cls, name, fits, expected):
             return wrong
+    if wrong := misdeclared(_static(cls, "outputs")):
+        return wrong
     optional: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         ("requires", _is_name, '"features" or "logits"'),
         ("better", lambda value: isinstance(value, str) and value in _BETTER, '"lower", "higher" or ""'),
@@ -98,11 +101,11 @@ def _has(cls: type, name: str) -> bool:
     return _static(cls, name) is not _ABSENT or name in getattr(cls, "__dataclass_fields__", {})
 
 
-def _static(cls: type, name: str) -> Any:
+def _static(cls: type, name: str) -> object:
     return inspect.getattr_static(cls, name, _ABSENT)
 
 
-def _wrong(cls: type, name: str, fits: Callable[[Any], bool], expected: str) -> str:
+def _wrong(cls: type, name: str, fits: Callable[[object], bool], expected: str) -> str:
     """What is wrong with an attribute; one that depends on the parameters is looked at where it is used."""
     value = _static(cls, name)
     if value is _ABSENT or (hasattr(type(value), "__get__") and not inspect.isroutine(value)):
@@ -110,17 +113,36 @@ def _wrong(cls: type, name: str, fits: Callable[[Any], bool], expected: str) -> 
     return "" if fits(value) else f"has `{name}` {quoted(value, 60)}, expected {expected}"
 
 
-def _is_name(value: Any) -> bool:
+def _is_name(value: object) -> bool:
     return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
-def _are_outputs(value: Any) -> bool:
+def are_reads(value: object) -> bool:
+    """Whether a value is the name of an output, or names the outputs of the real and of the synthetic side."""
+    if _is_name(value):
+        return True
+    sides = [getattr(value, side, None) for side in ("real", "synthetic")]
+    return all(isinstance(side, tuple) and bool(side) and all(map(_is_name, side)) for side in sides)
+
+
+def _are_outputs(value: object) -> bool:
     """Whether a value is a list of names or of Outputs, each once."""
     if not isinstance(value, tuple | list) or not value:
         return False
     names = [each if isinstance(each, str) else getattr(each, "name", None) for each in value]
     ways = [getattr(each, "better", "") for each in value if not isinstance(each, str)]
     return all(map(_is_name, names)) and len(set(names)) == len(names) and all(way in _BETTER for way in ways)
+
+
+def misdeclared(outputs: object) -> str:
+    """What is wrong with a field of an Output; "" for nothing, and for what holds no Outputs."""
+    for each in outputs if isinstance(outputs, tuple | list) else ():
+        try:
+            if isinstance(each, Output):
+                check_declared(each.declared)
+        except (TypeError, ValueError) as error:
+            return f"has the output {quoted(each.name, 60)}, of which {first_line(error)}"
+    return ""
 
 
 def _method(cls: type, name: str, n: int, named: tuple[str, ...] = ()) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from chexray.data.manifest import Manifest
 from chexray.data.sources._roots import root_of_absolute_paths
 from chexray.data.subsets import MAX_VALUES
 from chexray.errors import ConfigError, ManifestError
-from chexray.plan import make_plan, make_storage
-from chexray.plan.building import inherit_labels, read_manifests
+from chexray.plan import inherit_labels, make_plan, make_storage, read_manifests
 from chexray.protocols import protocol
 from chexray.shipped import shipped
 from chexray.storage import Storage
+from chexray.suite_names import FIDELITY, PRIVACY
 from chexray.text import shown
 
 GROUPS = ("sex", "gender", "view", "viewposition", "race", "ethnicity", "site", "hospital", "scanner", "manufacturer")
@@ -54,12 +54,7 @@ def template(name: str) -> str:
 
 
 def draft(
-    real: str,
-    synthetic: Sequence[str],
-    training: str | None = None,
-    heldout: str | None = None,
-    *,
-    output: str = "out",
+    real: str, synthetic: Sequence[str], training: str | None = None, heldout: str | None = None, *, output: str = "out"
 ) -> Draft:
     """The config of a run on these sets, checked by planning it. Paths stay as given.
 
@@ -78,14 +73,14 @@ def draft(
     manifests, generated = read_manifests(config, storage)
     generated = inherit_labels(generated, manifests, protocol(config.protocol))
 
-    suites = ["fidelity", "privacy"] if training or heldout else ["fidelity"]
+    suites = [FIDELITY, PRIVACY] if training or heldout else [FIDELITY]
     encoders, why = _encoders(config, suites)
     subsets = _subsets(manifests["real"], generated)
     text = _text(sets, suites, encoders, why, subsets, output)
     return Draft(text, _planned(text))
 
 
-def _with_root(path: str, origin: str, storage: Storage) -> dict[str, Any]:
+def _with_root(path: str, origin: str, storage: Storage) -> dict[str, str]:
     """A set of the config: with an image root where its table names images by absolute paths."""
     try:
         root = root_of_absolute_paths(path, origin, storage)
@@ -99,11 +94,11 @@ def _encoders(config: RunConfig, suites: list[str]) -> tuple[list[str], str]:
     from chexray.doctor.case import Case
     from chexray.doctor.weights import encoder
 
-    search = ["patches"] if "privacy" in suites else []
+    search, preferred = ["patches"] if PRIVACY in suites else [], EncoderConfig(name=PREFERRED)
     try:
-        check = encoder(Case(config), EncoderConfig(name=PREFERRED))
+        check = encoder(Case(config.model_copy(update={"encoders": [preferred]})), preferred)
         why = check.detail if check.state == "FAIL" else ""
-    except Exception as error:  # whatever keeps it from loading: the draft says it and goes without
+    except Exception as error:  # whatever keeps it from loading: the draft names the reason
         why = " ".join(str(error).split())
     chosen = [*WITHOUT_WEIGHTS] if why else [PREFERRED, *(["pixels"] if search else [])]
     return [*chosen, *search], why
@@ -141,7 +136,7 @@ def _has_groups(manifest: Manifest, name: str) -> bool:
 
 
 def _text(
-    sets: dict[str, Any], suites: list[str], encoders: list[str], why: str, subsets: list[Any], output: str
+    sets: dict[str, Any], suites: list[str], encoders: list[str], why: str, subsets: list[object], output: str
 ) -> str:
     """The config as YAML with comments. Values are quoted as JSON where YAML could read them otherwise."""
     lines = [
@@ -162,7 +157,7 @@ def _text(
     return "\n".join(lines) + "\n"
 
 
-def _set(item: dict[str, Any], indent: str) -> list[str]:
+def _set(item: Mapping[str, str], indent: str) -> list[str]:
     root = "   # its paths are absolute: no image outside this folder is opened"
     return [
         f"{indent}{key}: {_scalar(value)}{root if key == 'image_root' else ''}" for key, value in item.items() if value
@@ -173,18 +168,18 @@ def _about_encoders(encoders: list[str], why: str) -> list[str]:
     lines = [f"encoders: {_flow(encoders)}"]
     if why:
         lines = [
-            f"# {PREFERRED}, the encoder of the field, cannot be loaded here:",
+            f"# {PREFERRED}, the usual encoder, cannot be loaded here:",
             f"# {shown(why, 200)}",
-            f"# With its files at hand write {{name: {PREFERRED}, weights: FOLDER}}.",
-            "# Those below need no weights, and no published number compares with theirs.",
+            f"# Once you have its files, write {{name: {PREFERRED}, weights: FOLDER}}.",
+            "# The encoders below need no weights. No published number is comparable with theirs.",
             *lines,
         ]
     return lines
 
 
-def _flow(items: Sequence[Any]) -> str:
+def _flow(items: Sequence[object]) -> str:
     parts = [
-        f"{{column: {_scalar(item['column'])}, bins: {item['bins']}}}" if isinstance(item, dict) else _scalar(item)
+        f"{{column: {_scalar(item['column'])}, bins: {item['bins']}}}" if isinstance(item, dict) else _scalar(str(item))
         for item in items
     ]
     return f"[{', '.join(parts)}]"

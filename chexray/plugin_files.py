@@ -15,7 +15,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, SupportsInt
 
 from chexray.errors import PluginError
 from chexray.text import first_line, quoted, shown
@@ -149,7 +149,7 @@ def _is_beside(folder: Path, name: str) -> bool:
     return (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
 
 
-def _reduced(self: Any, protocol: Any) -> tuple[Any, ...]:
+def _reduced(self: object, protocol: SupportsInt) -> tuple[Any, ...]:
     """What pickle writes of an object of a plug-in's class: the file and the class's name in place of the class."""
     maker, arguments, *rest = object.__reduce_ex__(self, max(2, int(protocol)))
     cls = type(self)
@@ -163,7 +163,7 @@ def _reduced(self: Any, protocol: Any) -> tuple[Any, ...]:
     return (maker, arguments, *rest)
 
 
-def _made(file: PluginFile, qualname: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+def _made(file: PluginFile, qualname: str, arguments: tuple[object, ...], named: dict[str, Any]) -> Any:
     """An empty object of a class of the file; where the file cannot be loaded, one that says so when it is used."""
     try:
         cls: Any = file.module()
@@ -180,7 +180,7 @@ class _Unavailable:
     def __init__(self, why: str):
         self.__dict__["why"] = why
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """What the object held means nothing here."""
 
     def __getattr__(self, name: str) -> Any:

@@ -8,13 +8,13 @@ values, statistics of the wrong image) is not reproduced by either.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
 from chexray.errors import ConfigError
+from chexray.spelling import suggestion
 from chexray.text import quoted
 
 
@@ -51,8 +51,7 @@ class Protocol:
 
 PROTOCOLS = {
     "standard": Protocol(
-        name="standard",
-        summary="native-resolution preprocessing, every image counts, exact KID with its error",
+        name="standard", summary="native-resolution preprocessing, every image counts, exact KID with its error"
     ),
     "chexgenbench": Protocol(
         name="chexgenbench",
@@ -123,7 +122,7 @@ PROTOCOLS = {
         ),
         notes=(
             "chexgenbench repeats upstream's preprocessing and sampling so that numbers may stand beside the paper's; "
-            "its Inception score is of pooled features and means nothing elsewhere",
+            "its Inception score is computed on pooled features and is not comparable elsewhere",
         ),
     ),
 }
@@ -133,9 +132,7 @@ def protocol(name: str) -> Protocol:
     """The preset called `name`. Raises ConfigError with the nearest name."""
     if name in PROTOCOLS:
         return PROTOCOLS[name]
-    near = difflib.get_close_matches(name[:100], PROTOCOLS, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(PROTOCOLS)}."
-    raise ConfigError(f"unknown protocol {quoted(name)}. {hint}")
+    raise ConfigError(f"unknown protocol {quoted(name)}. {suggestion(name, PROTOCOLS)}")
 
 
 def check_label_policy(preset: Protocol, asked: str) -> None:
@@ -147,7 +144,9 @@ def check_label_policy(preset: Protocol, asked: str) -> None:
         )
 
 
-def merged(fixed: dict[str, Any], asked: dict[str, Any], *, what: str, protocol_name: str) -> dict[str, Any]:
+def merged(
+    fixed: Mapping[str, object], asked: Mapping[str, object], *, what: str, protocol_name: str
+) -> dict[str, object]:
     """The protocol's settings with the config's; a contradiction is a ConfigError."""
     for key, value in fixed.items():
         if key in asked and asked[key] != value:

@@ -22,6 +22,7 @@ from typing import Any
 from chexray.contract import EXPECTED, NAME, kind_of, problem
 from chexray.errors import ConfigError, PluginError
 from chexray.plugin_files import PluginFile, read_plugin, told
+from chexray.spelling import suggestion
 from chexray.text import listed, quoted, shown
 
 KINDS = {"metrics": "chexray.metrics", "encoders": "chexray.encoders", "sources": "chexray.data.sources"}
@@ -112,14 +113,10 @@ def _options(node: ast.ClassDef) -> str:
     return ", ".join(f"{key}" if value is None else f"{key}={value}" for key, value in pairs)
 
 
-def _outputs(kind: str) -> dict[str, str]:
-    """{output: the metric that returns it}, where they have different names."""
-    found = {}
-    for name, node in _built_in(kind).items():
-        outputs = _assigned(node, "outputs")
-        texts = [each.value for each in ast.walk(outputs) if isinstance(each, ast.Constant)] if outputs else []
-        found |= {text: name for text in texts if text not in ("lower", "higher", "", name)}
-    return found
+def _owner(output: str) -> str:
+    """The metric that returns a number of another name; empty for none."""
+    shipped = (name for name in _built_in("metrics") if name != output)
+    return next((name for name in shipped if output in {each.name for each in find("metrics", name).outputs}), "")
 
 
 # What others bring.
@@ -254,7 +251,7 @@ def find(kind: str, name: str) -> Any:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever another package does when it is imported
-            raise PluginError(f"{what} cannot be loaded: {told(error)}. Mend its package.") from error
+            raise PluginError(f"{what} cannot be loaded: {told(error)}. Repair its package.") from error
         if wrong := problem(kind, found):
             raise PluginError(f"{what}: {point.attr} {wrong}. Expected of {_a(kind)}: {EXPECTED[kind]}. {PAGE}")
         return found
@@ -264,38 +261,8 @@ def find(kind: str, name: str) -> Any:
 def unknown(kind: str, name: str) -> str:
     """One line on a name that nobody brings."""
     known = list(names(kind))
-    owner = _outputs(kind).get(name.lower()) if kind == "metrics" else None
-    if owner:
+    otherwise = f"Known: {listed(known, 40)}. One of your own: --plugin FILE.py (see docs/PLUGINS.md)."
+    hint = suggestion(name, known, otherwise)
+    if kind == "metrics" and (owner := _owner(name.lower())):
         hint = f"It is a number of the metric {quoted(owner)}: ask for that."
-    elif near := nearest(name, known):
-        hint = f"Did you mean {quoted(near)}?"
-    else:
-        hint = f"Known: {listed(known, 40)}. One of your own: --plugin FILE.py (see docs/PLUGINS.md)."
     return f"unknown {kind.removesuffix('s')} {quoted(name)}. {hint}"
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The one known name that a typo may have been meant for, "" for none: another case or underscores, the front of a
-    single one, or at most one letter in three wrong, missing, added or exchanged with its neighbour."""
-    word = _fold(name[:100])
-    if same := [each for each in known if _fold(each) == word]:
-        return same[0]
-    fronts = [each for each in known if len(word) >= 3 and _fold(each).startswith(word)]
-    if len(fronts) == 1:
-        return fronts[0]
-    distances = sorted((_edits(word, _fold(each)), each) for each in known if len(each) <= 100)
-    near = [(n, each) for n, each in distances if n <= max(1, min(len(word), len(_fold(each))) // 3)]
-    return near[0][1] if near and len(word) > 1 else ""
-
-
-def _edits(a: str, b: str) -> int:
-    """Letters to change, add, take away or exchange with a neighbour to get from a to b."""
-    two, one, row = [], list(range(len(b) + 1)), list(range(len(b) + 1))
-    for i, left in enumerate(a, 1):
-        two, one, row = one, row, [i]
-        for j, right in enumerate(b, 1):
-            best = min(one[j] + 1, row[j - 1] + 1, one[j - 1] + (left != right))
-            if i > 1 and j > 1 and left == b[j - 2] and a[i - 2] == right:
-                best = min(best, two[j - 2] + 1)
-            row.append(best)
-    return row[-1]

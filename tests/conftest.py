@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 from fixtures.pickled import pickled_column  # noqa: F401 (fixture)
 from fixtures.s3 import faulty_s3, s3, s3_server  # noqa: F401 (fixtures)
-from leftovers import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401 (hooks)
+from grouping import (  # noqa: F401 (hooks)
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_runtest_call,
+    pytest_xdist_make_scheduler,
+)
+from leftovers import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: F401 (hooks)
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +28,11 @@ def shared() -> Path:
     return folder
 
 
+# How long an example takes says something of the machine, not of the law.
+hypothesis.settings.register_profile(
+    "any_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any_machine")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -32,6 +45,26 @@ def ray_cluster():
 
     with cluster(RayConfig(num_cpus=2, object_store_gb=0.5)) as resources:
         yield resources
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Runs the `chexray` command in this process: (its words, the folder it is run in) to (exit code, output, errors).
+
+    Seconds faster than a process of its own, for tests of what it says rather than of how it starts and ends.
+    """
+    from chexray.cli import main
+
+    def run(*words: object, at: Path) -> tuple[object, str, str]:
+        monkeypatch.chdir(at)
+        monkeypatch.setattr(sys, "argv", ["chexray", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capfd.readouterr()
+        return end.value.code, said.out, said.err
+
+    return run
 
 
 @pytest.fixture

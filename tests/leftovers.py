@@ -2,7 +2,8 @@
 
 Everything that the tests start inherits a variable that names the session, and the folder where a local Ray and its
 like keep their files. Who still has the variable GRACE_S after the last test, or a folder that is still there then, is
-named, ended and removed, and the session fails.
+named, ended and removed, and the session fails. Under pytest-xdist each process has a folder of its own and looks after
+what its tests started; the first process shows what was left, and looks after those that died.
 """
 
 from __future__ import annotations
@@ -32,19 +33,20 @@ class Session:
         self._stack = ExitStack()
         # Short, since Ray's sockets lie below; it goes with this process, however that ends.
         self.folder = environment["RAY_TMPDIR"] = self._stack.enter_context(scratch(at="/tmp"))
-        self.mark = environment[MARK] = secrets.token_hex(8)
+        first = environment.get(MARK) if "PYTEST_XDIST_WORKER" in environment else None
+        self.mark = environment[MARK] = f"{first or ''}{secrets.token_hex(8)}."
         self.left: list[str] = []
 
     def alive(self, proc: Path = Path("/proc")) -> dict[int, str]:
-        """{process: its command line} of what the tests started. Ray may write a title over the environment of a
-        process; such a one has files of the session's folder open."""
+        """{process: its command line} of what the tests of this process, and of those that it started, have started.
+        Ray may write a title over the environment of a process; such a one has files of the session's folder open."""
         found = {}
         for entry in proc.iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             with suppress(OSError):
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                marked = f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
+                marked = f"\0{MARK}={self.mark}".encode() in b"\0" + (entry / "environ").read_bytes()
                 if (marked or (command.startswith("ray::") and self._opened_by(entry))) and not any(
                     word in command for word in ENDS_WITH_US
                 ):
@@ -67,7 +69,7 @@ class Session:
         while (self.alive() or self.folders()) and time.monotonic() < until:
             time.sleep(0.1)
         processes = self.alive()
-        self.left = [f"process {pid}: {command[:150]}" for pid, command in sorted(processes.items())]
+        self.left += [f"process {pid}: {command[:150]}" for pid, command in sorted(processes.items())]
         self.left += [f"folder {self.folder}/{name}" for name in self.folders()]
         for pid in processes:
             with suppress(OSError):
@@ -79,9 +81,20 @@ class Session:
 THIS = Session()
 
 
+@pytest.hookimpl(trylast=True)  # after pytest-xdist has ended its processes
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if THIS.end() and session.exitstatus == pytest.ExitCode.OK:
+    THIS.end()
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left"] = THIS.left
+    elif THIS.left and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    """What a process of pytest-xdist found at its end; nothing when it died."""
+    THIS.left += getattr(node, "workeroutput", {}).get("left", [])
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -13,8 +13,8 @@ import yaml
 
 import chexray
 from chexray import ChexrayError, RunConfig, evaluate, parse_config
-from chexray.inputs import as_config
 from chexray.plan import make_plan
+from chexray.run.inputs import as_config
 
 METRIC = """
 import numpy as np

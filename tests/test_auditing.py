@@ -16,14 +16,15 @@ from fixtures.patients import N_HELDOUT, N_TRAINING, World, make_world, read_row
 from rich.console import Console
 
 from chexray import read_results
-from chexray.auditing import Audit, audit
-from chexray.auditing.scoring import audit_rows
-from chexray.auditing.specimens import NULL, ORIGINALS, PLANTED, TWINS, UNSEEN, halves, make_specimens
+from chexray.curation.filter_test import FilterTest, audit
+from chexray.curation.scoring import audit_rows
+from chexray.curation.specimens import NULL, ORIGINALS, PLANTED, TWINS, UNSEEN, halves, make_specimens
 from chexray.errors import ConfigError
 from chexray.plan import make_plan
 from chexray.privacy.augmentations import AUGMENTATIONS
-from chexray.results.audit_table import render
-from chexray.stats.ranking import clopper_pearson
+from chexray.privacy.shares import share_interval
+from chexray.report.filter_test import render
+from chexray.results.rows import params_of
 
 N_IMAGES = 9
 CHANGED = [name for name in AUGMENTATIONS if name != "identity"]
@@ -37,7 +38,7 @@ def world(tmp_path_factory) -> World:
 @pytest.fixture(scope="module")
 def network():
     """`audited_network` is an encoder that configs may name."""
-    from chexray.plan import building
+    from chexray.plan import encoders as building
 
     find = building.find
     with pytest.MonkeyPatch.context() as patch:
@@ -53,7 +54,7 @@ def config(world: World, output: Path, **more: object):
 
 
 @pytest.fixture(scope="module")
-def done(ray_cluster, world, network) -> Audit:
+def done(ray_cluster, world, network) -> FilterTest:
     return audit(config(world, world.folder / "out"), N_IMAGES)
 
 
@@ -62,7 +63,7 @@ def plan(world, tmp_path):
     return make_plan(world.config(tmp_path / "out"))
 
 
-def verdicts(done: Audit) -> pd.DataFrame:
+def verdicts(done: FilterTest) -> pd.DataFrame:
     frame = pd.read_parquet(f"{done.uri}/verdicts.parquet")
     frame["synthetic_set"] = frame["synthetic_set"].str.partition("@")[0]
     return frame.set_index(["synthetic_set", "sample_id"])
@@ -92,21 +93,21 @@ def test_the_scores_are_the_shares_of_the_verdicts(done) -> None:
 def test_identical_copies_are_found_and_the_interval_stays_open(done) -> None:
     row = done.table.set_index("metric").loc["audit_sensitivity_identity"]
     assert row["value"] == 1.0
-    n_patients = json.loads(row["params"])["n_patients"]
-    assert row["ci_low"] == pytest.approx(clopper_pearson(n_patients, n_patients)[0])
+    n_patients = params_of(row)["n_patients"]
+    assert row["ci_low"] == pytest.approx(share_interval(1.0, n_patients)[0])
 
 
 def test_who_flagged_what_adds_up_to_the_verdicts(done) -> None:
     reasons = verdicts(done)["reasons"]
     for row in done.table.to_dict("records"):
-        by = json.loads(row["params"])["n_flagged_by"]
+        by = params_of(row)["n_flagged_by"]
         assert set(by) == {"pixels", "duplicate", "audited_network"}
         if row["metric"].startswith("audit_sensitivity_"):
             name = row["metric"].removeprefix("audit_sensitivity_")
             mine = [why for image, why in reasons[PLANTED].items() if image.startswith(f"{name}/")]
             for part, count in by.items():
                 assert count == sum(any(text.startswith(f"{part}: ") for text in why) for why in mine)
-    identity = json.loads(done.table.iloc[0]["params"])["n_flagged_by"]
+    identity = params_of(done.table.iloc[0])["n_flagged_by"]
     assert identity["duplicate"] == identity["audited_network"] == N_IMAGES
 
 
@@ -180,8 +181,8 @@ def test_without_patients_the_halves_are_by_image_and_that_is_said(world, tmp_pa
     plan = make_plan(world.config(tmp_path / "out", heldout=str(world.table("anonymous", rows))))
     null, unseen, notes = halves(plan)
     assert len(null) == len(unseen) == N_HELDOUT // 2
-    assert "names no patients: its halves are by image" in notes[0]
-    assert any("halved by image" in note for note in notes)
+    assert "has no patient ids: it is split by image" in notes[0]
+    assert any("is split by image" in note for note in notes)
 
 
 def test_twins_take_each_augmentation_in_turn_and_keep_to_the_first_set(plan) -> None:
@@ -215,7 +216,7 @@ def test_an_audit_of_a_run_of_both_suites_keeps_to_what_privacy_reads(world, tmp
 
 
 def test_an_original_whose_copy_could_not_be_judged_counts_nowhere(done, world, network) -> None:
-    from chexray.evaluation import Run
+    from chexray.run.evaluation import Run
 
     specimens = make_specimens(make_plan(config(world, world.folder / "out")), N_IMAGES)
     table = pa.Table.from_pandas(pd.read_parquet(f"{done.uri}/verdicts.parquet"), preserve_index=False)
@@ -225,7 +226,7 @@ def test_an_original_whose_copy_could_not_be_judged_counts_nowhere(done, world, 
     scores, rows, notes = audit_rows(specimens, run, kept)
     assert [row["n_synthetic"] for row in rows[:8]] == [N_IMAGES - 1] * 8
     assert rows[0]["n_rejected"] == 1
-    assert notes == ["originals left out, as they or their copies could not be read: 1"]
+    assert notes == ["1 originals are left out: they or their copies could not be read"]
     assert scores[0].params["n"] == N_IMAGES - 1
 
 
@@ -234,11 +235,11 @@ def test_the_table_shows_every_number_and_promises_nothing(done) -> None:
         console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
         console.print(render(done.table))
         text = console.export_text()
-        assert all(name in text for name in (*AUGMENTATIONS, "unseen patients: not flagged", "twins: same verdict"))
+        assert all(name in text for name in (*AUGMENTATIONS, "unseen patients, not flagged", "altered, same verdict"))
         assert "100.0 [" in text
-        assert "no copy found at this sensitivity" in text
+        assert '"no copy found" means no more than this test shows' in " ".join(text.split())
         assert "safe" not in text
-        assert all(part in text for part in ("duplicate", "pixels", "audited_network"))
+        assert all(part in text for part in ("duplicate", "pixels", "audited_", "network"))
         assert max(map(len, text.splitlines())) <= width
 
 
@@ -256,7 +257,7 @@ def test_the_command_and_what_it_refuses(done, world, network, tmp_path, monkeyp
     file = tmp_path / "small.yaml"
     file.write_text(config(world, world.folder / "out").to_yaml())
     cases = [
-        (["privacy", "audit", file, "--images", N_IMAGES], 0, "audit of the privacy filter"),
+        (["privacy", "audit", file, "--images", N_IMAGES], 0, "test of the privacy filter"),
         (["privacy", "audit", file, "--set", "heldout=null"], 2, "give --heldout"),
         (["privacy", "audit", file, "--set", "suite=fidelity", "--set", "encoders=pixels"], 2, "--set suite=privacy"),
         (["privacy", "audit"], 2, "nothing to run"),
@@ -275,12 +276,12 @@ def test_the_command_and_what_it_refuses(done, world, network, tmp_path, monkeyp
 
 def test_one_held_out_patient_cannot_be_halved(world, tmp_path) -> None:
     heldout = world.table("one-patient", read_rows(world.heldout)[:2])
-    with pytest.raises(ConfigError, match="2 images of 1 patient, besides those in training, cannot be halved"):
+    with pytest.raises(ConfigError, match="2 images of 1 patient, besides those in training, cannot be split"):
         audit(world.config(tmp_path / "out", heldout=str(heldout)), 2)
 
 
 def test_what_nothing_could_judge_is_no_verdict_of_the_filter() -> None:
-    from chexray.auditing.scoring import _verdicts
+    from chexray.curation.scoring import _verdicts
     from chexray.suites.privacy.verdicts import SCHEMA
 
     rows = [("planted", "a", None, ["not judged"]), ("planted", "b", False, []), ("planted", "c", True, ["pixels: x"])]

@@ -10,6 +10,7 @@ if not Path("/proc/self/stat").exists():
     pytest.skip("the bench accounts for CPU time through /proc", allow_module_level=True)
 
 
+@pytest.mark.ray
 def test_every_value_of_a_run_agrees_with_the_unsharded_computation_by_other_libraries() -> None:
     from bench import upstream_bench
 

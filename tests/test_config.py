@@ -172,6 +172,7 @@ def test_everything_that_is_wrong_is_said_at_once_in_plain_words() -> None:
         ({}, ["'real' is required.", "'synthetic' is required.", "encoders: the list is empty"]),
         ({**BASE, "Suite": "privacy"}, ["unknown key 'Suite'. Did you mean 'suite'?"]),
         ({**BASE, "held-out": "x"}, ["unknown key 'held-out'. Did you mean 'heldout'?"]),
+        ({**BASE, "foo": 3}, ["unknown key 'foo'. Did you mean 'floor'?"]),
         ({**BASE, "batch_size": 3}, ["unknown key 'batch_size'. Did you mean 'utility.batch_size'?"]),
         ({**BASE, "encoders": 5, "floor": "maybe"}, ["expected a list, found 5.", "expected true or false"]),
         ({**BASE, "subsets": [3]}, ["subsets: expected text or a mapping, found 3."]),

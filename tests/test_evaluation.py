@@ -18,11 +18,12 @@ import pandas as pd
 import pytest
 from ray.exceptions import OutOfMemoryError
 
-from chexray import evaluate, evaluation, parse_config, read_results
+from chexray import evaluate, parse_config, read_results
 from chexray.errors import ResourceError, StorageError
-from chexray.evaluation import Run, evaluate_plan
-from chexray.recording import Record
-from chexray.rundir import RunDirectory
+from chexray.run import evaluation
+from chexray.run.directory import RunDirectory
+from chexray.run.evaluation import Run, evaluate_plan
+from chexray.run.recording import Record
 from chexray.storage import Storage
 from chexray.suites import fidelity, privacy
 from chexray.suites.common import Outcome
@@ -165,7 +166,7 @@ def found(*suites: str) -> Any:
 @pytest.fixture
 def version(monkeypatch: pytest.MonkeyPatch) -> Any:
     def be(version: str) -> dict[str, Any]:
-        monkeypatch.setattr("chexray.recording.__version__", version)
+        monkeypatch.setattr("chexray.run.recording.__version__", version)
         return {"chexray_version": version, "notes": []}
 
     return be

@@ -16,10 +16,10 @@ from fixtures.patients import N_SYNTHETIC as N
 
 from chexray import evaluate
 from chexray.config import StorageConfig
+from chexray.curation.filtering import filter_run
 from chexray.errors import ConfigError, ManifestError
-from chexray.filtering import filter_run
 from chexray.plan import make_storage
-from chexray.results import untested
+from chexray.results import judged_by
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,9 @@ def test_a_run_that_judged_nothing_filters_nothing(ray_cluster, world, tmp_path)
     few = world.table("few", read_rows(world.training)[:3])
     privacy = {"peers": False, "duplicates": False, "pixel_distance": False}
     finished = evaluate(world.config(tmp_path / "out", real=str(few), heldout=None, privacy=privacy))
-    with pytest.raises(ConfigError, match=r"no part of .* came to a verdict"):
+    with pytest.raises(ConfigError, match=r"no part of .* has a verdict"):
         filter_run(finished.uri)
-    judged, failed = untested.parts(finished.results, "synthetic")
+    judged, failed = judged_by.parts(finished.results, "synthetic")
     assert judged == []
     assert len(failed) == 1
     assert failed[0].startswith("pixels (nearest training image): ")
@@ -184,7 +184,7 @@ def test_the_command_says_what_it_did_and_promises_no_more(run, tmp_path, monkey
     assert code == 0
     n = len(flagged(run))
     assert f"synthetic: {N - n} images kept, {n} dropped" in out
-    assert "no copy found at this sensitivity, by pixels (nearest training image); perceptual_hash" in out
+    assert "no copy found by pixels (nearest training image); perceptual_hash" in out
     assert "dropped: duplicate" in out
     assert "safe" not in out
     assert (tmp_path / "synthetic-dropped.parquet").exists()

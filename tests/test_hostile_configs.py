@@ -235,6 +235,7 @@ def planned(config: dict[str, Any] | Path) -> None:
     make_plan(parsed).describe()
 
 
+@pytest.mark.slow
 def test_mutated_configs_end_in_a_plan_or_in_one_line(
     sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,11 +29,12 @@ from PIL import Image
 from rich.console import Console
 
 from chexray.config import StorageConfig
-from chexray.filtering import filter_run
+from chexray.curation.filtering import filter_run
 from chexray.jobs.status import read_statuses
-from chexray.results.compare import compare, render_compare
-from chexray.results.rows import read_results
-from chexray.rundir import RunDirectory
+from chexray.report.comparison import render_compare
+from chexray.results.aligned import compare
+from chexray.results.reading import read_results
+from chexray.run.directory import RunDirectory
 
 N_MUTATIONS = 100
 NOW = datetime(2026, 1, 3, tzinfo=UTC)
@@ -271,6 +272,13 @@ ROWS = [
     {"synthetic_set": ESCAPE},
     {"metric": "reid_count_0.5", "params": {"n_prompts": "x", "threshold": "y"}},
     {"params": {"floor": {"a": [1] * 99}}},
+    {"method": "[" * 50_000}, {"about": "9" * 5000}, {"about": {"n_prompts": [1]}}, {"method": []}, {"declared": None},
+    {"declared": "[" * 50_000}, {"declared": {"moves_with": "n_real"}}, {"declared": {"moves_with": [ESCAPE, "seed"]}},
+    {"declared": {"upstream": {"x": 1}}}, {"declared": {"upstream": {"metric": ESCAPE, "method": {"k": ESCAPE}}}},
+    {"declared": {"rank": "x"}}, {"declared": {"scale": 1e308}}, {"declared": {"scale": 0}},
+    {"declared": {"low": True}},
+    {"declared": {"label": ESCAPE, "says": ESCAPE, "family": ESCAPE, "role": ESCAPE, "never_compared": ESCAPE}},
+    {"declared": {"nearest_to_floor": True, "moves_with": ["about", "value", "metric"]}},
 ]  # fmt: skip
 
 
@@ -354,7 +362,7 @@ def test_a_config_does_not_choose_the_key_that_a_set_is_encrypted_with(
     settings = {"sse": "aws:kms", "sse_kms_key_id": "arn:aws:kms:us-east-1:000000000000:key/of-a-stranger"}
     hostile = with_config(run, tmp_path / "run", lambda data: data.update(storage=settings))
     made: list[StorageConfig] = []
-    monkeypatch.setattr("chexray.filtering.make_storage", lambda config: made.append(config) or STORAGE)
+    monkeypatch.setattr("chexray.curation.filtering.make_storage", lambda config: made.append(config) or STORAGE)
     filter_run(str(hostile))
     assert len(made) == 2
     assert {(config.sse, config.sse_kms_key_id) for config in made} == {(None, None)}

@@ -99,7 +99,8 @@ def test_no_example_opens_ray_to_others():
     """Each `docker run` that we show is closed to the network and hardened; none turns the token off."""
     folders = [ROOT / "images", ROOT / "deploy"]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    texts = {path: path.read_text() for path in [*files, ROOT / "Dockerfile", ROOT / "README.md"]}
+    files += [ROOT / "Dockerfile", ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    texts = {path: path.read_text() for path in files}
     for path, text in texts.items():
         assert not re.search(r"RAY_AUTH_MODE[=:]\s*[\"']?disabled(?!.*RAY_AUTH_TOKEN=)", text), path
         for command in re.findall(r"^docker run .*(?:\\\n.*)*", text, re.MULTILINE):

@@ -9,106 +9,30 @@ from pathlib import Path
 
 import pytest
 
+from chexray import registry
+
 PACKAGE = Path(__file__).resolve().parents[1] / "chexray"
-LEAVES = {"contract", "errors", "findings", "log", "plugin_files", "registry", "storage", "text"}
-ALLOWED = {
-    "__main__": {"cli"},
-    "text": set(),
-    "errors": {"text"},
-    "log": {"text"},
-    "findings": set(),
-    "contract": {"text"},
-    "plugin_files": {"errors", "text"},
-    "registry": {"contract", "plugin_files", "errors", "text"},
-    "plugins": {"__init__", "registry", "text"},
-    "storage": {"storage", "errors", "text"},
-    "config": {"config", "errors", "text"},
-    "protocols": {"errors", "text"},
-    "rundir": {"storage", "errors", "text"},
-    "stopping": set(),
-    "provenance": {"__init__", "plan", "rundir"},
-    "phantom": {"phantom", "findings", "errors"},
-    "stats": {"stats", "errors", "text"},
-    "metrics": {"metrics", "stats", "contract", "plugin_files", "errors", "text"},
-    "encoders": {"encoders", *LEAVES},
-    "data": {"data", "phantom", *LEAVES},
-    "results": {"results", *LEAVES},
-    "engine": {"__init__", "engine", "config", "data", "encoders", "metrics", "stats", "utility", *LEAVES},
-    "utility": {"utility", "encoders", "stats", "metrics", *LEAVES},
-    "figures": {"figures", *LEAVES},
-    "privacy": {"privacy", "metrics", "stats", "errors", "text"},
-    "plan": {"plan", "config", "protocols", "plugins", "data", "encoders", "metrics", "utility", *LEAVES},
-    "suites": {
-        "__init__",
-        "suites",
-        "plan",
-        "engine",
-        "data",
-        "metrics",
-        "privacy",
-        "stats",
-        "utility",
-        "figures",
-        *LEAVES,
-    },
-    "recording": {"__init__", "data", "plan", "results", "rundir", *LEAVES},
-    "rejecting": {"plan", "suites", "errors"},
-    "evaluation": {
-        "__init__",
-        "config",
-        "inputs",
-        "plugins",
-        "plan",
-        "provenance",
-        "recording",
-        "rejecting",
-        "suites",
-        "engine",
-        "results",
-        "rundir",
-        "stopping",
-        *LEAVES,
-    },
-    "shipped": {"errors"},
-    "drafting": {"config", "data", "doctor", "plan", "protocols", "shipped", *LEAVES},
-    "inputs": {"config", "data", "errors", "text"},
-    "filtering": {"config", "protocols", "plan", "data", "results", *LEAVES},
-    "auditing": {
-        "__init__",
-        "auditing",
-        "config",
-        "plan",
-        "suites",
-        "evaluation",
-        "data",
-        "metrics",
-        "privacy",
-        "stats",
-        "results",
-        "rundir",
-        *LEAVES,
-    },
-    "jobs": {"__init__", "jobs", "config", "plan", "engine", "rundir", "shipped", *LEAVES},
-    "doctor": {"__init__", "doctor", "config", "plan", "engine", "data", "encoders", "jobs", "utility", *LEAVES},
-    "cli": {
-        "__init__",
-        "doctor",
-        "jobs",
-        "config",
-        "plan",
-        "protocols",
-        "cli",
-        "evaluation",
-        "auditing",
-        "drafting",
-        "filtering",
-        "data",
-        "engine",
-        "results",
-        "stopping",
-        *LEAVES,
-    },
-}
+FLOORS = (
+    # From the ground up. A room imports from the floors below, and nothing beside itself.
+    {"text", "findings", "suite_names", "grouping"},
+    {"errors", "spelling", "log", "outputs"},
+    {"contract"},
+    {"plugin_files", "shipped"},
+    {"storage", "registry"},
+    {"plugins", "phantom", "protocols", "config", "figures"},
+    {"data", "stats"},
+    {"metrics", "encoders", "results"},
+    {"utility", "privacy"},
+    {"plan", "engine"},
+    {"suites", "report"},
+    {"run"},
+    {"curation"},
+    {"jobs"},
+    {"doctor"},
+    {"drafting"},
+    {"cli"},
+    {"__main__"},
+)
 
 
 def modules() -> list[Path]:
@@ -131,29 +55,67 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if file_of(name) else node.module for name in modules}
     return found
+
+
+def file_of(name: str) -> Path | None:
+    """The file of one of our modules, by its dotted name; None for everything else."""
+    head, *rest = name.split(".")
+    place = PACKAGE.joinpath(*rest)
+    files = (place.with_suffix(".py"), place / "__init__.py") if rest else (PACKAGE / "__init__.py",)
+    return next((file for file in files if file.is_file()), None) if head == "chexray" else None
 
 
 def part(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def imports_of(path: Path) -> set[Path]:
+    """Our files that this one imports."""
+    return {file for name in imported(path) if (file := file_of(name)) is not None} - {path}
+
+
+def floor(room: str) -> int:
+    return next(place for place, rooms in enumerate(FLOORS) if room in rooms)
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_follow_the_design(path: Path) -> None:
+def test_imports_point_down(path: Path) -> None:
     own = part(path)
     for name in imported(path):
-        head, *rest = name.split(".")
-        if head in ("ray", "_ray"):
+        if name.split(".")[0] in ("ray", "_ray"):
             assert own == "engine", f"{path} imports ray; only chexray/engine may"
-        if head == "chexray" and own != "__init__":
-            other = rest[0] if rest else "__init__"
-            assert other in ALLOWED[own], f"{path} imports chexray.{'.'.join(rest)}, against the design"
+    if own == "__init__":  # the public names, which load on use
+        return
+    for file in imports_of(path):
+        other = part(file)
+        if other != own and other != "__init__":
+            assert floor(other) < floor(own), f"{path} imports {file}, against the design"
+
+
+def test_no_circle_between_files() -> None:
+    imports = {path: imports_of(path) for path in modules()}
+    left = dict(imports)
+    while True:  # files that import nothing which is left are no part of a circle
+        free = [path for path, found in left.items() if not any(other in left for other in found)]
+        if not free:
+            break
+        for path in free:
+            del left[path]
+    while True:  # nor are those that nothing which is left imports
+        used = {other for found in (imports[path] for path in left) for other in found}
+        unused = [path for path in left if path not in used]
+        if not unused:
+            break
+        for path in unused:
+            del left[path]
+    assert not left, "files import each other in a circle: " + ", ".join(str(p.relative_to(PACKAGE)) for p in left)
 
 
 def test_engine_never_names_a_metric_or_an_encoder() -> None:
-    names = {path.stem for kind in ("metrics", "encoders") for path in (PACKAGE / kind).glob("*.py")}
-    names -= {"__init__", "base", "common"}
+    names = {name for kind in ("metrics", "encoders") for name in registry.names(kind)}
     for path in (PACKAGE / "engine").glob("*.py"):
         text = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
         assert not names & {value for value in text if isinstance(value, str)}, path

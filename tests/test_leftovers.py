@@ -23,7 +23,7 @@ def test_a_process_and_a_folder_that_are_left_fail_the_session(monkeypatch) -> N
     monkeypatch.setattr(leftovers, "THIS", session)
     monkeypatch.setattr(leftovers, "GRACE_S", 0.0)
     session.end = lambda: Session.end(session, 0.0)  # type: ignore[method-assign]
-    ended = SimpleNamespace(exitstatus=pytest.ExitCode.OK)
+    ended = SimpleNamespace(exitstatus=pytest.ExitCode.OK, config=SimpleNamespace())
     leftovers.pytest_sessionfinish(ended)  # type: ignore[arg-type]
     assert ended.exitstatus == pytest.ExitCode.TESTS_FAILED
     process, folder = session.left
@@ -49,3 +49,24 @@ def test_a_title_over_the_environment_hides_no_process_of_ray(tmp_path) -> None:
         (tmp_path / pid / "environ").write_text(environ)
     assert sorted(session.alive(tmp_path)) == [7, 10]
     session.end(0.0)
+
+
+def test_a_process_of_xdist_hands_on_what_was_left_and_the_first_one_finds_what_it_started(monkeypatch) -> None:
+    first = Session({})
+    worker = Session({MARK: first.mark, "PYTEST_XDIST_WORKER": "gw0"})
+    monkeypatch.setattr(leftovers, "THIS", worker)
+    Path(worker.folder, "cxr-left").mkdir()
+    worker.end = lambda: Session.end(worker, 0.0)  # type: ignore[method-assign]
+    ended = SimpleNamespace(exitstatus=pytest.ExitCode.OK, config=SimpleNamespace(workeroutput={}))
+    leftovers.pytest_sessionfinish(ended)  # type: ignore[arg-type]
+
+    environment = {**os.environ, MARK: worker.mark}
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as child:
+        assert child.pid in first.alive()
+        assert child.pid not in Session({}).alive()
+        child.kill()
+    monkeypatch.setattr(leftovers, "THIS", first)
+    leftovers.pytest_testnodedown(SimpleNamespace(workeroutput=ended.config.workeroutput))
+    leftovers.pytest_testnodedown(SimpleNamespace())  # it died
+    assert first.left == [f"folder {worker.folder}/cxr-left"]
+    first.end(0.0)

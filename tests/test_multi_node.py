@@ -31,7 +31,10 @@ from PIL import Image
 from chexray import evaluate, parse_config, read_results
 from chexray.data.manifest import image_key
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="each node has its own loopback address")
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(sys.platform != "linux", reason="each node has its own loopback address"),
+]
 CHUNK = 8
 NAMES = tuple(f"{role}/{i:04d}.png" for role in ("real", "synthetic") for i in range(48))
 BAD = "real/0005.png"
@@ -287,7 +290,7 @@ def test_a_killed_node_costs_its_open_chunk_and_no_number(cluster, images, alone
         done = job.result()
     uri = finished(done)
     # Ray tries the open chunk on the dead node a few times before it knows; that says nothing against the images.
-    assert "isolating" not in done.stdout
+    assert "Isolating" not in done.stdout
     story = json.loads(s3.storage.read(f"{uri}/run.json"))
     assert {"nodes": 2, "cpus": 2.0, "joined": True}.items() <= story["resources"].items()
     assert story["pool"]["actors"] == 2  # the driver is on the head and books none of them

@@ -8,6 +8,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,8 @@ from chexray.metrics.base import Output, Rows, Score
 from chexray.metrics.plugged import plugged_metric
 from chexray.plan import make_plan
 from chexray.plan.options import accepts
-from chexray.registry import entries, find, nearest, use, used, using
+from chexray.registry import entries, find, use, used, using
+from chexray.spelling import nearest
 
 METRIC = """
 import numpy as np
@@ -409,7 +411,7 @@ def test_scores_of_its_own_are_checked():
         [Score("m", 2.0)],
         ([2.0], {}),
         ([Score("other", 2.0)], {}),
-        ([Score("m", 2.0, params={"x": np.float32(1)})], {}),
+        ([Score("m", 2.0, about={"x": np.float32(1)})], {}),
         ([Score("m", 2.0, ci_low=3.0, ci_high=1.0)], {}),
         ([Score("m", 2.0, std_error=-1.0)], {}),
         ([Score("m", 2.0, status="fine")], {}),
@@ -444,6 +446,23 @@ def test_features_come_out_in_the_type_of_the_spec():
 
 
 @pytest.mark.parametrize(
+    ("roles", "methods", "expected"),
+    [
+        ({"space"}, (), {"space"}),
+        ({"hash"}, ("mirror_signs",), {"hash"}),
+        # Plug-ins written for 0.1.0 say what they are by their methods.
+        ({"space"}, ("scorer",), {"pair_scorer"}),
+        ({"space"}, ("mirror_signs",), {"hash"}),
+        ({"space"}, ("mirror_order",), {"space", "mirror"}),
+    ],
+)
+def test_the_roles_of_a_plug_in_are_those_of_its_spec(roles, methods, expected):
+    spec = replace(SPEC, roles=frozenset(roles))
+    encoder = encoder_of(resolve=lambda: spec, **{name: lambda: None for name in methods})
+    assert encoder.resolve().roles == expected
+
+
+@pytest.mark.parametrize(
     ("methods", "call", "words"),
     [
         ({"resolve": lambda: None}, None, "resolve returned NoneType, expected an EncoderSpec"),
@@ -451,6 +470,8 @@ def test_features_come_out_in_the_type_of_the_spec():
         ({"resolve": lambda: EncoderSpec(**{**vars(SPEC), "outputs": {"logits": 2}})}, None, "outputs is"),
         ({"resolve": lambda: EncoderSpec(**{**vars(SPEC), "input_shape": 2})}, None, "input_shape is 2"),
         ({"resolve": lambda: EncoderSpec(**{**vars(SPEC), "input_dtype": "object"})}, None, "input_dtype is"),
+        ({"resolve": lambda: replace(SPEC, roles=frozenset({"judge"}))}, None, "roles is .*judge.* pair_scorer"),
+        ({"resolve": lambda: replace(SPEC, roles=frozenset({"hash"}))}, None, "no `mirror_signs`"),
         ({"load": lambda device: {}["x"]}, ("load", "cpu"), "load failed .*KeyError: 'x'"),
         ({"prepare": lambda image: image.nothing}, ("prepare", np.zeros(2)), "prepare failed .*AttributeError"),
         ({"prepare": lambda image: np.zeros(3)}, ("prepare", np.zeros(2)), r"prepare returned .* \(3,\), expected"),

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from chexray.outputs import output_of
 from chexray.registry import use, used, using
-from chexray.results.rows import read_results
+from chexray.results.reading import read_results
+from chexray.results.rows import params_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "PLUGINS.md"
 
@@ -38,7 +40,9 @@ def test_every_example_keeps_to_the_contract(tmp_path):
     for name, text in blocks().items():
         (tmp_path / name).write_text(text)
     with using(sorted(tmp_path.glob("*.py"))):
-        assert [file.name for file in used()] == ["hist.py", "meandiff.py", "pairs_of_folders.py", "topshare.py"]
+        assert [file.name for file in used()] == [
+            "hist.py", "meandiff.py", "meangap.py", "pairs_of_folders.py", "topshare.py",
+        ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ def study(tmp_path_factory) -> Path:
     config = {
         "real": {"source": "pairsoffolders", "path": "real", "name": "patients"},
         "synthetic": {"source": "pairsoffolders", "path": "synthetic", "name": "made"},
-        "encoders": ["hist"], "metrics": ["kid", "meandiff", {"name": "topshare", "k": 2}],
+        "encoders": ["hist"], "metrics": ["kid", "meandiff", "meangap", {"name": "topshare", "k": 2}],
         "output": "out",
     }  # fmt: skip
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
@@ -82,17 +86,21 @@ def test_the_examples_run_by_the_command(ray_cluster, study, monkeypatch, capsys
     (run,) = (study / "out").glob("run-*")
     frame = read_results(run)
     rows = {row["metric"]: row for _, row in frame.iterrows()}
-    assert set(rows) == {"kid", "mean_diff", "top_share", "top_share_real"}
+    assert set(rows) == {"kid", "mean_diff", "mean_gap", "top_share", "top_share_real"}
     assert (frame["encoder"] == "hist").all()
     assert (frame["n_real"] == 10).all()
     assert rows["mean_diff"]["better"] == "lower"
     assert rows["mean_diff"]["value"] > 0
-    params = json.loads(rows["top_share"]["params"])
+    params = params_of(rows["top_share"])
     assert params["k"] == 2
     assert params["plugin"].startswith("topshare.py+")
     assert params["encoder_plugin"].startswith("hist.py+")
+    gap = rows["mean_gap"]
+    assert gap["ci_low"] < gap["value"] < gap["ci_high"]
+    assert gap["real_floor"] > 0
+    assert output_of(gap).moves_with == ("n_real", "n_synthetic")
     names = json.loads((run / "run.json").read_text())["plugins"]
-    assert set(names) == {"hist", "meandiff", "topshare", "source pairsoffolders"}
+    assert set(names) == {"hist", "meandiff", "meangap", "topshare", "source pairsoffolders"}
     config = (run / "config.yaml").read_text()
     assert all(f"# plug-in {name}: {code}" in config for name, code in names.items())
     assert "# runs again with --plugin" in config

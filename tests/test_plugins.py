@@ -146,12 +146,14 @@ def test_what_chexray_brings_is_known_by_its_code_version_alone():
 RUN = """
 import json, sys
 from chexray import evaluate, parse_config
+from chexray.results.rows import params_of
 run = evaluate(parse_config(json.loads(sys.argv[1])), once=True)
 row = run.results.iloc[0]
-print(json.dumps([run.run_id, float(row["value"]), json.loads(row["params"])["note_encoder_cannot_see"]]))
+print(json.dumps([run.run_id, float(row["value"]), params_of(row)["note_encoder_cannot_see"]]))
 """
 
 
+@pytest.mark.ray
 def test_a_second_run_serves_nothing_of_the_old_code(plugin, tmp_path, write_images):
     """Through everything: entry point, store, `once`. Half the gain halves the features, and the numbers follow."""
     config = {

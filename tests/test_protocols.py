@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from data.test_subsets import label, make
 
-from chexray.data.subsets import Subset, deduplicate_prompts, inherit_by_prompt, labels_of_prompts, members
+from chexray.data.prompts import deduplicate_prompts, inherit_by_prompt, labels_of_prompts
+from chexray.data.subsets import Subset, members
 from chexray.errors import ConfigError
-from chexray.findings import FINDINGS
 from chexray.protocols import PROTOCOLS, check_label_policy
-from chexray.utility.recipe import Recipe
-from chexray.utility.scoring import selection
+from chexray.utility.loop.fit_run import chosen_by
+from chexray.utility.loop.recipe import Recipe
 
 UPSTREAM = PROTOCOLS["chexgenbench"]
 EDEMA = Subset("finding:Edema", "labels", "Edema")
@@ -79,9 +79,10 @@ def test_the_epoch_of_the_lowest_validation_loss_is_kept_on_5_per_cent():
     """downstream_classification.py: test_size=0.05 and best_val_loss."""
     options = UPSTREAM.utility_options
     assert (options["select"], options["validation_fraction"]) == ("loss", 0.05)
-    labels = np.zeros((4, len(FINDINGS)), np.int8)
-    labels[0] = 1
-    assert (selection(labels), selection(labels, "loss"), selection(labels - 2, "loss")) == ("auroc", "loss", "last")
+    row = {"epoch": 3, "val_auroc": 0.8, "val_loss": 0.4}
+    assert chosen_by(row, "auroc", "higher", "auroc") == ("auroc", 0.8)
+    assert chosen_by(row, "auroc", "higher", options["select"]) == ("loss", -0.4)
+    assert chosen_by({**row, "val_loss": None}, "auroc", "higher", "loss") == ("last", 3.0)
 
 
 def test_how_the_epoch_is_chosen_tells_trainings_apart_and_leaves_the_names_of_stored_ones():

@@ -24,6 +24,7 @@ from chexray import evaluate, parse_config, read_results
 from chexray.data.looks import SAMPLE
 from chexray.data.manifest import lowest_hashes
 from chexray.errors import ChexrayError, ConfigError, RunFailed
+from chexray.results.rows import params_of
 
 
 def config(real: Path, generated: Path, output: Path, **more):
@@ -130,7 +131,7 @@ def test_images_beyond_the_depth_of_their_set_are_counted_and_too_many_fail_the_
     done = evaluate(config(real, synthetic, tmp_path / "out", encode=relaxed))
     assert any("synthetic: 1 of 40 images hold values beyond" in note for note in done.notes)
     assert (done.results["n_rejected"] == 0).all()
-    params = json.loads(done.results["params"].iloc[0])
+    params = params_of(done.results.iloc[0])
     assert params["note_depth"] == {"real": "found 12", "synthetic": "found 12"}
     story = json.loads((Path(done.uri) / "run.json").read_text())
     assert [each["depth"] for each in story["sets"]] == [{"bits": 12, "given": False}] * 2
@@ -180,16 +181,14 @@ def test_subsets_by_column_and_finding(ray_cluster, sets, tmp_path) -> None:
     assert frame.loc["finding:Edema", ["n_real", "n_synthetic"]].tolist() == [20, 18]
     assert frame.loc["sex:F", "n_synthetic"] == 18
     assert np.isnan(frame.loc["finding:Fracture", "value"])
-    assert "label_policy" in frame.loc["finding:Edema", "params"]
+    assert "label_policy" in frame.loc["finding:Edema", "method"]
 
 
-def command(*arguments: object, **kwargs) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "chexray.cli", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, **kwargs)
-
-
-def test_the_driver_is_killed_and_the_same_command_finishes_the_work(sets, write_images, tmp_path) -> None:
-    real, synthetic = write_images("many", 400, seed=5), sets[1]
+def test_the_driver_is_killed_and_the_same_command_finishes_the_work(
+    ray_cluster, sets, write_images, tmp_path, command
+) -> None:
+    """What is killed is a process with a Ray of its own; the command that goes on runs here, and joins ours."""
+    real, synthetic = write_images("many", 244, seed=5), sets[1]
     arguments = [
         "run", "--real", real, "--synthetic", synthetic, "--encoders", "pixels", "--metrics", "fid,kid,prdc",
         "--set", "encode.chunk_size=4", "--set", "encode.actors=1", "--set", "ray.num_cpus=2",
@@ -203,32 +202,31 @@ def test_the_driver_is_killed_and_the_same_command_finishes_the_work(sets, write
         start_new_session=True,
     )
     deadline = time.monotonic() + 200  # a busy machine takes minutes to start Ray
-    while len(list(killed.glob("features/*/part-*"))) < 5 and process.poll() is None and time.monotonic() < deadline:
-        os.sched_yield()
+    while len(list(killed.glob("features/*/part-*"))) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert process.poll() is None, "the run ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     committed = len(list(killed.glob("features/*/part-*")))
-    assert committed < 109
+    assert 3 <= committed < 70
 
-    resumed = command(*arguments, "--output", killed)
-    assert resumed.returncode == 0, resumed.stderr
-    calm = command(*arguments, "--output", tmp_path / "calm")
-    assert calm.returncode == 0, calm.stderr
+    for output in (killed, tmp_path / "calm"):
+        code, _, errors = command(*arguments, "--output", output, at=tmp_path)
+        assert code == 0, errors
     run_of = {place: next(place.glob("run-*/results.parquet")).parent for place in (killed, tmp_path / "calm")}
     frames = [read_results(str(folder)).drop(columns=["created_at"]) for folder in run_of.values()]
     assert frames[0].equals(frames[1])
     encoded = [json.loads((folder / "run.json").read_text())["n_encoded_now"] for folder in run_of.values()]
-    assert encoded[0] <= 436 - 4 * 5
-    assert encoded[1] == 436
+    assert encoded == [280 - 4 * committed, 280]
     keys = [
         key
         for part in killed.glob("features/*/part-*.parquet")
         for key in pq.read_table(part, columns=["image_key"])["image_key"].to_pylist()
     ]
-    assert len(keys) == len(set(keys)) == 436
+    assert len(keys) == len(set(keys)) == 280
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stop_on_request_is_clean_and_says_so(write_images, tmp_path, stop) -> None:
     real = write_images("many", 600, seed=5)
@@ -245,7 +243,7 @@ def test_a_stop_on_request_is_clean_and_says_so(write_images, tmp_path, stop) ->
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while not list(tmp_path.glob("out/features/*/part-*")) and process.poll() is None:
-        os.sched_yield()
+        time.sleep(0.02)
     process.send_signal(stop)
     _, errors = process.communicate(timeout=20)  # what a preempted pod is given, and less than it needs
     assert process.returncode == 130
@@ -255,6 +253,7 @@ def test_a_stop_on_request_is_clean_and_says_so(write_images, tmp_path, stop) ->
     assert status["state"] == "interrupted"
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("place", ["ray.init", "chexray.engine.cluster.quiet_data", "ray.shutdown"])
 def test_sigterm_while_ray_starts_or_ends_is_a_clean_stop_too(write_images, tmp_path, place) -> None:
     settings = config(write_images("real", 6), write_images("generated", 6, seed=1), tmp_path / "out").model_dump(
@@ -298,7 +297,7 @@ def test_the_log_of_a_run_lies_beside_its_results(ray_cluster, sets, tmp_path, m
     def broken(*_, **__):
         raise OSError("defect")
 
-    monkeypatch.setattr("chexray.rejecting.check_rejects", broken)
+    monkeypatch.setattr("chexray.run.rejecting.check_rejects", broken)
     with pytest.raises(OSError):
         evaluate(config(*sets, tmp_path))
     assert "failed: OSError (a defect of chexray)" in (uri / "log.txt").read_text()
@@ -366,7 +365,7 @@ def test_dry_run_prints_the_plan_and_starts_nothing(sets, tmp_path, monkeypatch,
 
 
 def test_a_metric_that_breaks_costs_its_own_rows_and_exit_code_1(ray_cluster, sets, tmp_path, monkeypatch) -> None:
-    from chexray.plan import building
+    from chexray.plan import encoders as building
 
     find = building.find
     monkeypatch.setattr(building, "find", lambda kind, name: Broken if name == "broken" else find(kind, name))

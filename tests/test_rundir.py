@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chexray.errors import StorageError
-from chexray.rundir import RunDirectory
+from chexray.run.directory import RunDirectory
 from chexray.storage import Storage
 
 

@@ -31,7 +31,8 @@ def test_times_and_names_may_differ_and_nothing_else(tmp_path):
 
 def a_store(output: Path, value: float = 1.0) -> Path:
     part, fit = output / "features" / "pixels-1" / "part-0.parquet", output / "features" / "fits" / "ab"
-    part.parent.mkdir(parents=True), fit.mkdir(parents=True)
+    part.parent.mkdir(parents=True)
+    fit.mkdir(parents=True)
     pd.DataFrame({"image_key": ["k"], "features": [[value, 2.0]]}).to_parquet(part)
     (fit / "model.safetensors").write_bytes(b"weights")
     pd.DataFrame({"image_key": ["k"], "logits": [[0.0] * 14]}).to_parquet(fit / "predictions-1.parquet")

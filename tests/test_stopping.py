@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from chexray import stopping
-from chexray.stopping import Stop, in_time
+from chexray.run import stopping
+from chexray.run.stopping import Stop, in_time
 
 
 def sent(number: signal.Signals) -> None:

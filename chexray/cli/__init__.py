@@ -18,7 +18,7 @@ import typer
 from chexray import __version__
 from chexray.cli import doctor, jobs, lists, privacy, runs, starting, training
 from chexray.cli.streams import ended, lenient_streams
-from chexray.stopping import LEAVE_S
+from chexray.run.stopping import LEAVE_S
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a cell failed or too many images were rejected, or a defect; 2 a wrong command line, config "

@@ -62,7 +62,7 @@ def _parsed(path: Path | None, settings: list[str] | None) -> tuple[Any, list[st
     if path is None:
         return None, ["--set needs a CONFIG to change."] if settings else []
     try:
-        return read_config(path, {}, settings), []
+        return read_config(path, settings), []
     except ConfigProblems as error:
         return error.rest, list(error.problems)
     except ChexrayError as error:

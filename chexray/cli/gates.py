@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chexray.cli.options import console
 from chexray.text import printable
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from chexray.config import RunConfig
     from chexray.results.gates import Gate, Judged
     from chexray.storage import Storage
 
@@ -21,17 +23,15 @@ class Gates:
     """What `--fail-on` asks of one run, and the results of the runs it names."""
 
     gates: tuple[Gate, ...]
-    baselines: Mapping[str, Any]
+    baselines: Mapping[str, pd.DataFrame]
 
-    def exit_code(self, uri: str, results: Any, storage: Storage) -> int:
+    def exit_code(self, uri: str, results: pd.DataFrame, storage: Storage) -> int:
         """3 where a gate is broken, 0 where all hold, after a line for each. uri: the folder of the run."""
-        from chexray.results.gates import judge
-        from chexray.results.judged import read_counts
-        from chexray.results.wording import Wording
+        from chexray.curation.judged import read_counts
+        from chexray.results.judging import judge
 
         sets = read_counts(uri, storage) if any(gate.kind == "rejects" for gate in self.gates) else {}
-        wording = Wording.for_encoding(getattr(sys.stdout, "encoding", None) or "utf-8")
-        found = judge(self.gates, results, sets, self.baselines, wording)
+        found = judge(self.gates, results, sets, self.baselines)
         if found:
             _record(uri, storage, [str(each.gate) for each in found if each.broken])
         return say_gates(found)
@@ -50,13 +50,13 @@ def _record(uri: str, storage: Storage, broken: list[str]) -> None:
         storage.write(place, (json.dumps({**status, "failed_gates": broken}, indent=2) + "\n").encode())
 
 
-def prepared(fail_on: Sequence[str] | None, config: Any) -> Gates:
+def prepared(fail_on: Sequence[str] | None, config: RunConfig) -> Gates:
     """The gates of a run that is about to start. Raises ConfigError for what it could not answer, StorageError for a
     RUN of worse-than whose results are not there."""
     from chexray.config.secrets import refuse_in_location
     from chexray.plan import make_storage
     from chexray.results.gates import check_gates, read_gates
-    from chexray.results.rows import read_results
+    from chexray.results.reading import read_results
 
     gates = read_gates(fail_on)
     check_gates(gates, config.suite, {}, duplicates=config.privacy.duplicates)
@@ -69,7 +69,7 @@ def prepared(fail_on: Sequence[str] | None, config: Any) -> Gates:
     return Gates(gates, baselines)
 
 
-def sent_along(fail_on: Sequence[str] | None, config: Any) -> list[str]:
+def sent_along(fail_on: Sequence[str] | None, config: RunConfig) -> list[str]:
     """The flags of a run elsewhere. Raises ConfigError for a gate that it could not answer, or whose RUN only lies
     here."""
     from chexray.config.secrets import refuse_in_location
@@ -91,14 +91,15 @@ def sent_along(fail_on: Sequence[str] | None, config: Any) -> list[str]:
 
 
 def compared(
-    fail_on: Sequence[str] | None, frames: Mapping[str, Any], places: Mapping[str, str]
+    fail_on: Sequence[str] | None, frames: Mapping[str, pd.DataFrame], places: Mapping[str, str]
 ) -> Callable[[Storage], int]:
     """What judges the gates of a comparison, run by run, with the first as the baseline of worse-than.
 
     frames: {run: its results}; places: {run: where it lies}. Raises ConfigError for a gate that cannot be answered.
     """
-    from chexray.results.gates import check_gates, judge, read_gates
-    from chexray.results.judged import read_counts
+    from chexray.curation.judged import read_counts
+    from chexray.results.gates import check_gates, read_gates
+    from chexray.results.judging import judge
     from chexray.results.rows import suite_of, to_records
 
     first, *others = frames
@@ -118,7 +119,7 @@ def compared(
     return judge_all
 
 
-def _of_comparison(gate: Gate, frames: Mapping[str, Any], places: Mapping[str, str]) -> Gate:
+def _of_comparison(gate: Gate, frames: Mapping[str, pd.DataFrame], places: Mapping[str, str]) -> Gate:
     """A gate of `compare`: worse-than is about the first run, whether it is named or not."""
     from chexray.errors import ConfigError
     from chexray.text import quoted, shown

@@ -6,22 +6,16 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chexray.cli.options import (
-    FailOn,
-    Limit,
-    Output,
-    Plugins,
-    Setting,
-    console,
-    examples,
-    print_lines,
-    read_config,
-    read_storage,
-)
+from chexray.cli import options as opt
+from chexray.cli.options import console, examples, print_lines, read_config, read_storage
+
+if TYPE_CHECKING:
+    from chexray.engine.job_api import Jobs
+
 
 RunFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
 
@@ -47,36 +41,35 @@ def submit(
         str | None, typer.Option(help="the cluster's dashboard, http://head:8265; default RAY_API_SERVER_ADDRESS")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="print the log, and end with the run's exit code")] = False,
-    output: Output = None,
-    limit: Limit = None,
-    setting: Setting = None,
-    plugin: Plugins = None,
+    output: opt.Output = None,
+    limit: opt.Limit = None,
+    setting: opt.Setting = None,
+    plugin: opt.Plugins = None,
     working_dir: Annotated[
-        Path | None, typer.Option(help="ship this folder too (code, tables; hidden files stay); 100 MB at most")
+        Path | None, typer.Option(help="also send this folder (code, tables; no hidden files); at most 100 MB")
     ] = None,
     runtime_env: Annotated[Path | None, typer.Option(help="YAML or JSON of a Ray runtime environment")] = None,
     submission_id: Annotated[str | None, typer.Option(help="by default the run's name and a hash of it")] = None,
-    fail_on: FailOn = None,
+    fail_on: opt.FailOn = None,
 ) -> None:
     """Run a config on a Ray cluster. Only the config travels; the same one is not started twice."""
     from chexray.cli.gates import sent_along
-    from chexray.engine.jobs import Jobs
+    from chexray.engine.job_api import Jobs
     from chexray.jobs import submitting
-    from chexray.jobs.parcel import PLUGINS, folder_files, open_secrets, parcel, read_runtime_env
-    from chexray.jobs.travelling import check_names, distinct, host_of, plugin_flags, travelling
-    from chexray.jobs.travelling import submission_id as id_of
+    from chexray.jobs.bundle import PLUGINS, folder_files, open_secrets, parcel, read_runtime_env
+    from chexray.jobs.portable_config import distinct, host_of, plugin_flags, travelling
+    from chexray.jobs.portable_config import submission_id as id_of
     from chexray.log import say
-    from chexray.plan.naming import check_options
+    from chexray.plan.naming import check_names
     from chexray.registry import used
 
-    parsed = read_config(config, {"output": output, "limit": limit}, setting)
+    parsed = read_config(config, setting, output=output, limit=limit)
     flags = sent_along(fail_on, parsed)
     where = submitting.find_address(address, os.environ)
     files = folder_files(working_dir, config_path=config) if working_dir else []
     sent = travelling(parsed, folder=working_dir, near=host_of(where))
     environment = read_runtime_env(runtime_env)
     notes = check_names(sent.config, "--runtime-env" if environment else "--working-dir" if working_dir else "")
-    check_options(sent.config)
     plugins = distinct(used())
     jobs = Jobs(where)
     with parcel(sent.text, working_dir, files, plugins) as folder:
@@ -88,7 +81,7 @@ def submit(
     for note in [*sent.notes, *notes, *open_secrets(environment)]:
         say(f"note: {note}")
     if jobs.version and jobs.version != jobs.client_version:
-        say(f"note: the cluster runs Ray {jobs.version}, this machine {jobs.client_version}; a job is fine with that")
+        say(f"note: the cluster runs Ray {jobs.version}, this machine {jobs.client_version}; jobs work across versions")
 
     word = "submitted" if done.is_new else f"already {done.status.lower()}"
     commands = submitting.next_commands(where, done.submission_id, sent.config, os.environ)
@@ -101,7 +94,7 @@ def submit(
     _follow(jobs, done.submission_id, commands)
 
 
-def _follow(jobs: Any, submission_id: str, commands: dict[str, str]) -> None:
+def _follow(jobs: Jobs, submission_id: str, commands: dict[str, str]) -> None:
     """The log of a job, then its exit code; Ctrl-C leaves it running."""
     from chexray.jobs import submitting
     from chexray.log import say
@@ -115,7 +108,7 @@ def _follow(jobs: Any, submission_id: str, commands: dict[str, str]) -> None:
     try:
         state = submitting.follow(jobs, submission_id, lambda text: print(visible(text), end="", flush=True))
     except KeyboardInterrupt:
-        say(f"\n{submission_id} goes on without you")
+        say(f"\n{submission_id} keeps running")
         for what, command in commands.items():
             say(f"  {what:<7} {command}")
         # Not typer.Exit, whose 130 would be reported as a run of this process that was stopped.
@@ -137,23 +130,21 @@ def kuberay(
     api_server_port: Annotated[
         list[int] | None, typer.Option(min=1, max=65535, help="of Kubernetes, if not 443 or 6443; may be repeated")
     ] = None,
-    fail_on: FailOn = None,
-    output: Output = None,
-    limit: Limit = None,
-    setting: Setting = None,
-    plugin: Plugins = None,
+    fail_on: opt.FailOn = None,
+    output: opt.Output = None,
+    limit: opt.Limit = None,
+    setting: opt.Setting = None,
+    plugin: opt.Plugins = None,
 ) -> None:
     """Print a KubeRay manifest that runs a config: chexray kuberay ... | kubectl apply -f -"""
     from chexray.cli.gates import sent_along
     from chexray.jobs.manifests import kuberay_manifest
-    from chexray.jobs.travelling import check_names
     from chexray.log import say
-    from chexray.plan.naming import check_options
+    from chexray.plan.naming import check_names
     from chexray.registry import used
 
-    parsed = read_config(config, {"output": output, "limit": limit}, setting)
+    parsed = read_config(config, setting, output=output, limit=limit)
     notes = check_names(parsed, "--image" if image else "")
-    check_options(parsed)
     done = kuberay_manifest(
         parsed, overlay, image=image, namespace=namespace, name=name, gpus=gpus, image_pull_secret=image_pull_secret,
         api_server_ports=api_server_port or (), flags=sent_along(fail_on, parsed), plugins=used(),
@@ -166,7 +157,7 @@ def kuberay(
 def status(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="a run's folder, or one of runs, local or s3://")],
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON list instead of a table")] = False,
-    setting: Setting = None,
+    setting: opt.Setting = None,
 ) -> None:
     """How runs are doing, from their folders: no cluster is asked. --set storage.endpoint_url=... as in a config."""
     import json

@@ -1,20 +1,25 @@
-"""`chexray ls` and `chexray compare`: what there is, and what there was."""
+"""`chexray ls`, `chexray show` and `chexray compare`: what there is, and what was found."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chexray.cli.options import FailOn, Plugins, StorageSetting, console, print_lines, read_storage
+from chexray.cli.options import FailOn, Plugins, StorageSetting, console, examples, print_lines, read_storage
 from chexray.errors import ConfigError
 from chexray.text import printable, quoted
 
+if TYPE_CHECKING:
+    from chexray.registry import Entry
+
+SHOW = examples("chexray show out/quickstart-1a2b3c4d5e", "chexray show s3://bucket/out/run-1a2b3c4d5e privacy")
 KINDS = ("metrics", "encoders", "sources", "protocols")
 
 
 def add_to(app: typer.Typer) -> None:
     app.command("ls")(list_names)
+    app.command(epilog=SHOW)(show)
     app.command()(compare)
 
 
@@ -34,9 +39,28 @@ def list_names(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS))], plu
     print_lines(console(), ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows])
 
 
-def _told(entry: Any) -> tuple[str]:
+def _told(entry: Entry) -> tuple[str]:
     options = f" Options: {entry.options}." if entry.options else ""
     return (f"{printable(entry.summary)}{options}",)
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="a run folder or a results file, local or s3://")],
+    suite: Annotated[str | None, typer.Argument(help="fidelity, privacy or utility; by default all")] = None,
+    storage: StorageSetting = None,
+) -> None:
+    """Show the tables of a finished run, then its verdicts."""
+    from chexray.report.console import last_page, render
+    from chexray.results.reading import read_results
+
+    frame = read_results(run, read_storage(storage))
+    if suite is not None:
+        known = list(dict.fromkeys(frame["suite"]))
+        if suite not in known:
+            raise ConfigError(f"this run has no numbers of {quoted(suite)}. It has {', '.join(known) or 'none'}.")
+        frame = frame[frame["suite"] == suite]
+    for part in (*render(frame), last_page(frame)):
+        console().print(part)
 
 
 def compare(
@@ -53,9 +77,9 @@ def compare(
         raise ConfigError(f"compare needs at least two runs, found {len(runs)}.")
     from chexray.cli.gates import compared
     from chexray.jobs.status import unfinished
-    from chexray.results.compare import compare as compare_frames
-    from chexray.results.compare import render_compare
-    from chexray.results.rows import read_results
+    from chexray.report.comparison import render_compare
+    from chexray.results.aligned import compare as compare_frames
+    from chexray.results.reading import read_results
 
     reached = read_storage(storage)
     frames, places = {}, {}

@@ -6,12 +6,18 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chexray.errors import ConfigError
 from chexray.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from chexray.config import RunConfig
+    from chexray.storage import Storage
 
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="a YAML run config; flags override it")]
 Real = Annotated[
@@ -21,8 +27,7 @@ Synthetic = Annotated[
     list[str] | None, typer.Option(metavar="PATH", help="the same for synthetic ones; may be repeated")
 ]
 Training = Annotated[
-    str | None,
-    typer.Option(metavar="PATH", help="what the generator learned from, if not --real; utility: to train on"),
+    str | None, typer.Option(metavar="PATH", help="the generator's training set, if not --real; utility: to train on")
 ]
 HeldOut = Annotated[str | None, typer.Option(metavar="PATH", help="privacy: real images of other patients (baseline)")]
 ReidWeights = Annotated[str | None, typer.Option(help="checkpoint of the siamese_reid encoder")]
@@ -44,8 +49,8 @@ def examples(*commands: str) -> str:
 
 
 def read_config(
-    path: Path | None, flags: dict[str, Any], settings: list[str] | None, *, reid_weights: str | None = None
-) -> Any:
+    path: Path | None, settings: list[str] | None, /, *, reid_weights: str | None = None, **flags: object
+) -> RunConfig:
     """The RunConfig of a file, flags (those of value None were not given) and `--set` overrides."""
     from chexray.config import parse_config, read_yaml, with_reid_weights
     from chexray.config.reading import default_encoders
@@ -63,7 +68,7 @@ def read_config(
     return parse_config(data, settings or [], flags=flags, origin=str(path or "command line"))
 
 
-def console() -> Any:
+def console() -> Console:
     """Where tables go."""
     from rich.console import Console
 
@@ -71,7 +76,7 @@ def console() -> Any:
     return Console(width=None if sys.stdout.isatty() else 100, highlight=False)
 
 
-def print_lines(target: Any, lines: list[str]) -> None:
+def print_lines(target: Console, lines: list[str]) -> None:
     """Lines as they are: not wrapped, so that they can be searched and copied, and free of markup and of control
     characters, since names in them come from files."""
     for line in lines:
@@ -84,7 +89,7 @@ StorageSetting = Annotated[
 ]
 
 
-def read_storage(settings: Sequence[str] | None, option: str = "--storage") -> Any:
+def read_storage(settings: Sequence[str] | None, option: str = "--storage") -> Storage:
     """The Storage that KEY=VALUE of `option` describe, checked like the storage section of a config."""
     from chexray.config import parse_config
     from chexray.config.secrets import refuse_on_command_line

@@ -6,29 +6,9 @@ from typing import Annotated
 
 import typer
 
-from chexray.cli.options import (
-    ConfigFile,
-    Encoders,
-    HeldOut,
-    ImageRoot,
-    Limit,
-    Output,
-    Plugins,
-    Real,
-    ReidWeights,
-    Setting,
-    StorageSetting,
-    Synthetic,
-    SyntheticImageRoot,
-    Training,
-    Verbose,
-    console,
-    examples,
-    print_lines,
-    read_config,
-    read_storage,
-    with_image_roots,
-)
+from chexray.cli import options as opt
+from chexray.cli.options import console, examples, print_lines, read_config, read_storage, with_image_roots
+from chexray.suite_names import PRIVACY
 
 EXAMPLES = examples(
     "chexray privacy audit configs/privacy.yaml --images 200",
@@ -52,16 +32,16 @@ def _group() -> None:
 
 def filter_sets(
     run: Annotated[str, typer.Argument(help="the folder of a run with the privacy suite, local or s3://")],
-    by: Annotated[str, typer.Option(help="whose verdicts: privacy")] = "privacy",
+    by: Annotated[str, typer.Option(help="whose verdicts: privacy")] = PRIVACY,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME", help="a synthetic set of the run; by default all")
     ] = None,
     output: Annotated[str | None, typer.Option(help="folder or s3:// URL; by default filtered/ in the run's")] = None,
-    storage: StorageSetting = None,
-    plugin: Plugins = None,
+    storage: opt.StorageSetting = None,
+    plugin: opt.Plugins = None,
 ) -> None:
     """Write synthetic sets without the images a run flagged or rejected, and a table of what was dropped and why."""
-    from chexray.filtering import filter_run
+    from chexray.curation.filtering import filter_run
 
     lines = []
     for done in filter_run(
@@ -72,51 +52,43 @@ def filter_sets(
         if done.n_left_out:
             lines.append(f"  {done.n_left_out:,} more rows were not part of the run and are in neither table")
         lines += [
-            f"  what is kept: no copy found at this sensitivity, by {'; '.join(done.judged_by)}",
+            f"  what is kept: no copy found by {'; '.join(done.judged_by)}",
             *(f"  NOT JUDGED by {line}" for line in done.untested),
             f"  kept     {done.path}",
             f"  dropped  {done.dropped_path}",
             f"  config   {done.config_path}  (chexray run CONFIG {done.flags})",
         ]
     print_lines(
-        console(), [*lines, f"how sensitive that is: chexray privacy audit {run.rstrip('/')}/config.yaml --output DIR"]
+        console(), [*lines, f"measure sensitivity: chexray privacy audit {run.rstrip('/')}/config.yaml --output DIR"]
     )
 
 
 def audit(
-    config: ConfigFile = None,
+    config: opt.ConfigFile = None,
     images: Annotated[int, typer.Option(min=1, help="training images to plant copies of")] = 100,
-    real: Real = None,
-    synthetic: Synthetic = None,
-    image_root: ImageRoot = None,
-    synthetic_image_root: SyntheticImageRoot = None,
-    training: Training = None,
-    heldout: HeldOut = None,
-    reid_weights: ReidWeights = None,
-    encoders: Encoders = None,
-    output: Output = None,
+    real: opt.Real = None,
+    synthetic: opt.Synthetic = None,
+    image_root: opt.ImageRoot = None,
+    synthetic_image_root: opt.SyntheticImageRoot = None,
+    training: opt.Training = None,
+    heldout: opt.HeldOut = None,
+    reid_weights: opt.ReidWeights = None,
+    encoders: opt.Encoders = None,
+    output: opt.Output = None,
     name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
-    limit: Limit = None,
-    setting: Setting = None,
-    plugin: Plugins = None,
-    verbose: Verbose = False,
+    limit: opt.Limit = None,
+    setting: opt.Setting = None,
+    plugin: opt.Plugins = None,
+    verbose: opt.Verbose = False,
 ) -> None:
-    """Measure the filter itself: on planted copies, on unseen patients, on augmented twins. Run it again to resume."""
-    flags = {
-        "real": real,
-        "synthetic": synthetic or None,
-        "image_root": image_root,
-        "training": training,
-        "heldout": heldout,
-        "encoders": encoders,
-        "output": output,
-        "name": name,
-        "limit": limit,
-        "suite": None if config else "privacy",
-    }
-    parsed = read_config(config, flags, with_image_roots(synthetic_image_root, setting), reid_weights=reid_weights)
-    from chexray.auditing import audit as audit_filter
-    from chexray.results.audit_table import render
+    """Test the filter itself: on planted copies, on unseen patients, on altered images. Run it again to resume."""
+    parsed = read_config(
+        config, with_image_roots(synthetic_image_root, setting), reid_weights=reid_weights,
+        suite=None if config else PRIVACY, real=real, synthetic=synthetic or None, image_root=image_root,
+        training=training, heldout=heldout, encoders=encoders, output=output, name=name, limit=limit,
+    )  # fmt: skip
+    from chexray.curation.filter_test import audit as audit_filter
+    from chexray.report.filter_test import render
 
     done = audit_filter(parsed, images, verbose=verbose)
     target = console()

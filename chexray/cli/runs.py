@@ -6,36 +6,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chexray.cli.options import (
-    ConfigFile,
-    DryRun,
-    Encoders,
-    FailOn,
-    HeldOut,
-    ImageRoot,
-    Limit,
-    Once,
-    Output,
-    Plugins,
-    Real,
-    ReidWeights,
-    Setting,
-    Synthetic,
-    SyntheticImageRoot,
-    Training,
-    Verbose,
-    console,
-    examples,
-    print_lines,
-    read_config,
-    with_image_roots,
-)
+from chexray.cli import options as opt
+from chexray.cli.options import console, examples, print_lines, read_config, with_image_roots
 from chexray.errors import ConfigProblems
 from chexray.text import one_line, shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from chexray.config import RunConfig
 
 EXAMPLES = examples(
     "chexray init --real test.csv --synthetic generated/    # writes chexray.yaml; then: chexray run chexray.yaml",
@@ -50,58 +33,48 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    config: ConfigFile = None,
-    real: Real = None,
-    synthetic: Synthetic = None,
-    image_root: ImageRoot = None,
-    synthetic_image_root: SyntheticImageRoot = None,
-    training: Training = None,
-    heldout: HeldOut = None,
+    config: opt.ConfigFile = None,
+    real: opt.Real = None,
+    synthetic: opt.Synthetic = None,
+    image_root: opt.ImageRoot = None,
+    synthetic_image_root: opt.SyntheticImageRoot = None,
+    training: opt.Training = None,
+    heldout: opt.HeldOut = None,
     suite: Annotated[str | None, typer.Option(help="fidelity, privacy, utility, or several: fidelity,privacy")] = None,
-    reid_weights: ReidWeights = None,
-    encoders: Encoders = None,
+    reid_weights: opt.ReidWeights = None,
+    encoders: opt.Encoders = None,
     metrics: Annotated[str | None, typer.Option(help="names, comma-separated (chexray ls metrics)")] = None,
     subsets: Annotated[str | None, typer.Option(help="all, findings, or columns such as sex,view")] = None,
     protocol: Annotated[str | None, typer.Option(help="chexray ls protocols")] = None,
-    output: Output = None,
+    output: opt.Output = None,
     name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
-    limit: Limit = None,
-    setting: Setting = None,
-    plugin: Plugins = None,
-    dry_run: DryRun = False,
-    once: Once = False,
-    verbose: Verbose = False,
-    fail_on: FailOn = None,
+    limit: opt.Limit = None,
+    setting: opt.Setting = None,
+    plugin: opt.Plugins = None,
+    dry_run: opt.DryRun = False,
+    once: opt.Once = False,
+    verbose: opt.Verbose = False,
+    fail_on: opt.FailOn = None,
 ) -> None:
     """Encode both sets once and compute every number asked for. Run it again to resume."""
-    flags = {
-        "real": real,
-        "synthetic": synthetic or None,
-        "image_root": image_root,
-        "training": training,
-        "heldout": heldout,
-        "suite": suite,
-        "encoders": encoders,
-        "metrics": metrics,
-        "subsets": subsets,
-        "protocol": protocol,
-        "output": output,
-        "name": name,
-        "limit": limit,
-    }
     with all_problems(config):
-        parsed = read_config(config, flags, with_image_roots(synthetic_image_root, setting), reid_weights=reid_weights)
+        parsed = read_config(
+            config, with_image_roots(synthetic_image_root, setting), reid_weights=reid_weights,
+            real=real, synthetic=synthetic or None, image_root=image_root, training=training, heldout=heldout,
+            suite=suite, encoders=encoders, metrics=metrics, subsets=subsets, protocol=protocol,
+            output=output, name=name, limit=limit,
+        )  # fmt: skip
         plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose, fail_on=fail_on)
 
 
 def validate(
     config: Annotated[Path, typer.Argument(help="a YAML run config")],
-    setting: Setting = None,
-    plugin: Plugins = None,
+    setting: opt.Setting = None,
+    plugin: opt.Plugins = None,
 ) -> None:
     """Check a config, its sets, weights and output, without starting anything. All that is wrong is said at once."""
     with all_problems(config):
-        _print_plan(read_config(config, {}, setting), stores=False)
+        _print_plan(read_config(config, setting), stores=False)
     print("valid")
 
 
@@ -117,7 +90,9 @@ def all_problems(path: Path | None) -> Iterator[None]:
         raise ConfigProblems(shown(path or error.where), [*error.problems, *others]) from None
 
 
-def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool, fail_on: Sequence[str] | None = None) -> None:
+def plan_or_run(
+    config: RunConfig, *, dry_run: bool, once: bool, verbose: bool, fail_on: Sequence[str] | None = None
+) -> None:
     """The plan of a config and what of it is done already; or the run, its tables, its gates and its exit code."""
     from chexray.cli.gates import prepared
 
@@ -125,21 +100,26 @@ def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool, fail_o
     if dry_run:
         _print_plan(config, stores=True)
         return
-    from chexray.evaluation import evaluate
     from chexray.plan import make_storage
-    from chexray.results.untested import without_numbers
+    from chexray.results.judged_by import without_numbers
+    from chexray.run.evaluation import evaluate
 
-    shown: list[str] = []
+    shown: list[pd.DataFrame] = []
 
-    def show(suite: str, frame: Any) -> None:
-        """The tables of a suite that has ended; what to note of it now, where other suites are still to come."""
-        shown.append(suite)
-        _print_results(frame, is_last=len(shown) == len(config.suite))
+    def show(_: str, frame: pd.DataFrame) -> None:
+        """The tables of a suite that has ended."""
+        shown.append(frame)
+        _print_tables(frame)
 
-    finished = evaluate(config, verbose=verbose, once=once, on_suite=show)
+    try:
+        finished = evaluate(config, verbose=verbose, once=once, on_suite=show)
+    except BaseException:
+        for frame in shown:  # what ended before the failure is not lost
+            _print_last_page(frame, [])
+        raise
     if not shown:
-        _print_results(finished.results, is_last=True)
-    _print_summary(finished.results, finished.notes)
+        _print_tables(finished.results)
+    _print_last_page(finished.results, finished.notes)
     print(f"results: {finished.uri}", flush=True)
     empty = without_numbers(finished.results)
     print_lines(console(), [f"NOTHING COMPUTED: {line}" for line in empty])
@@ -147,7 +127,7 @@ def plan_or_run(config: Any, *, dry_run: bool, once: bool, verbose: bool, fail_o
     raise typer.Exit(broken or finished.exit_code or int(bool(empty)))
 
 
-def _print_plan(config: Any, *, stores: bool) -> None:
+def _print_plan(config: RunConfig, *, stores: bool) -> None:
     """What a run would do. stores: also what of it is done already."""
     from chexray.plan import make_plan
     from chexray.storage import is_remote
@@ -167,20 +147,18 @@ def _print_plan(config: Any, *, stores: bool) -> None:
     print_lines(console(), lines)
 
 
-def _print_results(frame: Any, *, is_last: bool) -> None:
-    """The tables of a run or a suite; and its summary, where another suite may yet fail before the last one."""
-    from chexray.results.table import render
+def _print_tables(frame: pd.DataFrame) -> None:
+    from chexray.report.console import render
 
-    target = console()
     for part in render(frame):
-        target.print(part)
-    if not is_last:
-        _print_summary(frame, [])
+        console().print(part)
     sys.stdout.flush()
 
 
-def _print_summary(frame: Any, notes: list[str]) -> None:
-    """What must not be overlooked."""
-    from chexray.results.table import summary_lines
+def _print_last_page(frame: pd.DataFrame, notes: list[str]) -> None:
+    """What the rows say of each set, and what to read with care."""
+    from chexray.report.console import last_page
 
-    print_lines(console(), [*summary_lines(frame), *(f"note: {one_line(note)}" for note in notes)])
+    console().print(last_page(frame))
+    print_lines(console(), [f"note: {one_line(note)}" for note in notes])
+    sys.stdout.flush()

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from chexray.cli.options import HeldOut, Output, Real, Synthetic, Training, examples
+from chexray.cli import options as opt
+from chexray.cli.options import examples
 from chexray.errors import ConfigError
 
 EXAMPLES = examples(
@@ -22,11 +23,11 @@ def add_to(app: typer.Typer) -> None:
 
 
 def init(
-    real: Real = None,
-    synthetic: Synthetic = None,
-    training: Training = None,
-    heldout: HeldOut = None,
-    output: Output = None,
+    real: opt.Real = None,
+    synthetic: opt.Synthetic = None,
+    training: opt.Training = None,
+    heldout: opt.HeldOut = None,
+    output: opt.Output = None,
     template: Annotated[
         str | None, typer.Option(metavar="NAME", help="copy a config that comes with chexray instead")
     ] = None,

@@ -7,7 +7,10 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 GONE = (errno.EPIPE, errno.EBADF, errno.ECONNRESET)
 """Whoever was to read it does not want it (`| head -1`): nothing is said of that."""
@@ -18,7 +21,7 @@ class Lenient(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data: Any, /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         if self.error is None:
             try:
                 return super().write(data) or 0
@@ -67,8 +70,8 @@ def ended(raw: Lenient | None, code: int) -> int:
     return code or 2
 
 
-def _is_at(stream: Any, number: int) -> bool:
+def _is_at(stream: IO[Any] | None, number: int) -> bool:
     try:
-        return stream.fileno() == number
+        return stream is not None and stream.fileno() == number
     except (OSError, ValueError, AttributeError):
         return False

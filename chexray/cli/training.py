@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from chexray.cli.options import (
-    ConfigFile,
-    DryRun,
-    FailOn,
-    ImageRoot,
-    Limit,
-    Once,
-    Output,
-    Plugins,
-    Real,
-    Setting,
-    Synthetic,
-    SyntheticImageRoot,
-    Verbose,
-    examples,
-    read_config,
-    with_image_roots,
-)
+from chexray.cli import options as opt
+from chexray.cli.options import examples, read_config, with_image_roots
 from chexray.cli.runs import all_problems, plan_or_run
+from chexray.suite_names import UTILITY
 
 EXAMPLES = examples(
     "chexray train configs/utility.yaml",
@@ -39,12 +24,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
-    config: ConfigFile = None,
-    real: Real = None,
+    config: opt.ConfigFile = None,
+    real: opt.Real = None,
     training: Training = None,
-    synthetic: Synthetic = None,
-    image_root: ImageRoot = None,
-    synthetic_image_root: SyntheticImageRoot = None,
+    synthetic: opt.Synthetic = None,
+    image_root: opt.ImageRoot = None,
+    synthetic_image_root: opt.SyntheticImageRoot = None,
     settings: Annotated[
         str | None, typer.Option(help="real, synthetic, mixed, mixed_25, augmented, pretrain_synthetic_finetune_real")
     ] = None,
@@ -52,31 +37,25 @@ def train(
     model: Annotated[str | None, typer.Option(help="a timm network, such as resnet50")] = None,
     weights: Annotated[str | None, typer.Option(help="pretrained, none, a hub id, a path or a URL")] = None,
     epochs: Annotated[int | None, typer.Option(help="length of every training")] = None,
-    output: Output = None,
+    output: opt.Output = None,
     name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
-    limit: Limit = None,
-    setting: Setting = None,
-    plugin: Plugins = None,
-    dry_run: DryRun = False,
-    once: Once = False,
-    verbose: Verbose = False,
-    fail_on: FailOn = None,
+    limit: opt.Limit = None,
+    setting: opt.Setting = None,
+    plugin: opt.Plugins = None,
+    dry_run: opt.DryRun = False,
+    once: opt.Once = False,
+    verbose: opt.Verbose = False,
+    fail_on: opt.FailOn = None,
 ) -> None:
     """Train classifiers on real and synthetic images and test them on real ones. Run it again to resume."""
-    flags: dict[str, Any] = {
-        "real": real,
-        "training": training,
-        "synthetic": synthetic or None,
-        "image_root": image_root,
-        "suite": "utility",
-        "output": output,
-        "name": name,
-        "limit": limit,
-    }
     asked = {"settings": settings, "seeds": seeds, "epochs": epochs}
     network = {"name": model, "weights": weights}
     given = [f"utility.{key}={value}" for key, value in asked.items() if value is not None]
     given += [f"utility.model.{key}={value}" for key, value in network.items() if value is not None]
     with all_problems(config):
-        parsed = read_config(config, flags, [*given, *with_image_roots(synthetic_image_root, setting)])
+        parsed = read_config(
+            config, [*given, *with_image_roots(synthetic_image_root, setting)], suite=UTILITY,
+            real=real, training=training, synthetic=synthetic or None, image_root=image_root,
+            output=output, name=name, limit=limit,
+        )  # fmt: skip
         plan_or_run(parsed, dry_run=dry_run, once=once, verbose=verbose, fail_on=fail_on)

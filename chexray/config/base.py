@@ -8,12 +8,25 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """Immutable, every unknown key is an error, and so is a number that is not finite."""
+    """Immutable. An unknown key is an error, and so is a number that is not finite.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    The text below a field is its description in the reference (docs/generate.py).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-def words(value: Any) -> Any:
+class Open(BaseModel):
+    """Immutable. Further keys are the options of what the config names: of a source, an encoder or a metric."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def split_list(value: object) -> Any:
     """`a, b` to a list; anything else as it is."""
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
 
@@ -26,6 +39,6 @@ def groups(values: list[Any] | None) -> list[Any] | None:
     return values
 
 
-def once(values: list[Any]) -> list[Any]:
+def unique(values: list[Any]) -> list[Any]:
     """Each value once, in its first place."""
     return list(dict.fromkeys(values))

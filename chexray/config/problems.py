@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from chexray.config.models import RunConfig
+from chexray.spelling import nearest
 from chexray.text import listed, quoted, shown
 
 MOST_ROUNDS = 4
 """Times that a config is read again without what is wrong: some checks wait until every value is of its type."""
 
 _EXPECTED = {
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "dict_type": "a mapping",
-    "list_type": "a list",
+    "bool_parsing": "true or false", "bool_type": "true or false", "dict_type": "a mapping", "list_type": "a list",
     "string_type": "text",
     "string_pattern_mismatch": "up to 64 letters, digits, '.', '_' and '-', a letter or digit first",
-    "too_short": "at least one entry",
-    "string_too_short": "at least one character",
-}
+    "too_short": "at least one entry", "string_too_short": "at least one character",
+}  # fmt: skip
 
 Path = tuple[int | str, ...]
+Found = dict[Path, list[Any]]
+"""{key: what pydantic says is wrong with it}"""
 
 
 def problems_of(data: dict[str, Any], error: ValidationError) -> tuple[list[str], RunConfig | None]:
@@ -34,12 +32,16 @@ def problems_of(data: dict[str, Any], error: ValidationError) -> tuple[list[str]
     that can be read). data: what was refused with `error`."""
     lines: list[str] = []
     mended: set[Path] = set()
+    guessed: set[Path] = set()
     meant = copy.deepcopy(data)
     for _ in range(MOST_ROUNDS):
         found = _by_path(error, meant)
-        lines += _said({path: each for path, each in found.items() if not _follows(path, each, mended)}, meant)
+        # What does not fit a key that was only guessed is the guess's fault.
+        new = {path: each for path, each in found.items() if path not in guessed and not _follows(path, each, mended)}
+        lines += _said(new, meant)
         if () in found:
             return lines, None
+        guessed |= _renamed(found)
         _mend(found, meant)
         mended |= set(found)
         try:
@@ -56,9 +58,9 @@ def _follows(path: Path, problems: list[Any], mended: set[Path]) -> bool:
     return problems[0]["type"] in ("missing", "too_short") and any(each[: len(path)] == path for each in mended)
 
 
-def _by_path(error: ValidationError, data: Any) -> dict[Path, list[Any]]:
+def _by_path(error: ValidationError, data: object) -> Found:
     """{key: what is wrong with it}. Members of a union are no part of a key, so their errors come together."""
-    found: dict[Path, list[Any]] = {}
+    found: Found = {}
     for problem in error.errors():
         path: list[int | str] = []
         node: Any = data
@@ -73,9 +75,8 @@ def _by_path(error: ValidationError, data: Any) -> dict[Path, list[Any]]:
     return found
 
 
-def _said(found: dict[Path, list[Any]], data: Any) -> list[str]:
-    meant = {(*path[:-1], near) for path, problems in found.items() if (near := _near_key(path, problems))}
-    lines = []
+def _said(found: Found, data: object) -> list[str]:
+    meant, lines = _renamed(found), []
     for path, problems in found.items():
         kind = problems[0]["type"]
         where = _place(path, data)
@@ -88,7 +89,7 @@ def _said(found: dict[Path, list[Any]], data: Any) -> list[str]:
     return lines
 
 
-def _place(path: Path, data: Any) -> str:
+def _place(path: Path, data: object) -> str:
     """`encode.batch_size`, or `encoders, entry 2 (pixels), precision`."""
     text = ""
     node: Any = data
@@ -115,7 +116,7 @@ def _wrong_value(problems: list[Any], where: str) -> str:
     return f"{message}{found}.{f' Did you mean {quoted(near)}?' if near else ''}"
 
 
-def _expected(problem: Any) -> str:
+def _expected(problem: Mapping[str, Any]) -> str:
     message = problem["msg"]
     if problem["type"] == "value_error":
         return message.removeprefix("Value error, ")
@@ -127,31 +128,30 @@ def _expected(problem: Any) -> str:
     return f"expected {kind}{words[:1].lower()}{words[1:]}"
 
 
-def _near_word(problem: Any) -> str:
+def _near_word(problem: Mapping[str, Any]) -> str:
     """The allowed word that is nearly the one given."""
     value = problem.get("input")
     if problem["type"] != "literal_error" or not isinstance(value, str):
         return ""
     allowed = problem["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-    return _nearest(value, allowed)
+    return nearest(value, allowed)
 
 
 def _key_hint(path: Path) -> str:
     known = _fields_at(path)
-    if near := _nearest(str(path[-1]), known):
+    if near := nearest(str(path[-1]), known):
         return f"Did you mean {near!r}?"
     inside = [f"{name}.{path[-1]}" for name in known if path[-1] in _fields_at((*path[:-1], name, ""))]
     return f"Did you mean {inside[0]!r}?" if inside else f"Known keys: {listed(known, 40)}."
 
 
+def _renamed(found: Found) -> set[Path]:
+    """The keys that unknown ones were probably meant to be."""
+    return {(*path[:-1], near) for path, problems in found.items() if (near := _near_key(path, problems))}
+
+
 def _near_key(path: Path, problems: list[Any]) -> str:
-    return _nearest(str(path[-1]), _fields_at(path)) if problems[0]["type"] == "extra_forbidden" else ""
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    known = list(known)
-    folded = word[:100].strip().lower().replace("-", "_")
-    return folded if folded in known else next(iter(difflib.get_close_matches(folded, known, n=1)), "")
+    return nearest(str(path[-1]), _fields_at(path)) if problems[0]["type"] == "extra_forbidden" else ""
 
 
 def _fields_at(path: Path) -> list[str]:
@@ -163,10 +163,10 @@ def _fields_at(path: Path) -> list[str]:
     return list(getattr(model, "model_fields", {}))
 
 
-def _mend(found: dict[Path, list[Any]], data: Any) -> None:
+def _mend(found: Found, data: object) -> None:
     """Puts in place of what is wrong what was probably meant, or takes it out. A set that is missing becomes an empty
     one, which nobody reads."""
-    renamed = {(*path[:-1], near) for path, problems in found.items() if (near := _near_key(path, problems))}
+    renamed = _renamed(found)
     # From the end, so that places in lists stay what they are.
     for path, problems in sorted(
         found.items(), key=lambda item: [str(part).zfill(9) for part in item[0]], reverse=True

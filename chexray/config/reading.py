@@ -11,12 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from chexray.config.base import words
-from chexray.config.models import RunConfig, named, one_set, several_sets
+from chexray.config.base import split_list
+from chexray.config.models import RunConfig
+from chexray.config.named import named, one_set, several_sets
 from chexray.config.problems import problems_of
 from chexray.config.secrets import refuse_on_command_line
 from chexray.config.yaml_text import MAX_BYTES, MAX_DEPTH, NotYaml, check_plain, parse_yaml
 from chexray.errors import ConfigError, ConfigProblems
+from chexray.suite_names import DEFAULT_ENCODERS, FIDELITY, PRIVACY, UTILITY
 from chexray.text import quoted, shown
 
 
@@ -25,7 +27,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return parse_config(read_yaml(path), overrides, origin=str(path))
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> Data:
     """The mapping in a YAML file, unvalidated. Raises ConfigError in one line."""
     where = shown(path)
     try:
@@ -39,7 +41,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return as_mapping(data, where)
 
 
-def as_mapping(text: str | bytes, where: str) -> dict[str, Any]:
+def as_mapping(text: str | bytes, where: str) -> Data:
     """The mapping that YAML text holds, unvalidated. Raises ConfigError in one line."""
     data = parse_yaml(text, where)
     if not isinstance(data, dict):
@@ -48,8 +50,9 @@ def as_mapping(text: str | bytes, where: str) -> dict[str, Any]:
     return data
 
 
-DEFAULT_ENCODERS = {"fidelity": "rad_dino", "privacy": "rad_dino,pixels,patches"}
-"""{suite: the encoders of a command line that names none}"""
+Data = dict[str, Any]
+"""Settings as YAML or flags give them, not validated yet."""
+
 REID = "siamese_reid"
 """The encoder that `--reid-weights` is for."""
 
@@ -64,11 +67,7 @@ _SHORT_FORMS = {
 
 
 def parse_config(
-    data: dict[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    flags: dict[str, Any] | None = None,
-    origin: str = "config",
+    data: Data, overrides: Sequence[str] = (), *, flags: Data | None = None, origin: str = "config"
 ) -> RunConfig:
     """A RunConfig from plain data, then whole settings (`flags`), then `key.path=value` overrides.
 
@@ -76,7 +75,7 @@ def parse_config(
     missing or of another type.
     """
     origin = shown(origin)
-    data = _without_paths({**data, **(flags or {})})
+    data = {key: _without_paths(value) for key, value in {**data, **(flags or {})}.items()}
     check_plain(data, origin)
     data = copy.deepcopy(data)
     # Short forms are spelled out first, so that an override can reach into them (synthetic.0.name=...).
@@ -96,7 +95,7 @@ def parse_config(
     return config
 
 
-def _without_paths(data: Any, depth: int = MAX_DEPTH) -> Any:
+def _without_paths(data: object, depth: int = MAX_DEPTH) -> object:
     """The same data with text in place of pathlib's paths; deeper than a config may be it stays as it is."""
     if isinstance(data, PathLike):
         return os.fspath(data)
@@ -107,18 +106,16 @@ def _without_paths(data: Any, depth: int = MAX_DEPTH) -> Any:
     return data
 
 
-def default_encoders(flags: dict[str, Any]) -> dict[str, Any]:
+def default_encoders(flags: Data) -> Data:
     """The settings of a run without a config file, with the encoders that its suites need where none are named."""
-    suite = flags.get("suite") or "fidelity"
-    asked = {suite} if isinstance(suite, str) and "," not in suite else set(words(suite))
-    if "encoders" in flags or asked == {"utility"}:
+    suite = flags.get("suite") or FIDELITY
+    asked = {suite} if isinstance(suite, str) and "," not in suite else set(split_list(suite))
+    if "encoders" in flags or asked == {UTILITY}:
         return flags
-    return {**flags, "encoders": DEFAULT_ENCODERS["privacy" if "privacy" in asked else "fidelity"]}
+    return {**flags, "encoders": DEFAULT_ENCODERS[PRIVACY if PRIVACY in asked else FIDELITY]}
 
 
-def with_reid_weights(
-    data: dict[str, Any], flags: dict[str, Any], weights: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def with_reid_weights(data: Data, flags: Data, weights: str) -> tuple[Data, Data]:
     """(data, flags) whose re-identification encoder reads `weights`; it is added when the config names none."""
     holder = flags if "encoders" in flags else data
     given = named(holder.get("encoders") or [])
@@ -132,7 +129,7 @@ def with_reid_weights(
     return (data, holder) if "encoders" in flags else (holder, flags)
 
 
-def _apply(data: dict[str, Any], override: str) -> str:
+def _apply(data: Data, override: str) -> str:
     """Sets what an override says, or returns what is wrong with it. Raises ConfigError for a secret."""
     key, found, value = override.partition("=")
     parsed = _parsed(value)
@@ -156,19 +153,19 @@ def _apply(data: dict[str, Any], override: str) -> str:
     return ""
 
 
-def _only(node: Any, part: str) -> Any:
+def _only(node: object, part: str) -> object:
     """The one member of a list that a key leads to without a number, such as synthetic.image_root."""
     return node[0] if isinstance(node, list) and len(node) == 1 and not part.isdigit() else node
 
 
-def _lists(data: Any) -> str:
+def _lists(data: object) -> str:
     """How the sets of a config are told apart, for a key that leads nowhere."""
     found = data.get("synthetic") if isinstance(data, dict) else None
     n = len(found) if isinstance(found, list) else 0
     return f" Its {n} synthetic sets are synthetic.0 to synthetic.{n - 1}." if n > 1 else ""
 
 
-def _parsed(value: str) -> Any:
+def _parsed(value: str) -> object:
     """The value of an override: as in a config file, or as plain text where it is none: `*.dcm`, `{IM*,x}`, `[a`."""
     if value[:1] in ("*", "&", "!", "%", "@") or (value[:1] == "{" and ":" not in value):
         return value

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any
 
 from chexray.errors import ConfigError
 
@@ -22,7 +21,7 @@ _WEAK = {"pass", "pwd", "passwort", "pat", "auth", "key", "keys", "pin", "sas", 
 """The same in the environment, where most names are those of settings of other programs; `PATH` is none of them."""
 _INSIDE = re.compile(r"passw|passphrase|secret|token|credential|(?:pass|pwd|_key|apikey)$", re.IGNORECASE)
 """What tells a secret although words run together: DBPASS, HFTOKEN."""
-STORAGE = {"key", "secret", "token"}
+STORAGE_SECRETS = {"key", "secret", "token"}
 
 _LOOKS = re.compile(
     r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b"  # AWS
@@ -53,7 +52,7 @@ ON_COMMAND_LINE = (
 )
 
 
-def refuse_on_command_line(override: str, parsed: Any = None) -> None:
+def refuse_on_command_line(override: str, parsed: object = None) -> None:
     """Raises ConfigError, without the value, when `--set KEY=VALUE` gives a secret; parsed: VALUE as data."""
     key, found, value = override.partition("=")
     parts = _words(key)
@@ -63,7 +62,7 @@ def refuse_on_command_line(override: str, parsed: Any = None) -> None:
         names += _words(value)
     if parts == ["storage"] and isinstance(parsed, str):  # what is no YAML may still say secret: ...
         names += [word for name in re.findall(r"([\w .-]{1,60}?)[\"']?\s{0,9}[:=]", parsed) for word in _words(name)]
-    weak = STORAGE | _WEAK if in_storage else set()
+    weak = STORAGE_SECRETS | _WEAK if in_storage else set()
     if _is_strong(names) or weak & set(names):
         raise ConfigError(
             f"--set {'storage' if in_storage else 'KEY=VALUE'}: a secret was given, and {ON_COMMAND_LINE}"
@@ -90,9 +89,9 @@ def url_problem(text: str) -> str:
     return "is signed or holds a token" if "://" in text and _SIGNED.search(text) else ""
 
 
-def problem_of(path: str, value: Any) -> str:
+def problem_of(path: str, value: object) -> str:
     """What is wrong with a setting of a config that is repeated in results, without the value; "" when nothing is."""
-    if path in {f"storage.{name}" for name in STORAGE}:
+    if path in {f"storage.{name}" for name in STORAGE_SECRETS}:
         return ""
     last = path.rpartition(".")[2]
     if value not in (None, "") and not isinstance(value, bool | dict | list) and last.lower().strip() in _EXACT:
@@ -131,7 +130,7 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", parted.replace("kms_key_id", "kms_id"))
 
 
-def _keys(data: Any) -> Iterator[str]:
+def _keys(data: object) -> Iterator[str]:
     waiting = [data]
     while waiting:
         value = waiting.pop()

@@ -54,7 +54,7 @@ def parse_yaml(text: str | bytes, where: str) -> Any:
         raise NotYaml(_not_yaml(error, where, text)) from None
 
 
-def check_plain(data: Any, where: str) -> None:
+def check_plain(data: object, where: str) -> None:
     """Raises ConfigError unless data that did not come from `parse_yaml` keeps to the same bounds."""
     for path, value in walk(data, where):
         if isinstance(value, dict):
@@ -68,7 +68,7 @@ def check_plain(data: Any, where: str) -> None:
             _check_number(value, f"{where}: {path}")
 
 
-def walk(data: Any, where: str) -> Iterator[tuple[str, Any]]:
+def walk(data: object, where: str) -> Iterator[tuple[str, object]]:
     """(`key.path`, value) of data and everything in it. Raises ConfigError beyond MAX_DEPTH or MAX_VALUES, so that data
     that contains themselves come to an end too."""
     waiting: list[tuple[str, Any, int]] = [("", data, 0)]
@@ -87,7 +87,7 @@ def walk(data: Any, where: str) -> Iterator[tuple[str, Any]]:
     raise ConfigError(_too_many(where))
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: object) -> bool:
     return isinstance(value, list | tuple)
 
 
@@ -115,7 +115,7 @@ def _events(text: str, where: str) -> Iterator[Any]:
         yield event
 
 
-def _build(events: Iterator[Any], where: str) -> Any:
+def _build(events: Iterator[object], where: str) -> Any:
     """The value of a document's events. `open_` holds the lists and mappings not yet closed, outermost first."""
     found: Any = None
     open_: list[_Open] = []
@@ -154,7 +154,7 @@ def _build(events: Iterator[Any], where: str) -> Any:
 class _Open:
     """A list or a mapping that is being filled; `key` is that of a mapping whose value comes next."""
 
-    def __init__(self, value: Any):
+    def __init__(self, value: list[Any] | dict[str | None, Any]):
         self.value = value
         self.key: str | None = None
 
@@ -162,7 +162,7 @@ class _Open:
     def wants_key(self) -> bool:
         return isinstance(self.value, dict) and self.key is None
 
-    def set_key(self, event: Any, where: str) -> None:
+    def set_key(self, event: yaml.ScalarEvent, where: str) -> None:
         """Keys are text as it stands there: `2024`, `yes` and `null` too."""
         key = event.value
         if key == "<<" and event.implicit[0]:
@@ -172,14 +172,14 @@ class _Open:
         _check_text(key, f"{where}:{_line(event)}")
         self.key = key
 
-    def add(self, value: Any) -> None:
+    def add(self, value: object) -> None:
         if isinstance(self.value, dict):
             self.value[self.key], self.key = value, None
         else:
             self.value.append(value)
 
 
-def _scalar(event: Any, where: str) -> Any:
+def _scalar(event: yaml.ScalarEvent, where: str) -> str | int | float | bool | None:
     """A scalar by its form: quoted is text, plain is what YAML 1.1 takes it for, but dates and 1:30 are text."""
     text, here = event.value, f"{where}:{_line(event)}"
     _check_text(text, here)
@@ -227,7 +227,7 @@ def _check_text(text: str, where: str) -> None:
         raise ConfigError(f"{where}: holds {what}. Files, names and results cannot hold it: take it out.")
 
 
-def _line(event: Any) -> str:
+def _line(event: object) -> str:
     mark = getattr(event, "start_mark", None)
     return f" line {mark.line + 1}" if mark else ""
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from chexray.data.literals import UNREADABLE, literal
-from chexray.data.values import fold
 from chexray.findings import FINDINGS
+from chexray.spelling import fold
 
 _ALSO = {
     "Effusion": "Pleural Effusion",
@@ -30,7 +30,7 @@ _INDEX = {fold(name): index for index, name in enumerate(FINDINGS)}
 _INDEX |= {fold(word): FINDINGS.index(name) for word, name in _ALSO.items()}
 
 
-def read_lists(cells: Sequence[Any]) -> list[list[int] | None] | None:
+def read_lists(cells: Sequence[object]) -> list[list[int] | None] | None:
     """For each cell the positions of its findings in FINDINGS, None for an empty one.
 
     None in all where a cell holds another word or no list, or where no cell names a finding.
@@ -47,7 +47,7 @@ def read_lists(cells: Sequence[Any]) -> list[list[int] | None] | None:
     return found if any(found) else None
 
 
-def _words(cell: Any) -> list[Any] | None:
+def _words(cell: object) -> list[Any] | None:
     """What a cell lists; [cell] for what is no list, so that it is refused."""
     if cell is None:
         return None

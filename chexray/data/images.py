@@ -12,7 +12,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -84,54 +85,66 @@ def load_and(
     Parquet row group that holds wanted rows is read once a call, whatever the order of `uris`.
     depths: one an image, of its set; None for images that stand alone. facts: one an image, which is filled in.
     """
+    loading = _Loading(use, uris, storage, max_pixels, depths, facts)
     embedded: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for position, uri in enumerate(uris):
-        if parts := split_embedded(uri):
-            embedded.setdefault((parts[0], parts[1]), []).append((parts[2], position))
-    inside = {position for rows in embedded.values() for _, position in rows}
-    limit = 8 * max_pixels + FILE_OVERHEAD
-
-    def pixels(position: int, data: bytes | Reject) -> T | Reject:
-        if isinstance(data, Reject):
-            return data
-        if len(data) > limit:
-            return _too_long(len(data), limit)
-        return decode_and(
-            lambda image: use(position, image),
-            data,
-            max_pixels=max_pixels,
-            depth=None if depths is None else depths[position],
-            facts=None if facts is None else facts[position],
-        )
-
-    def from_file(position: int) -> T | Reject:
-        size = _local_size(uris[position])
-        if size > limit:
-            return _too_long(size, limit)
-        with memory.files.lease(size):
-            return pixels(position, _guarded(lambda: storage.read(uris[position])))
-
-    def from_row(position: int, data: bytes | Reject, lease: memory.Lease) -> T | Reject:
-        with lease:
-            return pixels(position, data)
-
     found: dict[int, Future[T | Reject]] = {}
     # Rows have threads of their own: they hold their bytes while they wait for a thread, which must not be one that
     # waits for room to read a file.
     with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(threads) as of_rows:
-        for position in range(len(uris)):
-            if position not in inside:
-                found[position] = pool.submit(from_file, position)
+        for position, uri in enumerate(uris):
+            if parts := split_embedded(uri):
+                embedded.setdefault((parts[0], parts[1]), []).append((parts[2], position))
+            else:
+                found[position] = pool.submit(loading.from_file, position)
 
         def give(position: int, data: bytes | Reject) -> None:
             lease = memory.files.lease()
             lease.take(0 if isinstance(data, Reject) else len(data))
-            found[position] = of_rows.submit(from_row, position, data, lease)
+            found[position] = of_rows.submit(loading.from_row, position, data, lease)
 
         with ThreadPoolExecutor(PARQUET_READERS) as readers:
             tasks = [(file, column, rows, storage, give) for (file, column), rows in embedded.items()]
             list(readers.map(lambda task: _embedded_bytes(*task), tasks))
         return [found[position].result() for position in range(len(uris))]
+
+
+@dataclass(frozen=True)
+class _Loading(Generic[T]):
+    """One call of `load_and`: what becomes of each image, once its bytes are at hand or its file is known."""
+
+    use: Callable[[int, np.ndarray], T]
+    uris: Sequence[str]
+    storage: Storage
+    max_pixels: int
+    depths: Sequence[Depth | None] | None
+    facts: Sequence[Facts] | None
+
+    def from_file(self, position: int) -> T | Reject:
+        uri = self.uris[position]
+        size = _local_size(uri)
+        if size > self._limit:
+            return _too_long(size, self._limit)
+        with memory.files.lease(size):
+            return self._pixels(position, _guarded(lambda: self.storage.read(uri)))
+
+    def from_row(self, position: int, data: bytes | Reject, lease: memory.Lease) -> T | Reject:
+        with lease:
+            return self._pixels(position, data)
+
+    @property
+    def _limit(self) -> int:
+        return 8 * self.max_pixels + FILE_OVERHEAD
+
+    def _pixels(self, position: int, data: bytes | Reject) -> T | Reject:
+        if isinstance(data, Reject):
+            return data
+        if len(data) > self._limit:
+            return _too_long(len(data), self._limit)
+        return decode_and(
+            lambda image: self.use(position, image), data, max_pixels=self.max_pixels,
+            depth=self.depths[position] if self.depths else None,
+            facts=self.facts[position] if self.facts else None,
+        )  # fmt: skip
 
 
 def _whole(_: int, pixels: np.ndarray) -> np.ndarray:
@@ -150,7 +163,7 @@ def _too_long(size: int, limit: int) -> Reject:
     return Reject("too_large", f"a file of {size} bytes, more than the {limit} that max_pixels justifies")
 
 
-def _guarded(fetch: Callable[[], Any]) -> Any:
+def _guarded(fetch: Callable[[], object]) -> Any:
     """What `fetch` returns, or the Reject of its failure."""
     try:
         return fetch()
@@ -215,7 +228,7 @@ def _of_group(
         start += len(values)
 
 
-def _image_bytes(value: Any) -> bytes | Reject:
+def _image_bytes(value: object) -> bytes | Reject:
     """The bytes of one cell."""
     if isinstance(value, dict):
         if value.get("bytes") is None and value.get("path"):

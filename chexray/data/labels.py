@@ -6,7 +6,6 @@ What uncertain and not mentioned count as is decided later, by the run's `label_
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ import pyarrow.compute as pc
 
 from chexray.data.finding_lists import read_lists
 from chexray.data.literals import literal
-from chexray.data.values import fold as fold
 from chexray.errors import ConfigError, ManifestError
 from chexray.findings import FINDINGS
+from chexray.spelling import fold, nearest, suggestion
 from chexray.text import quoted
 
 LABELS_TYPE = pa.list_(pa.int8(), len(FINDINGS))
@@ -131,7 +130,7 @@ def _positive(places: list[int] | None) -> list[int]:
     return [1 if place in places else NOT_MENTIONED for place in range(len(FINDINGS))]
 
 
-def _read(cell: Any, cells: list[Any], where: str, row: int, key: str) -> Mapping[Any, Any] | None:
+def _read(cell: object, cells: list[object], where: str, row: int, key: str) -> Mapping[Any, Any] | None:
     """One cell to a mapping, or None when it is empty."""
     value = literal(cell) if isinstance(cell, str) else cell
     if value is None or isinstance(value, Mapping) or (isinstance(value, float) and math.isnan(value)):
@@ -146,7 +145,7 @@ def _read(cell: Any, cells: list[Any], where: str, row: int, key: str) -> Mappin
     )
 
 
-def _may_map(cell: Any) -> bool:
+def _may_map(cell: object) -> bool:
     return isinstance(cell, str) and re.match(r"\s*(\{|(\w+\.)*\w*([dD]ict|mappingproxy|Counter)\()", cell) is not None
 
 
@@ -175,7 +174,7 @@ def from_finding_columns(
     return from_codes(codes)
 
 
-def _codes(cell: Mapping[Any, Any] | None, where: str, row: int, key: str) -> list[int]:
+def _codes(cell: Mapping[Any, object] | None, where: str, row: int, key: str) -> list[int]:
     """One mapping to 14 codes."""
     if cell is None:
         return [UNLABELLED] * len(FINDINGS)
@@ -208,11 +207,9 @@ def _codes(cell: Mapping[Any, Any] | None, where: str, row: int, key: str) -> li
 
 def _unknown(name: object) -> str:
     """The end of an error about a finding: the name itself only when it is nearly one, since a key may be any text."""
-    text = name.lower() if isinstance(name, str) and len(name) <= 60 else ""
-    folded = {finding.lower(): finding for finding in FINDINGS}
-    near = difflib.get_close_matches(text, folded, n=1, cutoff=0.5)
-    hint = f"Did you mean {quoted(folded[near[0]])}?" if near else f"Known: {', '.join(FINDINGS)}."
-    if near and difflib.SequenceMatcher(None, text, near[0]).ratio() >= 0.75:
+    text = name if isinstance(name, str) and len(name) <= 60 else ""
+    hint = suggestion(text, FINDINGS)
+    if nearest(text, FINDINGS, cutoff=0.75):
         return f"the finding {quoted(name)}. {hint}"
     length = f"of {len(name):,} characters" if isinstance(name, str) else "that is no text"
     return f"an unknown finding {length}. {hint}"

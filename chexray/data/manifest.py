@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 
 from chexray.data.keys import root_setting, setting
 from chexray.data.labels import LABELS_TYPE, to_codes
-from chexray.data.rejects import REJECT_SCHEMA as REJECT_SCHEMA
-from chexray.data.sources import Source
+from chexray.data.schema import COLUMNS, METADATA_KEY, REJECT_SCHEMA, Source
 from chexray.data.values import codes, file_of, identified, may_exist
 from chexray.errors import ManifestError
 from chexray.storage import Storage, is_remote
@@ -29,22 +28,6 @@ from chexray.text import quoted, shown
 if TYPE_CHECKING:
     from chexray.data.depth import Depth
     from chexray.data.looks import Looks
-
-COLUMNS = {
-    "sample_id": pa.string(),
-    "image_key": pa.string(),
-    "uri": pa.string(),
-    "subject_id": pa.string(),
-    "prompt": pa.string(),
-    "labels": LABELS_TYPE,
-    "row": pa.int64(),
-}
-"""Columns every manifest has, and their types; `row` is the position in the source, counted from 0."""
-
-RESERVED = frozenset(COLUMNS)
-
-METADATA_KEY = b"chexray"
-"""Key of the schema metadata in which a source hands over {"path", "roles", "notes", "reasons", ...} as JSON."""
 
 
 @dataclass(frozen=True)
@@ -99,19 +82,15 @@ class Manifest:
         return digest.hexdigest()
 
 
-def load(name: str, origin: str, source: Source, storage: Storage, **kw: Any) -> Manifest:
-    """The manifest of a source: read, then `build` with the remaining arguments."""
-    return build(name, origin, source.read(origin, storage), storage, **kw)
+def load(
+    name: str, origin: str, source: Source, storage: Storage, *, on_duplicate: str = "error", limit: int | None = None
+) -> Manifest:
+    """The manifest of a source: read, then `build`."""
+    return build(name, origin, source.read(origin, storage), storage, on_duplicate=on_duplicate, limit=limit)
 
 
 def build(
-    name: str,
-    origin: str,
-    table: pa.Table,
-    storage: Storage,
-    *,
-    on_duplicate: str = "error",
-    limit: int | None = None,
+    name: str, origin: str, table: pa.Table, storage: Storage, *, on_duplicate: str = "error", limit: int | None = None
 ) -> Manifest:
     """The manifest of a source's table, with every image looked up and keyed by its path, size and version.
 

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from chexray.data.manifest import Manifest
 from chexray.data.sources._names import without_suffix
-from chexray.data.values import as_text, file_of, identified, is_id_like, nearest
+from chexray.data.values import as_text, file_of, identified, is_id_like
 from chexray.errors import ManifestError
+from chexray.spelling import suggestion
 from chexray.storage import basename
 from chexray.text import quoted, shown
 
@@ -33,12 +34,6 @@ def index_in(values: Column, known: Column) -> np.ndarray:
 def is_in(values: Column, known: Column) -> np.ndarray:
     """(n,) bool: whether each value is among `known`; a null never is."""
     return index_in(values, known) >= 0
-
-
-def blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text with empty and blank cells as null: two images without a prompt do not share one."""
-    texts = [text if text and text.strip() else None for text in column.to_pylist()]
-    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def stem(name: str) -> str:
@@ -127,6 +122,6 @@ def checked_ids(ids: pa.ChunkedArray, manifest: Manifest, where: str) -> pa.Chun
         close = [text for text in ordered[max(0, place - 500) : place + 500].to_pylist() if is_id_like(text)]
         raise ManifestError(
             f"{where}: {len(unknown)} of {len(ids)} pairs name a {name} that is not in {quoted(manifest.name)}, first "
-            f"{identified(word)} (data row {unknown[0] + 1}). {nearest(word, close, shown=5)}"
+            f"{identified(word)} (data row {unknown[0] + 1}). {suggestion(word, close, at_most=5)}"
         )
     return ids

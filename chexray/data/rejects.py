@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from chexray.text import one_line
 
 DETAIL_CHARS = 500
@@ -14,21 +12,6 @@ CLIPPED = "clipped"
 """Code of what is no reject: the image was encoded, and values beyond its set's depth were cut off."""
 MAX_SIDE = 65_535
 """What JPEG and DICOM can hold. Resizing takes memory by side as well as by area: 4,000,000 x 1 pixels took 4 GB."""
-
-
-REJECT_SCHEMA = pa.schema(
-    [
-        ("set", pa.string()),
-        ("sample_id", pa.string()),
-        ("uri", pa.string()),
-        ("image_key", pa.string()),
-        ("stage", pa.string()),
-        ("code", pa.string()),
-        ("detail", pa.string()),
-        ("transient", pa.bool_()),
-    ]
-)
-"""One row an image that could not be used. stage: "manifest", "fetch", "decode" or "encode"."""
 
 
 @dataclass(frozen=True)

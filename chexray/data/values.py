@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from chexray.storage import is_remote
-from chexray.text import listed, quoted
+from chexray.text import quoted
 
 _NO_CAST = (pa.ArrowException,)
-_NEAREST_OF, _NEAREST_CHARS = 2_000, 200
 # Neither blanks nor the signs that text and rows are made of: an id or a path of a published data set has none.
 _IDENTIFIER = re.compile(r"""[^\s,;|{}<>"']{1,200}""")
 
@@ -57,11 +54,6 @@ def identified(value: object) -> str:
     return quoted(value) if is_id_like(value) else f"a text of {len(str(value)):,} characters"
 
 
-def fold(name: str) -> str:
-    """A column or finding name without case, spaces and punctuation: "Pleural Effusion" and pleural_effusion agree."""
-    return re.sub(r"[^0-9a-z]", "", name.lower())
-
-
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Values as strings; whole floats without a point, so that 1 in one table and 1.0 in another are one value."""
     if pa.types.is_floating(column.type):
@@ -103,12 +95,7 @@ def is_identifier(name: str) -> bool:
     return re.search(r"(?i)(^|[_\s-])u?id$", name) is not None or re.search(r"[a-z](ID|Id|UID)$", name) is not None
 
 
-def nearest(word: str, known: Sequence[str], *, shown: int = 30) -> str:
-    """The end of an error: the nearest known word, or all of them (at most `shown`)."""
-    # Comparing is quadratic in length, and a stranger's table may have 20,000 columns with names of any length.
-    word, short = word[:_NEAREST_CHARS], [name for name in known[:_NEAREST_OF] if len(name) <= _NEAREST_CHARS]
-    near = difflib.get_close_matches(word, short, n=1)
-    if not near:  # case is the commonest typo of column names
-        lowered = {name.lower(): name for name in short}
-        near = [lowered[match] for match in difflib.get_close_matches(word.lower(), lowered, n=1)]
-    return f"Did you mean {quoted(near[0])}?" if near else f"Known: {listed(known, shown)}."
+def blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text with empty and blank cells as null: two images without a prompt do not share one."""
+    texts = [text if text and text.strip() else None for text in column.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])

@@ -6,13 +6,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from chexray.config import RunConfig, SetConfig
 from chexray.config.addresses import ray_address
 from chexray.plan import make_storage
 from chexray.storage import Storage, is_remote
+from chexray.suite_names import PRIVACY, UTILITY
 from chexray.text import printable
+
+if TYPE_CHECKING:
+    from chexray.engine.pools import Resources
+    from chexray.plan.overlaps import Listed
 
 State = Literal["ok", "note", "FAIL"]
 TIMEOUT_S = 10.0
@@ -46,7 +51,7 @@ def fail(detail: str, fix: str = "") -> Check:
 
 
 @dataclass(frozen=True)
-class Look:
+class PendingCheck:
     """A check that waits to be made. `when_late`: the next move when it has not ended after `within_s` seconds."""
 
     name: str
@@ -65,10 +70,10 @@ class Case:
 
     config: RunConfig | None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    resources: Any = None
+    resources: Resources | None = None
     n_images: int = 0
     s3_down: str = ""
-    listed: list[Any] = field(default_factory=list)
+    listed: list[Listed] = field(default_factory=list)
 
     @property
     def run(self) -> RunConfig:
@@ -91,7 +96,7 @@ class Case:
     def sets(self) -> Iterator[tuple[str, SetConfig]]:
         """(role, set) for each set that the run reads."""
         run = self.run
-        heldout = run.heldout if "privacy" in run.suite else None
+        heldout = run.heldout if PRIVACY in run.suite else None
         named = [("real", run.real), ("training", run.training), ("heldout", heldout)]
         named += [
             ("synthetic", item) for item in run.synthetic if item.suites is None or set(item.suites) & set(run.suite)
@@ -110,14 +115,14 @@ class Case:
         """Every s3:// location that the config names."""
         places = [*self.outputs.values(), *(str(item.options.get("path", "")) for _, item in self.sets)]
         places += [item.weights or "" for item in self.run.encoders]
-        if "utility" in self.run.suite:
+        if UTILITY in self.run.suite:
             places.append(self.run.utility.model.weights)
         return [place for place in places if is_remote(place)]
 
 
 def not_asked(case: Case) -> Check:
     """What a check of an S3 location says once S3 is known not to answer: nobody waits twice for the same thing."""
-    return note(f"not looked at, since {case.s3_down}.")
+    return note(f"not checked, because {case.s3_down}.")
 
 
 def size(n_bytes: float) -> str:

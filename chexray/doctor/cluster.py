@@ -6,27 +6,32 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
-from chexray.doctor.case import Case, Check, Look, fail, note, ok, size
+from chexray.doctor.case import Case, Check, PendingCheck, fail, note, ok, size
 from chexray.doctor.storage import probe_file
 from chexray.doctor.versions import installed
 from chexray.errors import ResourceError, StorageError
 from chexray.plan.plan import LOCAL_PORTS
 from chexray.storage import absolute, is_remote
+from chexray.suite_names import UTILITY
+
+if TYPE_CHECKING:
+    from chexray.engine.pools import Resources
+    from chexray.engine.probing import Seen
 
 JOIN_S = 110.0
 ADVICE = "Correct {setting}, start the cluster (`ray start --head`), or unset it to run on this machine."
 
 
-def looks(case: Case) -> list[Look]:
-    return [Look("cluster", lambda: cluster(case), JOIN_S, "See `ray status` on the head: is it overloaded?")]
+def pending(case: Case) -> list[PendingCheck]:
+    return [PendingCheck("cluster", lambda: cluster(case), JOIN_S, "See `ray status` on the head: is it overloaded?")]
 
 
-def pool_looks(case: Case) -> list[Look]:
-    found = [Look("encoding pool", lambda: encoding_pool(case))]
-    if "utility" in case.run.suite:
-        found.append(Look("training pool", lambda: training_pool(case)))
+def pool_pending(case: Case) -> list[PendingCheck]:
+    found = [PendingCheck("encoding pool", lambda: encoding_pool(case))]
+    if UTILITY in case.run.suite:
+        found.append(PendingCheck("training pool", lambda: training_pool(case)))
     return found
 
 
@@ -66,7 +71,7 @@ def local(case: Case) -> Check:
 
 def jobs_api(address: str, setting: str) -> Check:
     """An address that takes jobs: only its version can be seen, and a run cannot join it."""
-    from chexray.engine.jobs import Jobs
+    from chexray.engine.job_api import Jobs
 
     try:
         jobs = Jobs(address)
@@ -85,7 +90,7 @@ def jobs_api(address: str, setting: str) -> Check:
     )
 
 
-def judged(seen: Any, probes: dict[str, str]) -> Check:
+def judged(seen: Seen, probes: dict[str, str]) -> Check:
     """The line of a cluster that was joined. probes: {file that was written here for the nodes to find: its folder}"""
     working = seen.resources
     idle = len(seen.nodes) - working.nodes
@@ -115,7 +120,7 @@ def judged(seen: Any, probes: dict[str, str]) -> Check:
         )
     if seen.open:
         return note(
-            f"{found}; it asks for no token, so that whoever reaches its ports can run code in it.",
+            f"{found}; it requires no token: anyone who reaches its ports can run code in it.",
             "Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.",
         )
     return ok(found)
@@ -134,7 +139,7 @@ def encoding_pool(case: Case) -> Check:
 
 def training_pool(case: Case) -> Check:
     """Whether the training workers find theirs."""
-    from chexray.engine.train import plan_train_pool
+    from chexray.engine.pools import plan_train_pool
 
     if case.resources is None:
         return note("not sized, since no cluster answers.")
@@ -142,9 +147,10 @@ def training_pool(case: Case) -> Check:
     return ok(plan_train_pool(case.run.utility, resources).describe() + grows)
 
 
-def _grown(case: Case) -> tuple[Any, str]:
+def _grown(case: Case) -> tuple[Resources, str]:
     """The resources a run counts on: those of a cluster that grows when asked, as far as the config says."""
     found, wanted = case.resources, case.run.ray
+    assert found is not None
     if not found.joined or not (wanted.cpus or wanted.gpus):
         return found, ""
     cpus, gpus = max(found.cpus, wanted.cpus or 0), max(found.gpus, wanted.gpus or 0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+
+import pyarrow as pa
 
 from chexray.config import SetConfig
-from chexray.doctor.case import Case, Check, Look, fail, not_asked, note, ok
-from chexray.storage import absolute, is_remote, join
+from chexray.doctor.case import Case, Check, PendingCheck, fail, not_asked, note, ok
+from chexray.storage import absolute, is_remote
 
 SAMPLE = 4
 """Images of a set that are looked up and decoded; those whose ids hash lowest, as with `limit`."""
@@ -15,13 +16,13 @@ SET_S = 180.0
 """For one set: a folder of 100,000 objects is listed in 100 pages."""
 
 
-def looks(case: Case) -> list[Look]:
+def pending(case: Case) -> list[PendingCheck]:
     late = f"Listing it takes longer than {SET_S:g} s; name a table of its images as the set's path."
     found = []
     for role, item in case.sets:
         # As the plan calls it.
         name = item.name or _stem(str(item.options.get("path", ""))) or item.source or role
-        found.append(Look(f"set {name}", partial(images, case, role, item, name), SET_S, late))
+        found.append(PendingCheck(f"set {name}", partial(images, case, role, item, name), SET_S, late))
     return found
 
 
@@ -35,13 +36,17 @@ def images(case: Case, role: str, item: SetConfig, name: str) -> Check:
     from chexray.data.depth import Depth
     from chexray.data.images import Reject, load_images
     from chexray.data.keys import Origin
+    from chexray.data.sources.phantom import Phantom
     from chexray.plan.names import key_of
+    from chexray.plan.sets import source_of
 
     path = str(item.options.get("path") or "")
     if is_remote(path) and case.s3_down:
         return not_asked(case)
-    source, folder = _source(case, item, name)
-    if folder:
+    source, _ = source_of(item, name, case.run, case.storage)
+    folder = ""
+    if isinstance(source, Phantom):
+        folder = absolute(source.path)
         case.n_images += min(source.n, case.run.limit or source.n)
         if not source.is_complete(folder, case.storage):
             return ok(f"{source.n:,} phantoms, drawn by the first run below {folder}")
@@ -67,11 +72,11 @@ def images(case: Case, role: str, item: SetConfig, name: str) -> Check:
     uri, reject = bad[0]
     told = f"{found}; {len(bad)} of {len(uris)} looked at cannot be read, first {uri}: {reject.code}: {reject.detail}."
     if len(bad) == len(uris):
-        return fail(told, "Mend or copy them again, or correct the set's path.")
+        return fail(told, "Repair them, copy them again, or correct the set's path.")
     return note(told, "A run counts such images and fails above encode.max_reject_fraction.")
 
 
-def _shared(case: Case, name: str, role: str, path: str, table: Any) -> list[str]:
+def _shared(case: Case, name: str, role: str, path: str, table: pa.Table) -> list[str]:
     """What the set shares with those that were looked at before it. Objects on S3 are compared by their names here, and
     by their ETags in the plan."""
     from chexray.plan.overlaps import Listed, overlaps
@@ -81,17 +86,3 @@ def _shared(case: Case, name: str, role: str, path: str, table: Any) -> list[str
     found = [line for before in case.listed for line in overlaps([before, here])]
     case.listed.append(here)
     return found
-
-
-def _source(case: Case, item: SetConfig, name: str) -> tuple[Any, str]:
-    """What reads the set; and the folder of phantoms, "" for other sets."""
-    from chexray.data.sources import infer
-    from chexray.plan.building import make_source
-    from chexray.plan.names import key_of
-
-    options = item.options
-    kind = item.source or infer(str(options.get("path", "")), case.storage, key_of(case.run, item))
-    if kind == "phantom":
-        options.setdefault("path", join(absolute(case.run.output), "phantoms", name))
-    source = make_source(kind, options, name)
-    return source, absolute(options["path"]) if kind == "phantom" else ""

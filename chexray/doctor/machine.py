@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 
-from chexray.doctor.case import Case, Check, Look, fail, note, ok, size
+from chexray.doctor.case import Case, Check, PendingCheck, fail, note, ok, size
 from chexray.storage.places import choose
 
 LEAST_BYTES = 1_000_000_000
@@ -16,8 +16,8 @@ SHARED_BYTES = 1_000_000_000
 """Containers get 64 MB unless told otherwise; Ray then keeps its objects on disk."""
 
 
-def looks(case: Case) -> list[Look]:
-    return [Look("temporary files", lambda: chosen(case), 15.0)]
+def pending(case: Case) -> list[PendingCheck]:
+    return [PendingCheck("temporary files", lambda: chosen(case), 15.0)]
 
 
 def chosen(case: Case) -> Check:

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
-from chexray.doctor.case import Case, Check, Look, fail, not_asked, note, ok, size
+from chexray.doctor.case import Case, Check, PendingCheck, fail, not_asked, note, ok, size
 from chexray.errors import StorageError
 from chexray.storage import Storage, StorageFailure, absolute, basename, is_remote, join
 from chexray.storage.proxies import proxy_hint
@@ -32,15 +32,17 @@ VARIABLES = {
 """What botocore calls a source of credentials, and how it is said."""
 
 
-def looks(case: Case) -> list[Look]:
+def pending(case: Case) -> list[PendingCheck]:
     found = []
     if case.remote:
-        found.append(Look("s3 endpoint", lambda: endpoint(case), S3_S, "Look at the network and at storage."))
-        found.append(Look("s3 credentials", lambda: credentials(case), S3_S, "Is the metadata service reachable?"))
+        found.append(PendingCheck("s3 endpoint", lambda: endpoint(case), S3_S, "Look at the network and at storage."))
+        found.append(
+            PendingCheck("s3 credentials", lambda: credentials(case), S3_S, "Is the metadata service reachable?")
+        )
     for setting, folder in case.outputs.items():
         name = setting.replace("_", " ")
         late = f"Is {folder} on a server that is down? Set {setting} to another place."
-        found.append(Look(name, partial(writable, case, setting, folder), S3_S, late))
+        found.append(PendingCheck(name, partial(writable, case, setting, folder), S3_S, late))
     return found
 
 
@@ -55,7 +57,7 @@ def endpoint(case: Case, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     try:
         url, setting, region = where(case.storage, case.environment)
     except boto.BotoCoreError as error:  # the profile does not exist, or is not readable
-        return fail(f"not known, for want of a profile ({type(error).__name__}).", "See s3 credentials.")
+        return fail(f"not known: the profile cannot be read ({type(error).__name__}).", "See s3 credentials.")
     verify: Any = case.environment.get("AWS_CA_BUNDLE") or True
     session = URLLib3Session(
         verify=verify, timeout=(CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S), proxies=get_environ_proxies(url)
@@ -147,7 +149,7 @@ def source_of_credentials(case: Case) -> Check:
     except boto.PartialCredentialsError as error:
         return fail(f"{error.kwargs['cred_var']} is missing beside the others.", "Set it, or unset the others.")
     except boto.BotoCoreError as error:
-        return fail(f"cannot be had ({type(error).__name__}).", advice)
+        return fail(f"cannot be obtained ({type(error).__name__}).", advice)
     if found is None:
         return fail("none found in the environment, a profile, web identity or the machine.", advice)
     token_file = case.environment.get("AWS_WEB_IDENTITY_TOKEN_FILE", "")
@@ -170,7 +172,7 @@ def writable(case: Case, setting: str, folder: str) -> Check:
     try:
         with probe_file(case.storage, folder) as probe:
             if case.storage.read(probe) != CONTENT:
-                return fail(f"{probe}: other bytes came back than were written.", "Is a proxy in between?")
+                return fail(f"{probe}: other bytes came back than were written.", "Check for a proxy in between.")
             room = None if remote else shutil.disk_usage(os.path.dirname(probe))
     except StorageError as error:
         said = " ".join(str(error).split())

@@ -8,19 +8,19 @@ import platform
 import warnings
 
 from chexray import __version__
-from chexray.doctor.case import Case, Check, Look, fail, note, ok
+from chexray.doctor.case import Case, Check, PendingCheck, fail, note, ok
 
 PACKAGE = "chexray"
 
 
-def looks(case: Case) -> list[Look]:
+def pending(case: Case) -> list[PendingCheck]:
     return [
-        Look("chexray", chexray),
-        Look("python", python),
-        Look("packages", packages),
-        Look("torch", torch),
-        Look("gpu", lambda: gpu(case)),
-        Look("ray", lambda: ray(case)),
+        PendingCheck("chexray", chexray),
+        PendingCheck("python", python),
+        PendingCheck("packages", packages),
+        PendingCheck("torch", torch),
+        PendingCheck("gpu", lambda: gpu(case)),
+        PendingCheck("ray", lambda: ray(case)),
     ]
 
 

@@ -6,24 +6,27 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from chexray.config import DEFAULT_ENCODERS, EncoderConfig, parse_config
-from chexray.doctor.case import Case, Check, Look, fail, not_asked, note, ok, size
+from chexray.doctor.case import Case, Check, PendingCheck, fail, not_asked, note, ok, size
 from chexray.errors import WeightsError
 from chexray.storage import is_remote
+from chexray.suite_names import UTILITY
 
 HUB_TIMEOUT_S = 5.0
 WEIGHTS_S = 180.0
 """For one encoder: weights on S3 are fetched into the cache of this machine, as a run does."""
 
 
-def default_looks() -> list[Look]:
+def default_pending() -> list[PendingCheck]:
     """Without a config: whether the encoders of a command line that names none can be loaded here."""
     names = ",".join(DEFAULT_ENCODERS.values()).split(",")
     case = Case(parse_config({"real": "-", "synthetic": "-", "encoders": list(dict.fromkeys(names))}))
     late = "Fetch them once by hand and name the file: --set encoders.0.weights=/path/to/it."
-    return [Look(f"encoder {item.name}", partial(default, case, item), WEIGHTS_S, late) for item in case.run.encoders]
+    return [
+        PendingCheck(f"encoder {item.name}", partial(default, case, item), WEIGHTS_S, late)
+        for item in case.run.encoders
+    ]
 
 
 def default(case: Case, item: EncoderConfig) -> Check:
@@ -34,15 +37,15 @@ def default(case: Case, item: EncoderConfig) -> Check:
     return replace(found, fix=f"{found.fix} Or choose --encoders pixels, which needs no weights, for a first look.")
 
 
-def looks(case: Case) -> list[Look]:
+def pending(case: Case) -> list[PendingCheck]:
     late = "Fetch them once by hand and set weights to the file."
     found = [
-        Look(f"weights {item.label}", partial(encoder, case, item), WEIGHTS_S, late)
+        PendingCheck(f"weights {item.label}", partial(encoder, case, item), WEIGHTS_S, late)
         for item in case.run.encoders
-        if case.run.suite != ["utility"]
+        if case.run.encoding_suites
     ]
-    if "utility" in case.run.suite:
-        found.append(Look("weights of utility", lambda: classifier(case), WEIGHTS_S, late))
+    if UTILITY in case.run.suite:
+        found.append(PendingCheck("weights of utility", lambda: classifier(case), WEIGHTS_S, late))
     return found
 
 
@@ -59,14 +62,16 @@ def encoder(case: Case, item: EncoderConfig) -> Check:
 
 
 def _encoder(case: Case, item: EncoderConfig) -> Check:
-    from chexray.plan.building import make_encoder, protocol, suites_asked
+    from chexray.encoders.network import NetworkEncoder
+    from chexray.plan.encoders import make_encoder
+    from chexray.protocols import protocol
 
     if is_remote(item.weights or "") and case.s3_down:
         return not_asked(case)
-    built: Any = make_encoder(item, protocol(case.run.protocol), case.storage, suites_asked(item, case.run))
-    if not hasattr(built, "sources"):
-        built.resolve()
-        return ok("needs no weights")
+    built = make_encoder(item, case.run, protocol(case.run.protocol), case.storage)
+    if not isinstance(built, NetworkEncoder):
+        spec = built.resolve()
+        return ok("needs no weights" if spec.weights == "none" else spec.weights)
     how = built.sources()
     reference = how["reference"]
     if hub := hub_id(reference):
@@ -75,7 +80,9 @@ def _encoder(case: Case, item: EncoderConfig) -> Check:
         return released(reference, how["released_at"])
     spec = built.resolve()
     if spec.is_random:
-        return note(f"{spec.weights}: filled at random, so its numbers compare with nothing else.", "Set its weights.")
+        return note(f"{spec.weights}: random weights: its numbers are not comparable with others.", "Set its weights.")
+    assert built.found is not None
+    assert built.found.path is not None
     return ok(f"{spec.weights}: {_described(built.found.path, spec.weights_sha256)}")
 
 
@@ -83,14 +90,14 @@ def classifier(case: Case) -> Check:
     """The weights that the utility suite starts from."""
     import timm
 
-    from chexray.utility.classifier import find_weights
+    from chexray.utility.classification.classifier import find_weights
 
     model = case.run.utility.model
     if is_remote(model.weights) and case.s3_down:
         return not_asked(case)
     find_weights(model.name, "none")  # refuses a model that does not exist
     if model.weights == "none":
-        return ok(f"{model.name}, trained from nothing")
+        return ok(f"{model.name}, trained from scratch")
     reference = model.weights
     if reference == "pretrained":
         known = timm.get_pretrained_cfg(model.name)
@@ -135,7 +142,7 @@ def on_hub(repository: str, revision: str | None) -> Check:
         facts = get_hf_file_metadata(hf_hub_url(repository, MODEL_FILE, revision=revision), timeout=HUB_TIMEOUT_S)
     except Exception as error:  # its errors come from three libraries
         kind = type(error).__name__
-        return fail(f"{repository} is neither in the hub cache nor to be had from the hub ({kind}).", by_hand)
+        return fail(f"{repository} is neither in the hub cache nor available from the hub ({kind}).", by_hand)
     return note(f"{repository} is not in the hub cache yet; the first run fetches {size(facts.size or 0)}.")
 
 
@@ -151,7 +158,7 @@ def released(name: str, url: str) -> Check:
         with urllib.request.urlopen(asked, timeout=HUB_TIMEOUT_S) as answer:
             length = int(answer.headers.get("Content-Length") or 0)
     except (OSError, ValueError) as error:
-        return fail(f"{name} is not on this machine, and its home does not answer ({type(error).__name__}).", by_hand)
+        return fail(f"{name} is not on this machine, and its server does not answer ({type(error).__name__}).", by_hand)
     return note(f"{name} is not on this machine yet; the first run fetches {size(length)}.")
 
 

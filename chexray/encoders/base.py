@@ -4,9 +4,7 @@ Life of an encoder: it is built from the run config on the driver (cheap, import
 checks its weights there and returns the `EncoderSpec`; the object then travels to worker processes, where `load` is
 called once and `prepare` / `encode` many times. Encoders never import ray.
 
-A re-identification encoder is an Encoder with one more method, `scorer() -> PairScorer`, which needs `resolve()` and no
-`load()`: it says from two stored "features" vectors how likely they are to show the same patient. A network fits when
-its pair score can be computed from one vector of each image; one that looks at two images together does not.
+What an encoder can be used for is said by the `roles` of its spec; each role but SPACE asks for one more method.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +20,19 @@ from chexray.text import shown
 
 DECODER_VERSION = 2
 """Raised whenever `chexray.data.images.decode` returns other pixels for the same bytes: stored features then expire."""
+
+SPACE = "space"
+"""Distances between features mean something: fidelity reads them, and privacy searches among them."""
+PAIR_SCORER = "pair_scorer"
+"""Re-identification: `scorer()` returns a PairScorer of two stored vectors. It needs `resolve()` and no `load()`. A
+network that has to see both images together cannot have this role."""
+HASH = "hash"
+"""Features are bits as +1 and -1, for near duplicates: see HashEncoder."""
+MIRROR = "mirror"
+"""`mirror_order()` gives the (width,) order of the features in which they are those of the mirror image."""
+METHODS = {PAIR_SCORER: "scorer", HASH: "mirror_signs", MIRROR: "mirror_order"}
+"""{role: the method that an encoder of this role has}"""
+ROLES = frozenset({SPACE, *METHODS})
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class EncoderSpec:
     `weights` is the reference as the user wrote it ("random:7", a hub id, a path); `weights_sha256` what it held.
     `code` says which code a plug-in is (`chexray.plugins`; the plan fills it in); "" for chexray's own encoders, whose
     `code_version` says it. `cannot_see` stands under tables of an encoder without weights: differences between images
-    that its features do not show.
+    that its features do not show. `roles`: what the encoder can be used for, of ROLES; they change no feature.
     """
 
     name: str
@@ -51,6 +62,11 @@ class EncoderSpec:
     output_dtype: str = "float32"
     code: str = ""
     cannot_see: str = ""
+    roles: frozenset[str] = frozenset({SPACE})
+
+    def described(self) -> dict[str, Any]:
+        """Every field, as plain values."""
+        return {**asdict(self), "roles": sorted(self.roles)}
 
     @property
     def fingerprint(self) -> str:
@@ -63,7 +79,7 @@ class EncoderSpec:
         tests/encoders/test_libraries.py fails when a release of Pillow moves pixels: raise DECODER_VERSION then.
         """
         fields = asdict(self)
-        del fields["weights"], fields["cannot_see"]
+        del fields["weights"], fields["cannot_see"], fields["roles"]
         if self.output_dtype == "float32":  # keeps the features valid that were stored before there was another
             del fields["output_dtype"]
         if not self.code:
@@ -114,3 +130,26 @@ class Encoder(Protocol):
     def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """A stack of prepared images, (n, *input_shape), to {output: (n, width) float32}, C-contiguous."""
         ...
+
+
+class HashEncoder(Encoder, Protocol):
+    """An encoder of the role HASH; beside "features" it has the output "digest", equal for equal pixels only."""
+
+    near_bits: int
+    """Differing bits up to which two images are near duplicates, where the config names no number."""
+
+    def mirror_signs(self) -> np.ndarray:
+        """(width,) of +1 and -1, which turn the features of an image into those of its mirror image."""
+        ...
+
+
+def pair_scorer(encoder: Encoder) -> PairScorer:
+    """The pair score of an encoder of the role PAIR_SCORER."""
+    return cast(Any, encoder).scorer()
+
+
+def mirroring(encoder: Encoder, spec: EncoderSpec) -> dict[str, Any]:
+    """{"signs" or "order": (width,)}: how features become those of the mirror image; {} where that is not known."""
+    known: Any = encoder
+    signs = {"signs": known.mirror_signs()} if HASH in spec.roles else {}
+    return signs | ({"order": known.mirror_order()} if MIRROR in spec.roles else {})

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from chexray.encoders.pickled import Refused, inspect
 from chexray.encoders.safetensors_header import INTEGER_NAMES, Header, read_header
 from chexray.errors import WeightsError
 from chexray.text import quoted, shown
+
+if TYPE_CHECKING:
+    import torch
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 MOST_SHARING = 4
@@ -97,7 +100,7 @@ def load_pickled(source: Path | bytes, *, numpy_scalars: bool = False) -> Any:
         raise ValueError(type(error).__name__) from error
 
 
-def table_of_tensors(state: Any, n_bytes: int) -> dict[str, Any]:
+def table_of_tensors(state: object, n_bytes: int) -> dict[str, Any]:
     """A plain {name: tensor} of a state dict from a file of n_bytes, if that is what `state` is.
 
     Weights are dense, finite floats of 16, 32 or 64 bits; counters and tables of positions may be whole numbers.
@@ -123,7 +126,7 @@ def table_of_tensors(state: Any, n_bytes: int) -> dict[str, Any]:
     return tensors
 
 
-def _fault(name: str, value: Any) -> str:
+def _fault(name: str, value: torch.Tensor) -> str:
     """What keeps a tensor from being weights; empty when nothing does."""
     import torch
 
@@ -163,7 +166,7 @@ def check_keys(
     ignore: tuple[str, ...] = (),
     *,
     what: str = "",
-    where: Any = "",
+    where: object = "",
 ) -> None:
     """Refuses a state of another architecture. state: name -> tensor or shape; ignore: patterns ("*.num_batches").
 

@@ -8,11 +8,11 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from chexray.errors import WeightsError
-from chexray.storage import is_remote
+from chexray.storage import Storage, is_remote
 from chexray.text import shown
 
 LARGEST_FILE = 20_000_000_000
@@ -41,7 +41,7 @@ def public_url(reference: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def copy_bounded(source: Any, target: Any, largest: int) -> None:
+def copy_bounded(source: Any, target: IO[bytes], largest: int) -> None:
     """Copies a stream that says nothing reliable about its length. Raises WeightsError above `largest` bytes."""
     copied = 0
     while block := source.read(_COPY_BYTES):
@@ -51,7 +51,7 @@ def copy_bounded(source: Any, target: Any, largest: int) -> None:
         target.write(block)
 
 
-def fetch(url: str, target: Path, storage: Any, expected: str, largest: int = LARGEST_FILE) -> Path:
+def fetch(url: str, target: Path, storage: Storage | None, expected: str, largest: int = LARGEST_FILE) -> Path:
     """`target`, a current copy of the file at `url`. expected: a sha256 with which a copy is used without asking.
 
     Raises WeightsError above `largest` bytes, and what storage or fsspec raise.
@@ -68,7 +68,7 @@ def fetch(url: str, target: Path, storage: Any, expected: str, largest: int = LA
     if sha256 and state and _noted(note) == {"state": state, "sha256": sha256}:
         return target
     with atomic(target) as stream:
-        if _through(storage, url):
+        if storage is not None and is_remote(url):
             stream.write(storage.read(url))
         else:
             import fsspec
@@ -88,18 +88,13 @@ def _noted(note: Path) -> Any:
         return None
 
 
-def _through(storage: Any, url: str) -> bool:
-    """True when `storage` reads this URL: it speaks S3, and knows endpoint and credentials; fsspec knows the rest."""
-    return storage is not None and is_remote(url)
-
-
-def _remote_state(url: str, storage: Any) -> tuple[str, int]:
+def _remote_state(url: str, storage: Storage | None) -> tuple[str, int]:
     """Size and version of a remote file as its server tells them, or "" when it tells nothing that can be trusted.
 
     And the size alone, 0 where it is not told.
     """
-    if _through(storage, url):
-        found = storage.stat([url])[0] if hasattr(storage, "stat") else None
+    if storage is not None and is_remote(url):  # it knows endpoint and credentials of S3; fsspec knows the rest
+        found = storage.stat([url])[0]
         return (f"{found.size}/{found.version}" if found.version else "", found.size) if found else ("", 0)
     import fsspec
 

@@ -28,7 +28,7 @@ Check = Callable[[Any], Any]
 def whole(low: int, high: int) -> Check:
     """A whole number within [low, high]; true, 2.5 and "2" are none."""
 
-    def check(value: Any) -> int:
+    def check(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise ValueError(f"a whole number from {low:,} to {high:,}")
         return value
@@ -39,7 +39,7 @@ def whole(low: int, high: int) -> Check:
 def number(low: float, high: float) -> Check:
     """A finite number within [low, high]."""
 
-    def check(value: Any) -> float:
+    def check(value: object) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
             raise ValueError(f"a number from {low:g} to {high:g}")
         return value
@@ -47,7 +47,7 @@ def number(low: float, high: float) -> Check:
     return check
 
 
-def flag(value: Any) -> bool:
+def flag(value: object) -> bool:
     """True or false."""
     if not isinstance(value, bool):
         raise ValueError("true or false")
@@ -57,7 +57,7 @@ def flag(value: Any) -> bool:
 def word(*known: str) -> Check:
     """One of a few strings."""
 
-    def check(value: Any) -> str:
+    def check(value: object) -> str:
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"one of {', '.join(known)}")
         return value
@@ -68,7 +68,7 @@ def word(*known: str) -> Check:
 def several(each: Check, fewest: int, most: int) -> Check:
     """A list of `fewest` to `most` values."""
 
-    def check(value: Any) -> list[Any]:
+    def check(value: object) -> list[Any]:
         if not isinstance(value, list | tuple) or not fewest <= len(value) <= most:
             raise ValueError(f"a list of {fewest}" + (f" to {most}" if most > fewest else "") + " values")
         try:
@@ -82,7 +82,7 @@ def several(each: Check, fewest: int, most: int) -> Check:
 def either(*checks: Check) -> Check:
     """What the first check that accepts the value returns."""
 
-    def check(value: Any) -> Any:
+    def check(value: object) -> Any:
         expected = []
         for one in checks:
             try:
@@ -99,7 +99,7 @@ means = several(number(-1000, 1000), 3, 3)
 spreads = several(number(1e-4, 1000), 3, 3)
 
 
-def taken(config: Mapping[str, Any], checks: Mapping[str, Check], where: Any) -> dict[str, Any]:
+def taken(config: Mapping[str, Any], checks: Mapping[str, Check], where: object) -> dict[str, Any]:
     """The keys of `checks` that `config` has, each checked; a null counts as absent, and other keys are ignored.
 
     where: the file, for the message. Raises WeightsError with the key, its value and what is expected.
@@ -111,7 +111,7 @@ def taken(config: Mapping[str, Any], checks: Mapping[str, Check], where: Any) ->
     return found
 
 
-def checked(value: Any, check: Check, key: str, where: Any) -> Any:
+def checked(value: object, check: Check, key: str, where: object) -> Any:
     """`value` if it passes `check`. Raises WeightsError with the key, the value and what is expected."""
     try:
         return check(value)
@@ -159,7 +159,7 @@ def parse_json(data: bytes) -> Any:
     raise ValueError("it is nested too deeply")
 
 
-def _inside(value: Any) -> list[Any]:
+def _inside(value: object) -> list[Any]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []

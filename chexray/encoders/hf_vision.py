@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.checkpoints import safe_load, safetensors_shapes
 from chexray.encoders.fields import read_json
-from chexray.encoders.image_processor import Preprocessing, from_transformers
+from chexray.encoders.image_processor import from_transformers
 from chexray.encoders.network import NetworkEncoder, normalise, short_hash
 from chexray.encoders.network_config import (
     architecture,
@@ -80,18 +78,19 @@ class HfVision(NetworkEncoder):
 
     name: ClassVar[str] = "hf_vision"
     allowed: ClassVar[dict[str, Option]] = {
-        "pooling": Option(None, str, ("cls", "pooler", "mean")),
-        "revision": Option(None, str),
+        "pooling": Option(
+            None, str, ("cls", "pooler", "mean"), "class token, the network's own pooled output, or mean of the patches"
+        ),
+        "revision": Option(None, str, about="commit of the hub repository"),
     }
 
-    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
-        super().__init__(weights=weights, precision=precision, storage=storage, **options)
-        if not weights:
+    def __init__(self, **given: Any):
+        super().__init__(**given)
+        if not self.weights:
             raise ConfigError("hf_vision needs weights: a hub id such as facebook/dinov2-base, or a local folder.")
-        if weights.startswith("random:"):
+        if self.weights.startswith("random:"):
             raise ConfigError("hf_vision takes no random weights. Use rad_dino or timm_vision for a random network.")
         self._revision = self.options.pop("revision")
-        self._preprocessing: Preprocessing | None = None
         self._vision: dict[str, Any] = {}
         self._family: Family | None = None
 
@@ -130,25 +129,13 @@ class HfVision(NetworkEncoder):
         network = empty_network(family.model, kind, keys, self._extra(), place)
         compare_sizes(network, shapes, place)
         self._try(network, shape, vision["hidden_size"], place)
-        return EncoderSpec(
-            name=self.name,
-            weights=found.reference,
-            weights_sha256=found.sha256,
-            revision=found.revision,
-            preprocessing=self._preprocessing.describe(),
-            precision=self.precision,
-            outputs={"features": vision["hidden_size"]},
-            input_shape=shape,
-            input_dtype="uint8",
-            code_version=self.code_version,
-            options={**self.options, "model": family.model, "config_sha256": short_hash(config)},
+        return self._spec_of(
+            found,
+            self._preprocessing.describe(),
+            {"features": vision["hidden_size"]},
+            shape,
+            more={"model": family.model, "config_sha256": short_hash(config)},
         )
-
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """(height, width) uint8 to the network's own input size, uint8."""
-        self.resolve()
-        assert self._preprocessing is not None
-        return self._preprocessing.prepare(image)
 
     def _network(self, found: ResolvedWeights) -> nn.Module:
         assert found.path is not None
@@ -181,7 +168,7 @@ class HfVision(NetworkEncoder):
         assert self._family is not None
         return {"add_pooling_layer": self.options["pooling"] == "pooler"} if self._family.pooler_is_optional else {}
 
-    def _try(self, network: nn.Module, shape: tuple[int, int], width: int, place: Any) -> None:
+    def _try(self, network: nn.Module, shape: tuple[int, int], width: int, place: object) -> None:
         """One image without numbers through the empty network: it takes the size and gives the width of the spec."""
         import torch
 
@@ -201,8 +188,7 @@ class HfVision(NetworkEncoder):
 
     def _outputs(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
         assert self._family is not None
-        assert self._preprocessing is not None
-        how, pooling = self._preprocessing, self.options["pooling"]
+        how, pooling = self.preprocessing, self.options["pooling"]
         output = module(pixel_values=normalise(batch, how.divisor, how.mean, how.std))
         if pooling == "pooler":
             return {"features": output.pooler_output}
@@ -224,7 +210,7 @@ def _family(config: dict[str, Any], folder: str) -> Family:
     return FAMILIES[kind]
 
 
-def _tower(config: dict[str, Any], place: Any) -> dict[str, Any]:
+def _tower(config: dict[str, Any], place: object) -> dict[str, Any]:
     """The config of the image tower: a part of the config of a network that also reads text."""
     tower = config.get("vision_config", config)
     if not isinstance(tower, dict):

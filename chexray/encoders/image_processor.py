@@ -13,17 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from chexray.encoders.fields import (
-    Check,
-    checked,
-    flag,
-    means,
-    number,
-    side,
-    spreads,
-    taken,
-    whole,
-)
+from chexray.encoders.fields import Check, checked, flag, means, number, side, spreads, taken, whole
 from chexray.encoders.resize import PILLOW, centre_crop, cover, grey, pil_resize
 from chexray.errors import WeightsError
 from chexray.text import quoted, shown

@@ -39,7 +39,9 @@ class InceptionV3(NetworkEncoder):
     """
 
     name: ClassVar[str] = "inception_v3"
-    allowed: ClassVar[dict[str, Option]] = {"resize": Option("bicubic_antialias", str, tuple(RESIZES))}
+    allowed: ClassVar[dict[str, Option]] = {
+        "resize": Option("bicubic_antialias", str, tuple(RESIZES), "how images are resized to 299 x 299 pixels")
+    }
 
     def sources(self) -> dict[str, Any]:
         return {
@@ -59,18 +61,12 @@ class InceptionV3(NetworkEncoder):
                 safe_load(found.path), expected_shapes(), _OPTIONAL, where=found.path, what="FID's Inception network"
             )
         method = RESIZES[self.options["resize"]]
-        return EncoderSpec(
-            name=self.name,
-            weights=found.reference,
-            weights_sha256=found.sha256,
-            revision=found.revision,
-            preprocessing=f"{method.name}-{SIDE}/(x-128)/128/{PILLOW}",
-            precision=self.precision,
-            outputs={"features": 2048, "logits": 1008},
-            input_shape=(SIDE, SIDE),
-            input_dtype=method.dtype,
-            code_version=self.code_version,
-            options=dict(self.options),
+        return self._spec_of(
+            found,
+            f"{method.name}-{SIDE}/(x-128)/128/{PILLOW}",
+            {"features": 2048, "logits": 1008},
+            (SIDE, SIDE),
+            method.dtype,
         )
 
     def prepare(self, image: np.ndarray) -> np.ndarray:

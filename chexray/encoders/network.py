@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from chexray.encoders.base import EncoderSpec
+from chexray.encoders.base import SPACE, EncoderSpec
+from chexray.encoders.image_processor import Preprocessing
 from chexray.encoders.options import Option, read_options, read_precision
 from chexray.encoders.weights import ResolvedWeights, on_this_machine, resolve
 from chexray.errors import ConfigError, ResourceError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from chexray.storage import Storage
+
 
 class NetworkEncoder:
     """Base of encoders with a torch network; a subclass says which weights, which network and which outputs."""
@@ -29,20 +32,44 @@ class NetworkEncoder:
     name: ClassVar[str]
     code_version: ClassVar[int] = 1
     allowed: ClassVar[dict[str, Option]] = {}
+    roles: ClassVar[frozenset[str]] = frozenset({SPACE})
+    released_sha256: ClassVar[tuple[str, ...]] = ()
+    released_repository: ClassVar[str] = ""
+    """See chexray.encoders.released, as for `unlike_released`."""
 
-    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
+    def __init__(
+        self, *, weights: str | None = None, precision: str = "fp32", storage: Storage | None = None, **options: Any
+    ):
         self.weights = weights
         self.precision = read_precision(self.name, precision)
         self.storage = storage
         self.options = read_options(self.name, self.allowed, options)
         self._spec: EncoderSpec | None = None
         self.found: ResolvedWeights | None = None
+        self._preprocessing: Preprocessing | None = None
         self._module: nn.Module | None = None
         self._device: torch.device | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """The encoder without its network: workers load their own."""
         return {**self.__dict__, "_module": None, "_device": None}
+
+    def _spec_of(
+        self,
+        found: ResolvedWeights,
+        preprocessing: str,
+        outputs: dict[str, int],
+        input_shape: tuple[int, ...],
+        input_dtype: str = "uint8",
+        more: dict[str, Any] | None = None,
+    ) -> EncoderSpec:
+        """The spec of a network with these weights. more: options that follow from the weights."""
+        return EncoderSpec(
+            name=self.name, weights=found.reference, weights_sha256=found.sha256, revision=found.revision,
+            preprocessing=preprocessing, precision=self.precision, outputs=outputs, input_shape=input_shape,
+            input_dtype=input_dtype, code_version=self.code_version, options={**self.options, **(more or {})},
+            roles=self.roles,
+        )  # fmt: skip
 
     # What a subclass provides.
 
@@ -53,6 +80,10 @@ class NetworkEncoder:
     def _describe(self, found: ResolvedWeights) -> EncoderSpec:
         """The spec, after checking on the driver that the weights fit; keeps what `prepare` needs."""
         raise NotImplementedError
+
+    def unlike_released(self) -> str | None:
+        """Why this is not the published network, whatever its weights; "" where it is, None where none is published."""
+        return None
 
     def _network(self, found: ResolvedWeights) -> nn.Module:
         """The network with its weights, on the CPU in float32."""
@@ -70,6 +101,18 @@ class NetworkEncoder:
             self.found = resolve(storage=self.storage, **self.sources())
             self._spec = self._describe(self.found)
         return self._spec
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What `prepare` does, which may follow from the weights."""
+        if self._preprocessing is None:
+            self.resolve()
+        assert self._preprocessing is not None
+        return self._preprocessing
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """(height, width) uint8 to the input size of the spec, uint8, by Pillow's resampling."""
+        return self.preprocessing.prepare(image)
 
     def load(self, device: str) -> None:
         """Builds the network on `device` and sets the arithmetic of this process."""
@@ -140,6 +183,6 @@ def fill_network(module: nn.Module, seed: int) -> nn.Module:
     return module
 
 
-def short_hash(value: Any) -> str:
+def short_hash(value: object) -> str:
     """16 hex digits of a JSON value: puts a network's config into the fingerprint of its features."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -112,7 +112,7 @@ _DTYPES = {name: word("float16", "bfloat16", "float32", "float64") for name in (
 
 
 def architecture(
-    config: Mapping[str, Any], kind: str, shapes: Mapping[str, tuple[int, ...]], where: Any
+    config: Mapping[str, Any], kind: str, shapes: Mapping[str, tuple[int, ...]], where: object
 ) -> dict[str, Any]:
     """The keys of a config that shape a network of `kind`, checked against each other and the tensors of its file.
 
@@ -141,7 +141,7 @@ def architecture(
     return found
 
 
-def check_patches(kind: str, shape: Sequence[int], keys: Mapping[str, Any], where: Any) -> None:
+def check_patches(kind: str, shape: Sequence[int], keys: Mapping[str, Any], where: object) -> None:
     """Refuses images of (height, width) that a network cannot cut into patches, or only into too many.
 
     Attention over all patches takes memory with the square of their number; Swin and ConvNeXT look at windows.
@@ -156,13 +156,13 @@ def check_patches(kind: str, shape: Sequence[int], keys: Mapping[str, Any], wher
         )
 
 
-def dtype_of(config: Mapping[str, Any], where: Any) -> str:
+def dtype_of(config: Mapping[str, Any], where: object) -> str:
     """The type in which the network says its weights are to be taken, "float32" for example; "" where it does not."""
     found = taken(config, _DTYPES, where)
     return found.get("dtype") or found.get("torch_dtype") or ""
 
 
-def empty_network(model: str, kind: str, keys: Mapping[str, Any], extra: Mapping[str, Any], where: Any) -> nn.Module:
+def empty_network(model: str, kind: str, keys: Mapping[str, Any], extra: Mapping[str, Any], where: object) -> nn.Module:
     """The network that `architecture` describes, without memory: shapes only. Raises WeightsError if it cannot be."""
     import torch
     import transformers
@@ -183,7 +183,7 @@ def transformers_config(kind: str, keys: Mapping[str, Any]) -> Any:
     return getattr(transformers, _KEYS[kind][0])(**keys)
 
 
-def compare_sizes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], where: Any) -> None:
+def compare_sizes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], where: object) -> None:
     """Refuses a network that would hold many more numbers than its file: memory is only taken for what is there."""
     held = sum(math.prod(shape) for shape in shapes.values())
     wanted = sum(value.numel() for values in (network.parameters(), network.buffers()) for value in values)

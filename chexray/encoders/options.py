@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from chexray.errors import ConfigError
+from chexray.spelling import nearest, suggestion
 
 PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its default, its type, and its values when they are few. A default of None means "not given"."""
+    """One option: its default, its type, its values when they are few, and what it does, for the reference.
+
+    A default of None means "not given".
+    """
 
     default: Any = None
     kind: type = str
     choices: tuple[Any, ...] = ()
+    about: str = ""
 
 
 def read_options(encoder: str, allowed: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
     """Every allowed option with its given or default value. Raises ConfigError naming the option and what it may be."""
     for name in given:
         if name not in allowed:
-            near = difflib.get_close_matches(name, list(allowed), n=1)
-            known = ", ".join(allowed) or "none"
-            hint = f"Did you mean {near[0]!r}?" if near else f"Options: {known}."
+            hint = suggestion(name, allowed, f"Options: {', '.join(allowed) or 'none'}.")
             raise ConfigError(f"{encoder} has no option {name!r}. {hint}")
     values = {name: given.get(name, option.default) for name, option in allowed.items()}
     for name, value in values.items():
@@ -37,8 +39,8 @@ def read_options(encoder: str, allowed: Mapping[str, Option], given: Mapping[str
         if not isinstance(value, option.kind) or isinstance(value, bool):
             raise ConfigError(f"{encoder}: {name} is {value!r}; expected {option.kind.__name__}.")
         if option.choices and value not in option.choices:
-            near = difflib.get_close_matches(str(value), [str(choice) for choice in option.choices], n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            near = nearest(str(value), map(str, option.choices))
+            hint = f" Did you mean {near!r}?" if near else ""
             choices = ", ".join(map(str, option.choices))
             raise ConfigError(f"{encoder}: {name} is {value!r}; expected one of {choices}.{hint}")
     return values

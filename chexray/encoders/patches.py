@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from chexray.encoders.base import EncoderSpec
+from chexray.encoders.base import MIRROR, SPACE, EncoderSpec
 from chexray.encoders.options import Option
 from chexray.encoders.pixels import cell_means
 from chexray.encoders.weight_free import WeightFreeEncoder
@@ -27,7 +27,11 @@ class Patches(WeightFreeEncoder):
     """
 
     name: ClassVar[str] = "patches"
-    allowed: ClassVar[dict[str, Option]] = {"side": Option(32, int), "patch": Option(8, int)}
+    roles: ClassVar[frozenset[str]] = frozenset({SPACE, MIRROR})
+    allowed: ClassVar[dict[str, Option]] = {
+        "side": Option(32, int, about="cells on each side of the grid, 1 to 256"),
+        "patch": Option(8, int, about="cells on each side of a patch; divides `side`"),
+    }
     cannot_see: ClassVar[str] = "brightness, contrast, and what is finer than a cell of its grid: blur, noise, texture"
 
     def __init__(self, **options: Any):

@@ -24,7 +24,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from chexray.encoders.base import EncoderSpec
+from chexray.encoders.base import HASH, EncoderSpec
 from chexray.encoders.pixels import cell_sums
 from chexray.encoders.resize import grey
 from chexray.encoders.weight_free import WeightFreeEncoder
@@ -63,6 +63,7 @@ class PerceptualHash(WeightFreeEncoder):
     """
 
     name: ClassVar[str] = "perceptual_hash"
+    roles: ClassVar[frozenset[str]] = frozenset({HASH})
     near_bits: ClassVar[int] = NEAR_BITS
 
     def resolve(self) -> EncoderSpec:

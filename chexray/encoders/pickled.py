@@ -11,7 +11,7 @@ import io
 import pickletools
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,17 +25,10 @@ MOST_MEMBERS = 100_000
 LONGEST_SCALAR = 64
 
 _STORAGE_BYTES = {
-    "torch.FloatStorage": 4,
-    "torch.DoubleStorage": 8,
-    "torch.HalfStorage": 2,
-    "torch.BFloat16Storage": 2,
-    "torch.LongStorage": 8,
-    "torch.IntStorage": 4,
-    "torch.ShortStorage": 2,
-    "torch.CharStorage": 1,
-    "torch.ByteStorage": 1,
-    "torch.BoolStorage": 1,
-}
+    "torch.FloatStorage": 4, "torch.DoubleStorage": 8, "torch.HalfStorage": 2, "torch.BFloat16Storage": 2,
+    "torch.LongStorage": 8, "torch.IntStorage": 4, "torch.ShortStorage": 2, "torch.CharStorage": 1,
+    "torch.ByteStorage": 1, "torch.BoolStorage": 1,
+}  # fmt: skip
 _TENSORS = {
     "torch._utils._rebuild_tensor",
     "torch._utils._rebuild_tensor_v2",
@@ -140,7 +133,7 @@ def could_run(what: str) -> str:
 class Walk:
     """One pickle, walked on placeholders. Strings, numbers, tuples and names are followed, all else is None."""
 
-    def __init__(self, numpy_scalars: bool, held: Any, size: int):
+    def __init__(self, numpy_scalars: bool, held: Callable[[], dict[str, int]], size: int):
         self.callable = _TENSORS | _PLAIN | {_CODEC} | (NUMPY_FLOAT64 if numpy_scalars else set())
         self.held: dict[str, int] = held()
         self.size = size
@@ -169,7 +162,7 @@ class Walk:
             ) as error:  # of bytes that are no pickle: ValueError, UnicodeError, IndexError, OverflowError
                 raise ValueError(f"{type(error).__name__} in its pickle") from error
 
-    def _step(self, kind: Any, argument: Any) -> None:
+    def _step(self, kind: pickletools.OpcodeInfo, argument: Any) -> None:
         name = kind.name
         if name == "MARK":
             self.marks.append(self.stack)
@@ -184,7 +177,7 @@ class Walk:
             taken = self._taken(kind)
             self.stack += self._result(name, argument, taken, len(kind.stack_after))
 
-    def _taken(self, kind: Any) -> list[Any]:
+    def _taken(self, kind: pickletools.OpcodeInfo) -> list[Any]:
         """What the operation takes from the stack, without the mark."""
         before = [item.name for item in kind.stack_before]
         taken: list[Any] = []
@@ -194,13 +187,13 @@ class Walk:
             taken, self.stack = self.stack, self.marks.pop()
             before = before[: before.index("mark")]
         if len(before) > len(self.stack):
-            raise ValueError("its pickle takes more than it puts down")
+            raise ValueError("its pickle is malformed (it reads from an empty stack)")
         if before:
             self.stack, front = self.stack[: -len(before)], self.stack[-len(before) :]
             taken = [*front, *taken]
         return taken
 
-    def _result(self, name: str, argument: Any, taken: list[Any], n_after: int) -> list[Any]:
+    def _result(self, name: str, argument: object, taken: list[Any], n_after: int) -> list[Any]:
         match name:
             case "GLOBAL":
                 return [self._named(str(argument).replace(" ", ".", 1))]
@@ -230,7 +223,7 @@ class Walk:
             raise Refused(f"it holds tensors of a kind that is not read ({shown(path, 80)}). Save plain, dense ones")
         raise Refused(could_run(f"a pickled {shown(path, 80)}"))
 
-    def _call(self, what: Any, arguments: Any) -> None:
+    def _call(self, what: object, arguments: object) -> None:
         if not isinstance(what, Name) or what.path not in self.callable:
             raise Refused(could_run(f"a call of {quoted(what.path if isinstance(what, Name) else what, 80)}"))
         if what.path == _CODEC:  # numbers of numpy come as a short latin-1 text; other codecs can double their input
@@ -242,7 +235,7 @@ class Walk:
             if kind != "f8":
                 raise Refused(could_run(f"a pickled numpy.dtype {quoted(kind, 40)}"))
 
-    def _storage(self, reference: Any) -> None:
+    def _storage(self, reference: object) -> None:
         """Compares the numbers that a tensor's storage should have with the bytes that are there for it."""
         if not isinstance(reference, tuple) or len(reference) < 5 or reference[0] != "storage":
             raise ValueError("a reference in its pickle is not to a storage")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from chexray.encoders.base import EncoderSpec
+from chexray.encoders.base import MIRROR, SPACE, EncoderSpec
 from chexray.encoders.options import Option
 from chexray.encoders.resize import grey
 from chexray.encoders.weight_free import WeightFreeEncoder
@@ -24,7 +24,8 @@ class Pixels(WeightFreeEncoder):
     """
 
     name: ClassVar[str] = "pixels"
-    allowed: ClassVar[dict[str, Option]] = {"side": Option(16, int)}
+    roles: ClassVar[frozenset[str]] = frozenset({SPACE, MIRROR})
+    allowed: ClassVar[dict[str, Option]] = {"side": Option(16, int, about="cells on each side of the grid, 1 to 256")}
     cannot_see: ClassVar[str] = "what is finer than a cell of its grid: blur, noise, texture"
 
     def __init__(self, **options: Any):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from chexray.encoders.base import EncoderSpec
+from chexray.encoders.base import METHODS, MIRROR, ROLES, SPACE, EncoderSpec
 from chexray.errors import ChexrayError, PluginError
 from chexray.plugin_files import told
 from chexray.text import listed, quoted, shown
@@ -62,7 +62,7 @@ class PluggedEncoder:
             outputs[name] = np.ascontiguousarray(self._as(found[name], self.spec.output_dtype, "encode"))
         return outputs
 
-    def _as(self, values: Any, dtype: str, method: str) -> np.ndarray:
+    def _as(self, values: object, dtype: str, method: str) -> np.ndarray:
         try:
             return np.asarray(values, dtype)
         except (TypeError, ValueError, RuntimeError):  # text, or a tensor of a GPU
@@ -83,14 +83,28 @@ def plugged_encoder(inner: Any, what: str, code: str) -> PluggedEncoder:
     ]
     if wrong:
         raise PluginError(f"{what}: in the spec that resolve returned, {wrong[0]}.")
-    return PluggedEncoder(inner, what, replace(spec, code=code, input_shape=tuple(spec.input_shape)))
+    roles = _roles(inner, spec)
+    if lacking := [
+        METHODS[role] for role in METHODS.keys() & roles if not callable(getattr(inner, METHODS[role], None))
+    ]:
+        raise PluginError(f"{what}: the roles of its spec are {listed(sorted(roles))}, but it has no `{lacking[0]}`.")
+    return PluggedEncoder(inner, what, replace(spec, code=code, input_shape=tuple(spec.input_shape), roles=roles))
 
 
-def _sizes(value: Any) -> bool:
+def _roles(inner: object, spec: EncoderSpec) -> frozenset[str]:
+    """The roles of a spec; of a plug-in for chexray 0.1.0, which knew none, those of the methods it has."""
+    roles = frozenset(spec.roles)
+    found = {role for role, method in METHODS.items() if hasattr(inner, method)}
+    if roles != {SPACE} or not found:
+        return roles
+    return frozenset(found | {SPACE} if found <= {MIRROR} else found)
+
+
+def _sizes(value: Iterable[object]) -> bool:
     return all(isinstance(each, int | np.integer) and not isinstance(each, bool) and each > 0 for each in value)
 
 
-def _is_dtype(value: Any) -> bool:
+def _is_dtype(value: object) -> bool:
     try:
         return isinstance(value, str) and np.dtype(value).kind in "fui"
     except TypeError:
@@ -111,6 +125,11 @@ _FIELDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("input_dtype", _is_dtype, "'float32' or 'uint8'"),
     ("output_dtype", lambda value: value in ("float32", "uint8"), "'float32' or 'uint8'"),
     ("options", lambda value: isinstance(value, dict), "a dict"),
+    (
+        "roles",
+        lambda value: isinstance(value, set | frozenset) and bool(value) and value <= ROLES,
+        f"a set of {', '.join(sorted(ROLES))}",
+    ),
     *(
         (name, lambda value: isinstance(value, str), "text")
         for name in ("name", "weights", "weights_sha256", "revision", "preprocessing", "precision", "cannot_see")
@@ -119,7 +138,7 @@ _FIELDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 
 def _called(
-    what: str, name: str, method: Callable[..., Any], *arguments: Any, passing: tuple[type[Exception], ...] = ()
+    what: str, name: str, method: Callable[..., Any], *arguments: object, passing: tuple[type[Exception], ...] = ()
 ) -> Any:
     """What a method returns. Errors of a user, of too little memory and those of `passing` stay as they are."""
     try:
@@ -132,7 +151,7 @@ def _called(
         raise PluginError(f"{what}: {name} failed ({told(error)}).") from error
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}"
     return shown(type(value).__name__, 60)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.checkpoints import check_keys, safe_load, safetensors_shapes
 from chexray.encoders.fields import read_json
@@ -22,6 +20,7 @@ from chexray.text import quoted, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
 
 HUB_ID = "microsoft/rad-dino"
 MEAN, STD = (0.5307,) * 3, (0.2583,) * 3
@@ -53,18 +52,17 @@ class RadDino(NetworkEncoder):
     name: ClassVar[str] = "rad_dino"
     released_repository: ClassVar[str] = HUB_ID
     allowed: ClassVar[dict[str, Option]] = {
-        "route": Option("native", str, tuple(ROUTES)),
-        "pooling": Option("cls", str, ("cls", "patch_mean")),
-        "revision": Option(None, str),
-        "architecture": Option(None, dict),
+        "route": Option("native", str, tuple(ROUTES), "resizing before the network's own; `cgb*` repeat CheXGenBench"),
+        "pooling": Option("cls", str, ("cls", "patch_mean"), "class token, or mean of the patch tokens"),
+        "revision": Option(None, str, about="commit of the hub repository"),
+        "architecture": Option(None, dict, about="shape of an untrained network (`weights: random:SEED` only)"),
     }
 
-    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
-        super().__init__(weights=weights, precision=precision, storage=storage, **options)
+    def __init__(self, **given: Any):
+        super().__init__(**given)
         self._refuse_architecture()
         self._config = _architecture(self.options.pop("architecture") or {})
         self._revision = self.options.pop("revision")
-        self._preprocessing: Preprocessing | None = None
         self._own_processor = False
 
     def sources(self) -> dict[str, Any]:
@@ -95,18 +93,12 @@ class RadDino(NetworkEncoder):
             check_patches("dinov2", native.shape, self._config, where)
         steps = (*ROUTES[self.options["route"]], *native.steps)
         self._preprocessing = Preprocessing(steps, native.mean, native.std, native.divisor)
-        return EncoderSpec(
-            name=self.name,
-            weights=found.reference,
-            weights_sha256=found.sha256,
-            revision=found.revision,
-            preprocessing=f"{self.options['route']}/{self._preprocessing.describe()}",
-            precision=self.precision,
-            outputs={"features": self._config["hidden_size"]},
-            input_shape=self._preprocessing.shape,
-            input_dtype="uint8",
-            code_version=self.code_version,
-            options={**self.options, **extra},
+        return self._spec_of(
+            found,
+            f"{self.options['route']}/{self._preprocessing.describe()}",
+            {"features": self._config["hidden_size"]},
+            self._preprocessing.shape,
+            more=extra,
         )
 
     def unlike_released(self) -> str:
@@ -157,12 +149,6 @@ class RadDino(NetworkEncoder):
         check_keys(found, dinov2_shapes(keys), ("embeddings.mask_token",), what="the DINOv2 of its config.json")
         return keys, {**_DEFAULTS, **config}
 
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """(height, width) uint8 to (518, 518) uint8: bit-equal to transformers' Pillow processor before scaling."""
-        self.resolve()
-        assert self._preprocessing is not None
-        return self._preprocessing.prepare(image)
-
     def _network(self, found: ResolvedWeights) -> nn.Module:
         import torch
 
@@ -176,8 +162,7 @@ class RadDino(NetworkEncoder):
         return from_table("Dinov2Model", config, state)[0]
 
     def _outputs(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
-        assert self._preprocessing is not None
-        how = self._preprocessing
+        how = self.preprocessing
         output = module(pixel_values=normalise(batch, how.divisor, how.mean, how.std))
         if self.options["pooling"] == "cls":
             return {"features": output.pooler_output}

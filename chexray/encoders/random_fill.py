@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -56,7 +55,7 @@ def _fill_one(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def digest(seed: int, architecture: Any) -> str:
+def digest(seed: int, architecture: object) -> str:
     """64 hex digits that stand for the weights `fill` would draw: a hash of the recipe, so nothing has to be drawn."""
     recipe = {"fill": FILL_VERSION, "seed": seed, "architecture": architecture}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()

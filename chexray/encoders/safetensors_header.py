@@ -82,7 +82,7 @@ def _checked(header: dict[str, Any], n_bytes: int) -> Header:
     return Header(shapes, dtypes, metadata)
 
 
-def _tensor(name: str, entry: Any) -> tuple[tuple[int, ...], str, tuple[int, int]]:
+def _tensor(name: str, entry: object) -> tuple[tuple[int, ...], str, tuple[int, int]]:
     if not isinstance(entry, dict):
         raise ValueError(f"its entry {quoted(name, 80)} is no object")
     shape: Any = entry.get("shape")
@@ -103,5 +103,5 @@ def _tensor(name: str, entry: Any) -> tuple[tuple[int, ...], str, tuple[int, int
     return tuple(shape), dtype, (span[0], span[1])
 
 
-def _wholes(values: Any) -> bool:
+def _wholes(values: object) -> bool:
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**48 for value in values)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from chexray.encoders.base import EncoderSpec
+from chexray.encoders.base import PAIR_SCORER, EncoderSpec
 from chexray.encoders.checkpoints import check_keys, safe_load
 from chexray.encoders.image_processor import Preprocessing
 from chexray.encoders.network import NetworkEncoder, fill_network, normalise
@@ -17,6 +17,7 @@ from chexray.encoders.weights import ResolvedWeights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
 
 FILE = "ResNet-50_epoch11_data_handling_RPN.pth"
 WHERE = (
@@ -53,10 +54,13 @@ class SiameseReid(NetworkEncoder):
     """
 
     name: ClassVar[str] = "siamese_reid"
-    allowed: ClassVar[dict[str, Option]] = {"route": Option("cgb224", str, tuple(ROUTES))}
+    roles: ClassVar[frozenset[str]] = frozenset({PAIR_SCORER})
+    allowed: ClassVar[dict[str, Option]] = {
+        "route": Option("cgb224", str, tuple(ROUTES), "resizing and normalisation; scores of two routes do not compare")
+    }
 
-    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
-        super().__init__(weights=weights, precision=precision, storage=storage, **options)
+    def __init__(self, **given: Any):
+        super().__init__(**given)
         self._preprocessing = ROUTES[self.options["route"]]
         self._scorer: WeightedL1 | None = None
 
@@ -82,27 +86,16 @@ class SiameseReid(NetworkEncoder):
             )
             last = {name: state[name].double().numpy() for name in ("fc_end.weight", "fc_end.bias")}
         self._scorer = WeightedL1(last["fc_end.weight"][0].astype(np.float64), float(last["fc_end.bias"][0]))
-        return EncoderSpec(
-            name=self.name,
-            weights=found.reference,
-            weights_sha256=found.sha256,
-            revision=found.revision,
-            preprocessing=f"{self.options['route']}/{self._preprocessing.describe()}",
-            precision=self.precision,
-            outputs={"features": WIDTH},
-            input_shape=self._preprocessing.shape,
-            input_dtype="uint8",
-            code_version=self.code_version,
-            options=dict(self.options),
+        return self._spec_of(
+            found,
+            f"{self.options['route']}/{self.preprocessing.describe()}",
+            {"features": WIDTH},
+            self.preprocessing.shape,
         )
 
     def unlike_released(self) -> str:
         """Why this is not the network that was published, whatever its weights; its shape is checked as it is found."""
         return "" if self.precision == "fp32" else f"precision {self.precision}, not fp32"
-
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """(height, width) uint8 to the route's square, uint8: Pillow's resampling, as upstream's on PIL images."""
-        return self._preprocessing.prepare(image)
 
     def scorer(self) -> WeightedL1:
         """The score of pairs, from the last layer of the checkpoint; the network is neither built nor loaded."""
@@ -118,7 +111,7 @@ class SiameseReid(NetworkEncoder):
         return network
 
     def _outputs(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
-        how = self._preprocessing
+        how = self.preprocessing
         branch = module.get_submodule("model")
         return {"features": branch(normalise(batch, how.divisor, how.mean, how.std)).float().sigmoid()}
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
 
 from chexray.encoders.base import EncoderSpec
 from chexray.encoders.checkpoints import check_keys, safe_load, safetensors_shapes
@@ -19,10 +16,12 @@ from chexray.encoders.options import Option
 from chexray.encoders.resize import FILTERS
 from chexray.encoders.weights import MODEL_FILE, ResolvedWeights
 from chexray.errors import ConfigError, WeightsError
+from chexray.spelling import suggestion
 from chexray.text import first_line, quoted, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
 
 DATA_CONFIG: dict[str, Check] = {
     "input_size": several(side, 3, 3),
@@ -45,17 +44,16 @@ class TimmVision(NetworkEncoder):
     """
 
     name: ClassVar[str] = "timm_vision"
-    allowed: ClassVar[dict[str, Option]] = {"model": Option(None, str)}
+    allowed: ClassVar[dict[str, Option]] = {"model": Option(None, str, about="required: a name that timm knows")}
 
-    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
-        super().__init__(weights=weights, precision=precision, storage=storage, **options)
+    def __init__(self, **given: Any):
+        super().__init__(**given)
         if not self.options["model"]:
             raise ConfigError("timm_vision needs model: a name timm knows, such as resnet50.")
         if ":" in self.options["model"]:  # "hf-hub:..." would make timm fetch and choose by itself
             raise ConfigError(
                 f"timm_vision: model is {quoted(self.options['model'])}; name the network here, put the id in weights."
             )
-        self._preprocessing: Preprocessing | None = None
 
     def sources(self) -> dict[str, Any]:
         network = self._empty()
@@ -85,9 +83,8 @@ class TimmVision(NetworkEncoder):
 
         name = self.options["model"]
         if not timm.is_model(name):
-            near = difflib.get_close_matches(name, timm.list_models(), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"timm {timm.__version__} has no model {quoted(name)}.{hint}")
+            hint = suggestion(name, timm.list_models(), "`timm.list_models()` lists them.")
+            raise ConfigError(f"timm {timm.__version__} has no model {quoted(name)}. {hint}")
         return timm.create_model(name, pretrained=False, num_classes=0)
 
     def _describe(self, found: ResolvedWeights) -> EncoderSpec:
@@ -112,25 +109,7 @@ class TimmVision(NetworkEncoder):
                 f"({first_line(error) or type(error).__name__}), which the config.json beside the weights asks for. "
                 "Correct its pretrained_cfg or remove the file."
             ) from error
-        return EncoderSpec(
-            name=self.name,
-            weights=found.reference,
-            weights_sha256=found.sha256,
-            revision=found.revision,
-            preprocessing=self._preprocessing.describe(),
-            precision=self.precision,
-            outputs={"features": width},
-            input_shape=shape,
-            input_dtype="uint8",
-            code_version=self.code_version,
-            options=dict(self.options),
-        )
-
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """(height, width) uint8 to the network's own input size, uint8."""
-        self.resolve()
-        assert self._preprocessing is not None
-        return self._preprocessing.prepare(image)
+        return self._spec_of(found, self._preprocessing.describe(), {"features": width}, shape)
 
     def _network(self, found: ResolvedWeights) -> nn.Module:
         network = self._create()
@@ -140,8 +119,7 @@ class TimmVision(NetworkEncoder):
         return network
 
     def _outputs(self, module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
-        assert self._preprocessing is not None
-        how = self._preprocessing
+        how = self.preprocessing
         return {"features": module(normalise(batch, how.divisor, how.mean, how.std))}
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
-from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.encoders.base import HASH, MIRROR, Encoder, EncoderSpec
 from chexray.encoders.resize import PILLOW, grey
 from chexray.encoders.weight_free import WeightFreeEncoder
 
@@ -77,13 +77,12 @@ class SmallImages(WeightFreeEncoder):
         return {"image": np.array(batch, np.uint8, order="C", copy=True).reshape(len(batch), SIDE**2)}
 
 
-def has_views(encoder: Any, spec: EncoderSpec) -> bool:
-    """Whether a space can be searched with views: cheap to encode, and able to say what mirrors a vector of it.
+def has_views(spec: EncoderSpec) -> bool:
+    """Whether a search can use views: the encoder has no weights, and knows the features of the mirror image.
 
     A grid finer than the small picture would compare what the views do not hold.
     """
-    mirrors = hasattr(encoder, "mirror_signs") or hasattr(encoder, "mirror_order")
-    return mirrors and spec.weights == "none" and getattr(encoder, "side", 1) <= SIDE
+    return bool(spec.roles & {HASH, MIRROR}) and spec.weights == "none" and spec.options.get("side", 1) <= SIDE
 
 
 def views_of(picture: np.ndarray) -> np.ndarray:

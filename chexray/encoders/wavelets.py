@@ -51,7 +51,9 @@ class Wavelets(WeightFreeEncoder):
     """
 
     name: ClassVar[str] = "wavelets"
-    allowed: ClassVar[dict[str, Option]] = {"side": Option(512, int, (64, 128, 256, 512, 1024, 2048))}
+    allowed: ClassVar[dict[str, Option]] = {
+        "side": Option(512, int, (64, 128, 256, 512, 1024, 2048), "pixels on each side of the transformed grid")
+    }
     cannot_see: ClassVar[str] = "overall brightness, and which anatomy gives an edge or a texture"
 
     def __init__(self, **options: Any):

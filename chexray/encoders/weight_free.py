@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from chexray.encoders.base import EncoderSpec
+from chexray.encoders.base import SPACE, EncoderSpec
 from chexray.encoders.options import Option, read_options, read_precision
 from chexray.errors import ConfigError
 
@@ -21,8 +21,9 @@ class WeightFreeEncoder:
     code_version: ClassVar[int] = 1
     allowed: ClassVar[dict[str, Option]] = {}
     cannot_see: ClassVar[str] = ""
+    roles: ClassVar[frozenset[str]] = frozenset({SPACE})
 
-    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: Any = None, **options: Any):
+    def __init__(self, *, weights: str | None = None, precision: str = "fp32", storage: object = None, **options: Any):
         if weights is not None:
             raise ConfigError(f"{self.name} has no weights; found weights: {weights!r}. Remove the line.")
         read_precision(self.name, precision)
@@ -34,19 +35,10 @@ class WeightFreeEncoder:
     def _describe(self, preprocessing: str, outputs: dict[str, int], input_shape: tuple[int, ...]) -> EncoderSpec:
         """The spec of float32 inputs; there is nothing to find."""
         return EncoderSpec(
-            name=self.name,
-            weights="none",
-            weights_sha256="",
-            revision="",
-            preprocessing=preprocessing,
-            precision="fp32",
-            outputs=outputs,
-            input_shape=input_shape,
-            input_dtype="float32",
-            code_version=self.code_version,
-            options=dict(self.options),
-            cannot_see=self.cannot_see,
-        )
+            name=self.name, weights="none", weights_sha256="", revision="", preprocessing=preprocessing,
+            precision="fp32", outputs=outputs, input_shape=input_shape, input_dtype="float32",
+            code_version=self.code_version, options=dict(self.options), cannot_see=self.cannot_see, roles=self.roles,
+        )  # fmt: skip
 
     def describe(self, preprocessing: str, outputs: dict[str, int], input_shape: tuple[int, ...]) -> EncoderSpec:
         """The same, for plug-ins. preprocessing: a word for what `prepare` does; another one, other stored features."""

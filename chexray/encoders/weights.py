@@ -21,6 +21,7 @@ from chexray.encoders.downloads import LARGEST_FILE, atomic, cache_root, copy_bo
 from chexray.encoders.fields import LARGEST_JSON
 from chexray.encoders.safetensors_header import read_header
 from chexray.errors import ConfigError, StorageError, WeightsError
+from chexray.storage import Storage
 from chexray.text import first_line, listed, quoted, shown
 
 MODEL_FILE = "model.safetensors"
@@ -56,17 +57,17 @@ def resolve(
     *,
     wanted: str,
     where: str,
-    storage: Any = None,
+    storage: Storage | None = None,
     released_at: str = "",
     released_sha256: str = "",
-    architecture: Any = None,
+    architecture: object = None,
     expected_sha256: str = "",
 ) -> ResolvedWeights:
     """Finds the weights a config names and hashes them; downloads what is not on this machine into a private cache.
 
     reference: "random:SEED", a file, a folder, an fsspec URL ("s3://...") of either, or a hub id "owner/name@revision".
     wanted: the file to look for in a folder; where: its home, for the error text.
-    storage: a `chexray.storage.Storage`, or anything with its `read(uri) -> bytes`: it then reads s3:// URLs.
+    storage: reads s3:// URLs.
     released_at: the URL `wanted` can be had from when the reference is `wanted` itself; released_sha256: of that file.
     architecture: what a seed would fill, as JSON values; with the seed it determines the hash.
     expected_sha256: a cached copy of a URL with this hash is used without asking the source again.
@@ -145,7 +146,7 @@ def _seed(reference: str) -> int:
 
 
 def _locate(
-    reference: str, wanted: str, storage: Any, released_at: str, released_sha256: str, expected: str
+    reference: str, wanted: str, storage: Storage | None, released_at: str, released_sha256: str, expected: str
 ) -> tuple[Path, str]:
     if "://" in reference and not reference.startswith("file://"):
         return _from_url(reference, wanted, storage, expected), ""
@@ -201,7 +202,7 @@ def _released(name: str, url: str, sha256: str) -> Path:
     return target
 
 
-def _from_url(url: str, wanted: str, storage: Any, expected: str) -> Path:
+def _from_url(url: str, wanted: str, storage: Storage | None, expected: str) -> Path:
     """A file, or the known files of a folder, copied into the cache; only a copy known to be current is reused."""
     parts = urlsplit(url)
     name = parts.path.rstrip("/").rpartition("/")[2]

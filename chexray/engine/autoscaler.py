@@ -140,14 +140,14 @@ def nothing_else_asked() -> Iterator[None]:
         setattr(Autoscaler, name, before)
 
 
-def silence(policy: Any) -> None:
+def silence(policy: object) -> None:
     """The same for a scaling policy of Ray Train, which travels to a process of its own."""
     for name in ("_send_resource_request", "_maybe_send_resource_request"):
         if hasattr(policy, name):
             setattr(policy, name, _nothing)
 
 
-def _nothing(*_: Any) -> None:
+def _nothing(*_: object) -> None:
     pass
 
 

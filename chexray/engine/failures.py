@@ -85,18 +85,29 @@ def explained(error: BaseException, stage: str = "", *, look: Callable[[], str] 
     )
     if known is not None:
         return known
-    lower = LOWER.get(stage, LOWER[""])
-    short = [each for each in chain if _lacks_memory(each)]
-    if short:
-        said = "\n".join(filter(None, map(_told, [error, *short])))
-        return ResourceError(f"out of memory{_memory(said, look or memory_here)}. {lower} {RESUMES}")
+    happened = _happened(chain, LOWER.get(stage, LOWER[""]), look or memory_here)
+    return ResourceError(f"{happened}{'' if happened.endswith('.') else '.'} {RESUMES}") if happened else None
+
+
+def likely_cause(error: BaseException, *, look: Callable[[], str] | None = None) -> str:
+    """What most likely ended a worker, as far as Ray says: of memory, how much was free and who used it. No advice."""
+    look, chain = look or memory_here, list(causes(error))
+    happened = _happened(chain, "", look).strip().rstrip(".")
+    if happened.startswith(_LOST.partition("{")[0]) and (memory := look()):
+        return f"{happened}; {memory}"
+    return happened or f"{type(error).__name__}: {first_line(error, 160)}".rstrip(".")
+
+
+def _happened(chain: list[BaseException], lower: str, look: Callable[[], str]) -> str:
+    """What a machine or a cluster did, and what to lower where memory may have been short; "" where it did nothing."""
+    if short := [each for each in chain if _lacks_memory(each)]:
+        said = "\n".join(dict.fromkeys(filter(None, map(_told, [chain[0], *short]))))
+        return f"out of memory{_memory(said, look)}. {lower}"
     for each in chain:
         said = _told(each)
         if meaning := _meaning(each, said):
-            line = first_line(said, 160).rstrip(".")
-            text = meaning.format(place=_place(said), line=line, lower=lower)
-            return ResourceError(f"{text}{'' if text.endswith('.') else '.'} {RESUMES}")
-    return None
+            return meaning.format(place=_place(said), line=first_line(said, 160).rstrip("."), lower=lower)
+    return ""
 
 
 def is_of_others(error: BaseException) -> bool:

@@ -23,25 +23,23 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from chexray.data.rejects import CLIPPED
 from chexray.encoders.base import EncoderSpec
+from chexray.engine.committed import read_committed
 from chexray.errors import StorageError
 from chexray.storage import Storage, StorageFailure, join, parent
 
 STORED_REJECTS = pa.schema(
     [
-        ("image_key", pa.string()),
-        ("stage", pa.string()),
-        ("code", pa.string()),
-        ("detail", pa.string()),
+        ("image_key", pa.string()), ("stage", pa.string()), ("code", pa.string()), ("detail", pa.string()),
         ("transient", pa.bool_()),
     ]
-)
+)  # fmt: skip
 
 
 _PART = re.compile(r"part-([0-9a-f]{16})(?:_([0-9a-f]{16}))?\.parquet")
@@ -49,6 +47,9 @@ _PART = re.compile(r"part-([0-9a-f]{16})(?:_([0-9a-f]{16}))?\.parquet")
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 """Largest distance, relative to their length, of two encodings of one image: other batches and devices round otherwise
 (1e-5 measured in fp32, 1e-2 in bf16); another image or network is further off by orders of magnitude."""
+
+
+AGAIN = "Delete this part of the feature store; it will be encoded again."
 
 
 def chunk_name(keys: Sequence[str]) -> str:
@@ -65,7 +66,7 @@ def outcome_name(keys: Iterable[str], rejects: Iterable[dict]) -> str:
 
 
 @dataclass
-class Done:
+class StoreIndex:
     """What a store holds for one encoder: image_key -> (part, row), and the final rejects by image_key.
 
     clipped: images that are encoded, but for values beyond the depth of their set.
@@ -93,7 +94,7 @@ class FeatureStore:
         """Writes encoder.json, so that a folder says what it holds."""
         path = join(self.folder(spec), "encoder.json")
         if not self.storage.exists(path):
-            self.storage.write(path, json.dumps(asdict(spec), indent=2, default=str).encode())
+            self.storage.write(path, json.dumps(spec.described(), indent=2, default=str).encode())
 
     def commit(
         self, spec: EncoderSpec, keys: Sequence[str], features: dict[str, np.ndarray], rejects: list[dict]
@@ -135,7 +136,7 @@ class FeatureStore:
         types = {field.name: field.type for field in STORED_REJECTS}
         return self._read(uri, STORED_REJECTS.names, types).to_pylist()
 
-    def done(self, spec: EncoderSpec) -> Done:
+    def done(self, spec: EncoderSpec) -> StoreIndex:
         """What is committed for this encoder. A rejects file without its part was never committed and is ignored.
 
         Raises StorageError, naming the file to delete, for a chunk that is not what its name and the spec say.
@@ -144,7 +145,7 @@ class FeatureStore:
         # What lies in a folder below is no part of this store.
         names = {stat.uri.rsplit("/", 1)[1] for stat in self.storage.list(folder) if parent(stat.uri) == folder}
         parts = sorted(name for name in names if _PART.fullmatch(name))
-        done, again = Done(), []
+        done, again = StoreIndex(), []
         with ThreadPoolExecutor(16) as pool:
             for name, (keys, rejects) in zip(
                 parts, pool.map(lambda name: self._chunk(spec, folder, name, names), parts), strict=True
@@ -181,19 +182,19 @@ class FeatureStore:
         rejected = {reject["image_key"] for reject in rejects}
         # Rejects that an interrupted try at this chunk wrote may name images that are encoded now.
         if len(set(known)) < len(known) or chunk_name(list({*known, *rejected})) != chunk:
-            raise self._foreign(part, "its images are not those its name stands for")
+            raise self._foreign(part, "its images do not match its name")
         if outcome and outcome_name(known, rejects) != outcome:
-            raise self._foreign(part, "its rejects are not those its name stands for")
+            raise self._foreign(part, "its rejects do not match its name")
         return known, rejects
 
-    def _compare(self, spec: EncoderSpec, done: Done, again: list[tuple[str, tuple[str, int]]]) -> None:
+    def _compare(self, spec: EncoderSpec, done: StoreIndex, again: list[tuple[str, tuple[str, int]]]) -> None:
         """Raises StorageError unless each second value of an image agrees with the first: two runs at once, or one
         interrupted, may encode an image in two chunks."""
         if not again:
             return
         keys = [key for key, _ in again]
         for output in spec.outputs:
-            first, second = (self.read(spec, output, keys, Done(places)) for places in (done.rows, dict(again)))
+            first, second = (self.read(spec, output, keys, StoreIndex(places)) for places in (done.rows, dict(again)))
             if spec.output_dtype == "uint8":
                 apart = (first != second).any(axis=1)
             else:
@@ -208,7 +209,7 @@ class FeatureStore:
                     "of them is not what this encoder computes: delete both; their images will be encoded again."
                 )
 
-    def read(self, spec: EncoderSpec, output: str, keys: Sequence[str], done: Done) -> np.ndarray:
+    def read(self, spec: EncoderSpec, output: str, keys: Sequence[str], done: StoreIndex) -> np.ndarray:
         """Features of `keys`, (n, width) of the spec's output_dtype, in order. Every key must be in `done.rows`.
 
         Raises StorageError for a part that is not of the spec's type and width, or has null, NaN or infinite values.
@@ -238,19 +239,11 @@ class FeatureStore:
         return matrix
 
     def _read(self, uri: str, columns: list[str], types: dict[str, pa.DataType]) -> pa.Table:
-        try:
-            return self.storage.read_parquet(uri, columns, types=types)
-        except StorageError as error:
-            if error.transient:
-                raise
-            raise StorageError(f"{error} Delete this part of the feature store; it will be encoded again.") from None
+        return read_committed(self.storage, uri, {name: types[name] for name in columns}, AGAIN)
 
     @staticmethod
     def _foreign(part: str, why: str) -> StorageFailure:
-        return StorageFailure(
-            f"{part} is refused: {why}. Delete this part of the feature store; it will be encoded again.",
-            code="refused",
-        )
+        return StorageFailure(f"{part} is refused: {why}. {AGAIN}", code="refused")
 
 
 def types_of(spec: EncoderSpec) -> dict[str, pa.DataType]:
@@ -281,6 +274,6 @@ def _to_block(column: pa.Array, dtype: str) -> np.ndarray:
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
-def pending(keys: Iterable[str], done: Done) -> list[str]:
+def pending(keys: Iterable[str], done: StoreIndex) -> list[str]:
     """The distinct keys that still need encoding, in their first order."""
     return [key for key in dict.fromkeys(keys) if not done.covers(key)]

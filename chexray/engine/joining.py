@@ -51,7 +51,7 @@ def _answer(address: str) -> Answer | None:
     answer = asked(address, ANSWER_TIMEOUT_S)
     if answer is Answer.OTHER:
         raise ResourceError(
-            f"{address} listens, but is no head of a Ray cluster (its port is 6379 by default). Expected {FORMS}."
+            f"{address} listens, but is not the head of a Ray cluster (its port is 6379 by default). Expected {FORMS}."
         )
     if answer is Answer.SILENT:
         raise OSError(f"it listens, and gave no answer in {ANSWER_TIMEOUT_S:g} s")

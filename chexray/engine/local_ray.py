@@ -54,8 +54,8 @@ def start(config: RayConfig, common: dict[str, Any], folder: str, verbose: bool)
                 say(f"note: Ray did not start here ({why}); trying once more, {more}")
                 continue
             raise ResourceError(
-                f"no local Ray starts on this machine: {attempt} attempts failed, the last with {why!r}. "
-                f"{how_busy()}Run the command again when the machine has less to do, set RAY_ADDRESS to a running "
+                f"Ray did not start on this machine: {attempt} attempts failed, the last with {why!r}. "
+                f"{how_busy()}Run the command again when the machine is less busy, set RAY_ADDRESS to a running "
                 "Ray, or show Ray's own messages with --verbose."
             ) from None
 
@@ -108,7 +108,7 @@ def _patient(wait_s: float) -> Iterator[None]:
     added = [name for name in waits if name not in os.environ]
     ask, end = services.get_node, time.monotonic() + wait_s
 
-    def get_node(*args: Any) -> Any:
+    def get_node(*args: object) -> object:
         while True:
             try:
                 return ask(*args)

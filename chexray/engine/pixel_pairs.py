@@ -20,9 +20,10 @@ import pyarrow as pa
 from chexray.data.depth import Depth
 from chexray.data.images import Reject, load_and
 from chexray.encoders.resize import PILLOW, pil_resize
+from chexray.engine.batches import check_available
+from chexray.engine.committed import names_in, read_committed
 from chexray.engine.progress import Progress
 from chexray.engine.tasks import as_they_finish
-from chexray.engine.worker import ALL_UNAVAILABLE
 from chexray.errors import RunFailed, StorageError
 from chexray.stats.pixel_distance import pixel_rms, wrapped_pixel_rms
 from chexray.storage import Storage, basename, join
@@ -47,14 +48,10 @@ Group = tuple[Image, Sequence[Image]]
 
 SCHEMA = pa.schema(
     [
-        ("pair", pa.int64()),
-        ("distance", pa.float64()),
-        ("wrapped", pa.float64()),
-        ("code", pa.string()),
-        ("detail", pa.string()),
-        ("transient", pa.bool_()),
+        ("pair", pa.int64()), ("distance", pa.float64()), ("wrapped", pa.float64()), ("code", pa.string()),
+        ("detail", pa.string()), ("transient", pa.bool_()),
     ]
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -149,19 +146,13 @@ def _key(groups: Sequence[Group]) -> str:
 
 def _committed(folder: str, uris: dict[int, str], storage: Storage) -> dict[int, pa.Table]:
     """{number of the chunk: its table} for those that are committed."""
-    there = {basename(stat.uri) for stat in storage.list(folder)}
-    present = [(i, uri) for i, uri in uris.items() if basename(uri) in there]
-
-    def read(uri: str) -> pa.Table:
-        try:
-            return storage.read_parquet(uri, SCHEMA.names, types=dict(zip(SCHEMA.names, SCHEMA.types, strict=True)))
-        except StorageError as error:
-            if error.transient:
-                raise
-            raise StorageError(f"{error} Delete it and run the same command again; only it will be redone.") from None
-
+    there = names_in(folder, storage)
+    present = {i: uri for i, uri in uris.items() if basename(uri) in there}
+    again = "Delete it and run the same command again; only this part is computed again."
+    types = dict(zip(SCHEMA.names, SCHEMA.types, strict=True))
     with ThreadPoolExecutor(8) as pool:
-        return dict(zip((i for i, _ in present), pool.map(read, [uri for _, uri in present]), strict=True))
+        tables = pool.map(lambda uri: read_committed(storage, uri, types, again), present.values())
+        return dict(zip(present, tables, strict=True))
 
 
 def _collect(tables: list[pa.Table], n: int, wrapped: bool, folder: str) -> PixelDistances:
@@ -173,8 +164,7 @@ def _collect(tables: list[pa.Table], n: int, wrapped: bool, folder: str) -> Pixe
         values = np.concatenate([table[name].drop_null().to_numpy() for name in ("distance", "wrapped")])
         if len(known) < len(table) or np.any((known < 0) | (known >= n)) or np.any((values < 0) | (values > 255)):
             raise StorageError(
-                f"{folder} holds pixel distances that no pair of images has. Delete this folder and run the same "
-                "command again."
+                f"{folder} holds invalid pixel distances. Delete this folder and run the same command again."
             )
         pairs = table["pair"].to_numpy()
         np.add.at(seen, pairs, 1)
@@ -220,12 +210,7 @@ def _prepared(
         uris = [uri for uri, _, _ in images[start : start + BATCH]]
         depths = [depth for _, _, depth in images[start : start + BATCH]]
         loaded = load_and(_fit, uris, storage, threads=io_threads, max_pixels=max_pixels, depths=depths)
-        if len(uris) >= ALL_UNAVAILABLE and all(isinstance(image, Reject) and image.transient for image in loaded):
-            raise StorageError(
-                f"{uris[0]} and the {len(uris) - 1} images after it are unavailable. What is compared so far is kept: "
-                "run the same command again when the storage answers.",
-                transient=True,
-            )
+        check_available(uris, loaded)
         return loaded
 
     with ThreadPoolExecutor(1) as pool:

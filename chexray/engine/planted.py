@@ -17,7 +17,7 @@ from chexray.data.images import Reject, load_and
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.blocks import FeatureBlocks
 from chexray.errors import StorageError
-from chexray.storage import Storage, join
+from chexray.storage import Storage
 
 PLANTED_VERSION = 1
 
@@ -54,17 +54,9 @@ def planted_blocks(
     n = len(originals) * len(changes)
     found: dict[str, FeatureBlocks] = {}
     for label, (_, spec) in encoders.items():
-        parts = (
-            str(PLANTED_VERSION),
-            str(SIDE),
-            str(seed),
-            spec.fingerprint,
-            *changes,
-            *(key for key, *_ in originals),
-        )
-        digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
-        folder = join(root, "blocks", f"{spec.name}-{spec.fingerprint}", f"planted-{digest}")
-        found[label] = FeatureBlocks(folder, n, spec.outputs["features"], max(n, 1), storage, digest)
+        parts = (PLANTED_VERSION, SIDE, seed, spec.fingerprint, *changes, *(key for key, *_ in originals))
+        width = spec.outputs["features"]
+        found[label] = FeatureBlocks.at(root, spec, "planted", parts, n, width, storage, max(n, 1))
     missing = {label: encoders[label] for label, blocks in found.items() if blocks.missing()}
     if missing:
         made = _changed(originals, changes, missing, storage, seed, max_pixels, io_threads)
@@ -89,7 +81,7 @@ def _changed(
     def use(position: int, image: np.ndarray) -> None:
         image = _reduced(image)
         for i, (name, change) in enumerate(changes.items()):
-            changed = change(image, _rng(seed, originals[position][0], name))
+            changed = change(image, change_rng(seed, originals[position][0], name))
             for label, (encoder, _) in encoders.items():
                 vector = encoder.encode(encoder.prepare(changed)[None])["features"][0]
                 features[label][position * len(changes) + i] = vector
@@ -117,6 +109,7 @@ def _reduced(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
-def _rng(seed: int, key: str, change: str) -> np.random.Generator:
+def change_rng(seed: int, key: str, change: str) -> np.random.Generator:
+    """The generator of one change of one image, whatever else is changed."""
     digest = hashlib.blake2b(f"{seed}|{change}|{key}".encode(), digest_size=16).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))

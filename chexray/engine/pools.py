@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from chexray.config import EncodeConfig
+from chexray.config import EncodeConfig, UtilityConfig
 from chexray.errors import ResourceError
 
 _GPU_BATCH, _CPU_BATCH = 64, 16
@@ -60,7 +60,10 @@ class Resources:
 
 @dataclass(frozen=True)
 class Pool:
-    """Sizes of the encode stage. `cpus_per_actor` is what Ray books; `torch_threads` is what an actor uses."""
+    """Sizes of the encode stage. `cpus_per_actor` is what Ray books; `torch_threads` is what an actor uses.
+
+    io_threads: images that a worker fetches at once. max_pixels: of an image; a larger one is a reject.
+    """
 
     device: str
     layout: str
@@ -71,6 +74,8 @@ class Pool:
     torch_threads: int
     batch_size: int
     chunk_size: int
+    io_threads: int
+    max_pixels: int
 
     def describe(self) -> str:
         workers = f"{self.actors} encode worker{'s' * (self.actors != 1)} on {self.device}, {self.torch_threads} thread"
@@ -105,6 +110,7 @@ def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> P
     chunk = (_GPU_CHUNK if on_gpu else _CPU_CHUNK) if config.chunk_size == "auto" else config.chunk_size
     layout = ("split" if on_gpu else "fused") if config.layout == "auto" else config.layout
     n_chunks = max(1, -(-n_images // chunk))
+    sizes = (batch, chunk, config.io_threads, config.max_pixels)
 
     if resources.cpus < 1:
         raise ResourceError(f"{resources.describe()}: decoding needs at least 1 CPU. {_more(resources, 'cpus')}")
@@ -114,7 +120,7 @@ def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> P
             raise ResourceError(
                 f"encode.actors is {actors}, one GPU each, but {resources.describe()}. Set encode.actors=auto."
             )
-        return Pool(device, layout, actors, 0.0, 1.0, 1.0, 4, batch, chunk)
+        return Pool(device, layout, actors, 0.0, 1.0, 1.0, 4, *sizes)
     # Half a CPU stays free per two: the decode tasks of the split layout, and Ray Data itself, must be able to start.
     by_memory = max(1, int(resources.memory // _BYTES_PER_CPU_ACTOR)) if resources.memory else 10**6
     actors = min(max(1, int(resources.cpus)), n_chunks, by_memory) if config.actors == "auto" else config.actors
@@ -126,4 +132,35 @@ def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> P
             f"encode.actors is {actors}, but {resources.describe()}: a pool larger than the CPUs would wait for ever. "
             f"Set encode.actors to at most {int(resources.cpus)}, or auto."
         )
-    return Pool(device, layout, actors, booked, 0.25, 0.0, share, batch, chunk)
+    return Pool(device, layout, actors, booked, 0.25, 0.0, share, *sizes)
+
+
+@dataclass(frozen=True)
+class TrainPool:
+    """Sizes of the group. cpus_per_worker is what Ray books, never all; threads is what a worker uses."""
+
+    workers: int
+    device: str
+    threads: int
+    cpus_per_worker: float
+
+    def describe(self) -> str:
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)} each" if self.device == "cpu" else "one GPU each"
+        return f"{self.workers} training worker{'s' * (self.workers != 1)} on {self.device}, {threads}"
+
+
+def plan_train_pool(config: UtilityConfig, resources: Resources) -> TrainPool:
+    """Sizes the group for what the cluster has. Raises ResourceError rather than let it wait for ever."""
+    device = choose_device("utility.device", config.device, resources)
+    most = int(resources.gpus if device == "cuda" else resources.cpus)
+    workers = (most if device == "cuda" else min(most, resources.nodes)) if config.workers == "auto" else config.workers
+    if not 1 <= workers <= most:
+        raise ResourceError(
+            f"utility.workers is {workers}, one {'GPU' if device == 'cuda' else 'CPU'} each, but "
+            f"{resources.describe()}. Set it from 1 to {most}, or auto."
+        )
+    # Workers are spread over the nodes, and each must fit on the smallest: Ray waits for ever for a larger one.
+    on_one_node = -(-workers // max(1, resources.nodes))
+    threads = max(1, int(resources.smallest_node_cpus // on_one_node))
+    share = resources.smallest_node_cpus / on_one_node
+    return TrainPool(workers, device, threads, min(1.0, 0.5 * share) if device == "cuda" else 0.5 * min(share, threads))

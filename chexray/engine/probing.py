@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,7 @@ def _explained(address: str, answer: dict[str, Any]) -> NotJoined:
         return NotJoined(compared(*theirs, *own), advised=True)
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")[:160].rstrip(".")
     if kind == "AuthenticationError" or "token" in first.lower():
-        return NotJoined(f"{address} accepts nobody without its token ({kind}). {TOKEN}", advised=True)
+        return NotJoined(f"{address} requires a token ({kind}). {TOKEN}", advised=True)
     if answer.get("silent"):
         return NotJoined(f"{address} listens, but does not answer as Ray does (its port is 6379 by default).")
     return NotJoined(f"{address} cannot be joined ({kind}{': ' if first else ''}{first}).")
@@ -191,9 +190,9 @@ def _end_with(lifeline: int) -> None:
 
 def _visit_all(address: str, paths: list[str], patience_s: float) -> None:
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from chexray.engine.authentication import asks_for_token
+    from chexray.engine.visits import on_every_node
 
     patience = threading.Timer(patience_s, _give_up)
     patience.daemon = True
@@ -205,18 +204,9 @@ def _visit_all(address: str, paths: list[str], patience_s: float) -> None:
     patience.cancel()
     if ":" not in address:
         _say(**_versions(ray.get_runtime_context().gcs_address))
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    task = ray.remote(num_cpus=0, max_retries=0)(_visit)
-    visits = {
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(paths): node
-        for node in alive
-    }
-    ready, _ = ray.wait(list(visits), num_returns=len(visits), timeout=VISIT_TIMEOUT_S)
     nodes = []
-    for visit, node in visits.items():
-        found: dict[str, Any] = {"answered": False, "chexray": "", "unseen": []}
-        with suppress(Exception):
-            found = {"answered": True, **ray.get(visit)} if visit in ready else found
+    for node, told in on_every_node(_visit, paths, timeout_s=VISIT_TIMEOUT_S):
+        found = {"answered": told is not None, **(told or {"chexray": "", "unseen": []})}
         nodes.append({"name": node["NodeManagerHostname"], "resources": node["Resources"], **found})
     is_open = asks_for_token(ray.get_runtime_context().gcs_address) is False
     _say(nodes=nodes, free_cpus=ray.available_resources().get("CPU", 0.0), open=is_open)
@@ -249,7 +239,7 @@ def _give_up() -> None:
     os._exit(1)
 
 
-def _say(**values: Any) -> None:
+def _say(**values: object) -> None:
     print(json.dumps(values), flush=True)
 
 

@@ -8,7 +8,7 @@ summed, and in which order, is fixed by the metric, so neither the number of wor
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,7 +17,8 @@ import numpy as np
 import ray
 
 from chexray.engine.progress import Progress
-from chexray.metrics.base import Mapper, Metric, Rows, Score, serial
+from chexray.metrics.base import Mapper, Metric, Reads, Rows, Score, serial
+from chexray.metrics.common import nulls
 from chexray.plugin_files import loaded_modules
 
 LARGE_CELL_FLOP = 4e12
@@ -61,7 +62,7 @@ class RayMapper:
         for module in loaded_modules():
             ray.cloudpickle.register_pickle_by_value(module)  # pyright: ignore[reportAttributeAccessIssue]
 
-    def __call__(self, fn: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Any]:
+    def __call__(self, fn: Callable[..., Any], items: Sequence[Any], *shared: object) -> Iterator[Any]:
         function = ray.put(fn)
         placed = [ray.put(array) for array in shared]
         # Passed one by one, so that Ray resolves each reference to a zero-copy view.
@@ -73,46 +74,56 @@ class RayMapper:
             flying += [submit(function, item, *placed) for item in islice(source, 1)]
 
 
-def _call(fn: Callable[..., Any], item: Any, *shared: Any) -> Any:
+def _call(fn: Callable[..., object], item: object, *shared: object) -> object:
     return fn(item, *shared)
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """One encoder output for the images of one set: ids (n,) sorted, features (n, d) float32, codes as in `Rows`."""
+class FeatureMatrix:
+    """What an encoder computed of the images of one set: ids (n,) sorted, outputs {name: (n, d) float32}, codes as in
+    `Rows`."""
 
     ids: np.ndarray
-    features: np.ndarray
+    outputs: Mapping[str, np.ndarray]
     subjects: np.ndarray | None
     prompts: np.ndarray | None = None
 
-    def rows(self, index: np.ndarray) -> Rows:
+    @property
+    def features(self) -> np.ndarray:
+        """The output "features", or the first where no metric reads it."""
+        return self.outputs.get("features", next(iter(self.outputs.values())))
+
+    def rows(self, index: np.ndarray, names: Sequence[str]) -> Rows:
+        """The images at `index` with these outputs."""
         whole = len(index) == len(self.ids) and bool(np.all(index == np.arange(len(index))))
-        everything = Rows(self.ids, self.features, self.subjects, self.prompts)
+        outputs = {name: self.outputs[name] for name in names}
+        everything = Rows(self.ids, outputs[names[0]], self.subjects, self.prompts, outputs)
         return everything if whole else everything.take(index)
 
 
-def score_cell(cell: Cell, real: dict[str, Matrix], synthetic: dict[str, Matrix], seed: int, mapper: Mapper):
-    """All metrics of a cell. A metric that raises costs its own rows, with the reason, and no other's.
+Matrices = dict[str, FeatureMatrix]
+"""{set name: what one encoder computed of it}"""
 
-    real, synthetic: {output: Matrix}.
-    """
+
+def score_cell(cell: Cell, real: FeatureMatrix, synthetic: FeatureMatrix, seed: int, mapper: Mapper) -> CellResult:
+    """All metrics of a cell. A metric that raises costs its own rows, with the reason, and no other's."""
     result = CellResult()
     for key, metric in cell.metrics.items():
+        reads = Reads.of(metric.reads)
         if cell.unavailable:
-            result.scores += [(key, _null(output, "undefined", cell.unavailable)) for output in metric.outputs]
+            result.scores += [(key, score) for score in nulls(metric.outputs, "undefined", cell.unavailable)]
             continue
         try:
             scores, images = metric.score_images(
-                real[metric.reads].rows(cell.real),
-                synthetic[metric.reads].rows(cell.synthetic),
+                real.rows(cell.real, reads.real),
+                synthetic.rows(cell.synthetic, reads.synthetic),
                 seed=seed,
                 mapper=mapper,
                 floor=cell.floor,
             )
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"[:300]
-            result.scores += [(key, _null(output, "failed", reason)) for output in metric.outputs]
+            result.scores += [(key, score) for score in nulls(metric.outputs, "failed", reason)]
             result.failures.append(f"{cell.encoder} {cell.subset} {key}\n{traceback.format_exc()}")
             continue
         result.scores += [(key, score) for score in scores]
@@ -121,29 +132,19 @@ def score_cell(cell: Cell, real: dict[str, Matrix], synthetic: dict[str, Matrix]
     return result
 
 
-def _null(output: Any, status: str, reason: str) -> Score:
-    return Score(output.name, None, output.better, status=status, reason=reason)
-
-
-def _flop(cell: Cell, real: dict[str, Matrix]) -> float:
-    width = max(matrix.features.shape[1] for matrix in real.values())
+def _flop(cell: Cell, real: FeatureMatrix) -> float:
+    width = max(block.shape[1] for block in real.outputs.values())
     return 2.0 * (len(cell.real) + len(cell.synthetic)) ** 2 * width
 
 
 def reduce(
-    cells: Sequence[Cell],
-    matrices: dict[str, dict[str, dict[str, Matrix]]],
-    real_set: str,
-    *,
-    seed: int,
-    workers: int,
-    progress: Progress,
+    cells: Sequence[Cell], matrices: dict[str, Matrices], real_set: str, *, seed: int, workers: int, progress: Progress
 ) -> list[CellResult]:
     """Scores of every cell, in the order of `cells`.
 
-    matrices: {encoder: {set name: {output: Matrix}}}; each is placed in the object store once.
+    matrices: {encoder: its sets}; each matrix is placed in the object store once.
     """
-    placed = {encoder: {name: ray.put(outputs) for name, outputs in sets.items()} for encoder, sets in matrices.items()}
+    placed = {encoder: {name: ray.put(each) for name, each in sets.items()} for encoder, sets in matrices.items()}
     progress.total = len(cells)
     small = ray.remote(num_cpus=1)(_small).remote
     large = ray.remote(num_cpus=0)(_large).remote
@@ -170,9 +171,9 @@ def reduce(
     return [result for result in results if result is not None]
 
 
-def _small(cell: Cell, real: dict[str, Matrix], synthetic: dict[str, Matrix], seed: int) -> CellResult:
+def _small(cell: Cell, real: FeatureMatrix, synthetic: FeatureMatrix, seed: int) -> CellResult:
     return score_cell(cell, real, synthetic, seed, serial)
 
 
-def _large(cell: Cell, real: dict[str, Matrix], synthetic: dict[str, Matrix], seed: int, workers: int) -> CellResult:
+def _large(cell: Cell, real: FeatureMatrix, synthetic: FeatureMatrix, seed: int, workers: int) -> CellResult:
     return score_cell(cell, real, synthetic, seed, RayMapper(2 * workers))

@@ -23,10 +23,11 @@ import ray
 import torch
 
 from chexray.engine.blocks import FeatureBlocks, block_order
+from chexray.engine.committed import names_in, read_committed
 from chexray.engine.progress import Progress
 from chexray.engine.tasks import as_they_finish
 from chexray.errors import RunFailed, StorageError
-from chexray.stats.nearest import Block, Found, nearest_in_blocks
+from chexray.stats.nearest import Block, NearestRows, nearest_in_blocks
 from chexray.storage import Storage, basename, join
 
 STRIPE_TYPES = {"row": pa.int64(), "squared": pa.float64(), "reference": pa.int64()}
@@ -114,8 +115,8 @@ class Search:
 
 def search(
     searches: Mapping[str, Search], *, root: str, storage: Storage, workers: int, progress: Progress
-) -> dict[str, Found]:
-    """The nearest reference of each query, {name: Found}, with n in the order of query_rows or of the set.
+) -> dict[str, NearestRows]:
+    """The nearest reference of each query, {name: NearestRows}, with n in the order of query_rows or of the set.
 
     Progress counts the queries not yet committed. Raises StorageError, and RunFailed when a row is missing at the end.
     """
@@ -153,10 +154,10 @@ class _Plan:
         return join(self.folder, f"stripe-{i:05d}.parquet")
 
     def missing(self, storage: Storage) -> list[int]:
-        there = {basename(stat.uri) for stat in storage.list(self.folder)}
+        there = names_in(self.folder, storage)
         return [i for i in range(len(self.stripes)) if basename(self.uri(i)) not in there]
 
-    def collect(self, storage: Storage) -> Found:
+    def collect(self, storage: Storage) -> NearestRows:
         """What all stripes found, in the order asked for."""
         squared = np.full(self.search.queries.n, np.nan)
         row = np.full(self.search.queries.n, -1, np.int64)
@@ -173,24 +174,19 @@ class _Plan:
                 f"{self.folder} holds {n_found} rows where {len(asked)} were asked for, {missing} of them missing. "
                 "Delete this folder and run the same command again."
             )
-        return Found(squared[asked], row[asked])
+        return NearestRows(squared[asked], row[asked])
 
     def _read_stripe(self, i: int, storage: Storage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows, squared distances, references) of a stripe that is committed. Raises StorageError for one that this
         search cannot have written: whoever can write to the store could otherwise choose what was found."""
-        uri, again = self.uri(i), "Delete it and run the same command again; only it will be searched anew."
-        try:
-            table = storage.read_parquet(uri, list(STRIPE_TYPES), types=STRIPE_TYPES)
-        except StorageError as error:
-            if error.transient:
-                raise
-            raise StorageError(f"{error} {again}") from None
+        uri, again = self.uri(i), "Delete it and run the same command again; only this part is searched again."
+        table = read_committed(storage, uri, STRIPE_TYPES, again)
         if any(table[name].null_count for name in STRIPE_TYPES):
             raise StorageError(f"{uri} is refused: it has a row without a value. {again}")
         rows, squared, references = (table[name].to_numpy() for name in STRIPE_TYPES)
         in_range = (references >= -1) & (references < self.search.references.n * self.search.views)
         if not (np.array_equal(rows, self.stripes[i]) and np.all(squared >= 0) and in_range.all()):
-            raise StorageError(f"{uri} is refused: it holds other rows, or values that no search finds. {again}")
+            raise StorageError(f"{uri} is refused: its rows or values are invalid. {again}")
         return rows, squared, references
 
 

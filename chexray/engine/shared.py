@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import Any
 
 from chexray.engine.pools import Resources
+from chexray.engine.visits import on_every_node
 from chexray.errors import ResourceError
 from chexray.storage import Storage, is_remote, join
 
@@ -23,42 +23,24 @@ def check_shared(folder: str, storage: Storage, resources: Resources) -> None:
     if not resources.joined or is_remote(folder):
         return
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) < FEWEST:
+    if sum(node["Alive"] for node in ray.nodes()) < FEWEST:
         return
     # A name never asked for: network file systems remember for a while that a file was absent.
     probe = join(folder, f"shared-{uuid.uuid4().hex}")
     storage.write(probe, b"")
     try:
-        task = ray.remote(num_cpus=0, max_retries=0)(_sees)
-        asked: dict[Any, str] = {}
-        for node in nodes:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[task.options(scheduling_strategy=there).remote(probe)] = node["NodeManagerHostname"]
-        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=TIMEOUT_S)
-        blind = sorted({asked[answer] for answer in answered if not _got(answer)})
+        answers = on_every_node(_sees, probe, timeout_s=TIMEOUT_S)
+        blind = sorted({node["NodeManagerHostname"] for node, sees in answers if sees is False})
     finally:
         storage.delete(probe)
     if blind:
         named = f"{', '.join(blind[:3])}{' ...' if len(blind) > 3 else ''}"
         raise ResourceError(
-            f"{folder} of this machine is not seen by {len(blind)} of {len(asked)} nodes ({named}). "
+            f"{folder} of this machine is not seen by {len(blind)} of {len(answers)} nodes ({named}). "
             "Set output to s3://, or to a volume that every node mounts."
         )
 
 
 def _sees(path: str) -> bool:
     return Path(path).exists()
-
-
-def _got(answer: Any) -> bool:
-    """The answer of a node; one that was lost meanwhile says nothing."""
-    import ray
-    from ray.exceptions import RayError
-
-    try:
-        return ray.get(answer)
-    except RayError:
-        return True

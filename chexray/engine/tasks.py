@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from chexray.engine.arrow_types import forget_extension_types
 from chexray.engine.failures import explained
+from chexray.engine.progress import Progress
 from chexray.errors import ChexrayError, ResourceError
+
+T = TypeVar("T")
 
 MAX_RETRIES = 3
 """New tries of a task whose worker was lost. What a task raises itself is no reason for another."""
@@ -57,7 +60,7 @@ def as_they_finish(
                     explained(error) or f"{type(error).__name__}. Run the same command again: what is committed stays."
                 )
                 raise ResourceError(
-                    f"{what}: a worker process was lost {MAX_RETRIES + 1} times over the same piece of work: {why}"
+                    f"{what}: worker processes died {MAX_RETRIES + 1} times on the same task: {why}"
                 ) from None
             if isinstance(answer, _Failure):
                 raise answer.error
@@ -68,7 +71,24 @@ def as_they_finish(
             ray.cancel(task)
 
 
-def _guarded(fn: Callable[..., Any], *arguments: Any) -> Any:
+def in_order(
+    fn: Callable[..., T], items: Iterable[tuple[Any, ...]], progress: Progress, *, workers: int, what: str, here: bool
+) -> list[T]:
+    """fn(*item) for every item, in the order of items. Otherwise as `as_they_finish`."""
+    found: dict[int, T] = {}
+    placed = ((fn, place, *item) for place, item in enumerate(items))
+    for place, answer in as_they_finish(_with_place, placed, workers=workers, what=what, here=here):
+        found[place] = answer
+        progress.advance(1)
+    progress.close()
+    return [found[place] for place in range(len(found))]
+
+
+def _with_place(fn: Callable[..., T], place: int, *arguments: object) -> tuple[int, T]:
+    return place, fn(*arguments)
+
+
+def _guarded(fn: Callable[..., object], *arguments: object) -> object:
     forget_extension_types()
     try:
         return fn(*arguments)

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ class Meter:
     cpus: of the cluster. export: whether Prometheus hears of it. clock: seconds; tests pass another.
     """
 
-    def __init__(self, run: str, cpus: float, *, export: bool, clock: Any = time.monotonic):
+    def __init__(self, run: str, cpus: float, *, export: bool, clock: Callable[[], float] = time.monotonic):
         self.run, self.cpus, self.clock = run, cpus, clock
         self.spent: dict[str, Counter[str]] = {}
         self._started, self._gpus, self._since = clock(), 0.0, clock()

@@ -8,34 +8,25 @@ group was seen to go back one more epoch than was reported, and the folder of a 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from chexray import errors
-from chexray.config import UtilityConfig
-from chexray.encoders.base import EncoderSpec
-from chexray.encoders.weights import ResolvedWeights
 from chexray.engine.autoscaler import silence
 from chexray.engine.failures import explained
-from chexray.engine.features import Done, FeatureStore
 from chexray.engine.groups import free_groups, without_cleaner
-from chexray.engine.pools import Resources, choose_device
+from chexray.engine.pools import Resources
 from chexray.engine.progress import Progress
 from chexray.engine.scaling import asks
-from chexray.engine.telemetry import meter, note_reads, noted
+from chexray.engine.telemetry import meter, noted
+from chexray.engine.train_task import Task, raise_if_stopped, train_here
 from chexray.engine.watching import watched
-from chexray.errors import ChexrayError, ResourceError, RunFailed
+from chexray.errors import ChexrayError, RunFailed
 from chexray.log import say
-from chexray.storage import Storage, is_remote, join
+from chexray.storage import is_remote, join
 from chexray.storage.scratch import scratch
-from chexray.utility.checkpointing import Folder
-from chexray.utility.fit import Fit
+from chexray.utility.loop.fit_spec import Fit
 
 MAX_FAILURES = 3
 """Restarts of the group after lost workers without an epoch committed in between: a day of preemptions ends no run."""
@@ -45,89 +36,6 @@ PAUSE_S = 5.0
 
 POLL_S = 1.0
 """How often the folder of the current fit is looked at for new epochs; on S3 five times less."""
-
-
-@dataclass(frozen=True)
-class TrainPool:
-    """Sizes of the group. cpus_per_worker is what Ray books, never all; threads is what a worker uses."""
-
-    workers: int
-    device: str
-    threads: int
-    cpus_per_worker: float
-
-    def describe(self) -> str:
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)} each" if self.device == "cpu" else "one GPU each"
-        return f"{self.workers} training worker{'s' * (self.workers != 1)} on {self.device}, {threads}"
-
-
-def plan_train_pool(config: UtilityConfig, resources: Resources) -> TrainPool:
-    """Sizes the group for what the cluster has. Raises ResourceError rather than let it wait for ever."""
-    device = choose_device("utility.device", config.device, resources)
-    most = int(resources.gpus if device == "cuda" else resources.cpus)
-    workers = (most if device == "cuda" else min(most, resources.nodes)) if config.workers == "auto" else config.workers
-    if not 1 <= workers <= most:
-        raise ResourceError(
-            f"utility.workers is {workers}, one {'GPU' if device == 'cuda' else 'CPU'} each, but "
-            f"{resources.describe()}. Set it from 1 to {most}, or auto."
-        )
-    # Workers are spread over the nodes, and each must fit on the smallest: Ray waits for ever for a larger one.
-    on_one_node = -(-workers // max(1, resources.nodes))
-    threads = max(1, int(resources.smallest_node_cpus // on_one_node))
-    share = resources.smallest_node_cpus / on_one_node
-    return TrainPool(workers, device, threads, min(1.0, 0.5 * share) if device == "cuda" else 0.5 * min(share, threads))
-
-
-@dataclass(frozen=True)
-class Task:
-    """What travels to the workers. spec, done: where the stored images are. weights: what every fit starts from."""
-
-    fits: tuple[Fit, ...]
-    store: FeatureStore
-    spec: EncoderSpec
-    done: Done
-    weights: ResolvedWeights | None
-    pool: TrainPool
-    root: str
-    run_id: str
-    attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
-    """Of this process: the same run may have been started twice."""
-
-    @property
-    def stopped(self) -> str:
-        """What a worker of this attempt leaves behind when it met an error that another try would meet again."""
-        return join(self.root, f"stopped-{self.run_id}-{self.attempt}.json")
-
-    @property
-    def storage(self) -> Storage:
-        return self.store.storage
-
-    def reads_of(self, rank: int) -> str:
-        """Where a worker leaves behind how much it read."""
-        return join(self.root, f"read-{self.run_id}-{rank}.json")
-
-    def folder_of(self, fit: Fit) -> str:
-        return join(self.root, fit.name)
-
-    def folder(self, fit: Fit) -> Folder:
-        return Folder(self.folder_of(fit), fit, self.storage, self.attempt)
-
-    def left(self) -> list[Fit]:
-        """The fits that are not done. Those that were begun come last: another run may be at them, and be done by
-        then."""
-        found = []
-        for fit in self.fits:
-            folder = self.folder(fit)
-            if folder.is_done:
-                folder.tidy()  # a run that was killed just when another committed the fit may have left its checkpoint
-            else:
-                found.append((folder.is_begun, fit))
-        return [fit for _, fit in sorted(found, key=lambda each: each[0])]
-
-    def read(self, keys: np.ndarray) -> np.ndarray:
-        """Images by key, (n, side, side) uint8."""
-        flat = self.store.read(self.spec, "image", keys.tolist(), self.done)
-        return flat.reshape(len(keys), *self.spec.input_shape)
 
 
 def train(task: Task, resources: Resources, progress: Callable[[str, str, int], Progress]) -> dict[str, str]:
@@ -213,7 +121,7 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
                 silence(parts.get("scaling_policy"))
             return super()._initialize_and_run_controller(**parts)
 
-        def _register_sigint_handler(self, controller: Any) -> None:
+        def _register_sigint_handler(self, controller: object) -> None:
             pass
 
         def _create_default_callbacks(self) -> list[Any]:
@@ -225,7 +133,7 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
     booked = {"CPU": pool.cpus_per_worker, **({"GPU": 1.0} if on_gpu else {})}
     with _scratch(task, resources) as place:
         trainer = Trainer(
-            _work,
+            train_here,
             train_loop_config={"task": ray.put(replace(task, fits=tuple(left)))},  # keys of many fits: sent once a node
             scaling_config=ScalingConfig(
                 num_workers=pool.workers, use_gpu=on_gpu, resources_per_worker=booked, placement_strategy="SPREAD"
@@ -238,9 +146,9 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
         )
         try:
             trainer.fit()
-            _raise_if_stopped(task)
+            raise_if_stopped(task)
         except TrainingFailedError as error:
-            _raise_if_stopped(task)
+            raise_if_stopped(task)
             lost = getattr(error, "worker_failures", None) or {}
             known = next((each for each in lost.values() if isinstance(each, ChexrayError)), None)
             if known is not None:
@@ -274,45 +182,3 @@ def _scratch(task: Task, resources: Resources) -> Iterator[dict[str, Any]]:
         yield {"storage_path": shared.removeprefix("s3://"), "storage_filesystem": filesystem}
     else:
         yield {"storage_path": shared}
-
-
-def _work(config: dict[str, Any]) -> None:
-    """What runs in each worker of the group."""
-    import ray
-    import ray.train
-    import ray.train.torch
-
-    from chexray.utility.training import run_fits
-
-    task: Task = ray.get(config["task"])
-    if task.storage.exists(task.stopped):  # the group was restarted over an error that would come again
-        return
-    device = str(ray.train.torch.get_device()) if task.pool.device == "cuda" else "cpu"
-    try:
-        run_fits(
-            task.fits,
-            task.read,
-            task.folder_of,
-            task.storage,
-            device=device,
-            threads=task.pool.threads,
-            weights=task.weights,
-            say=lambda _: None,  # nobody reads a worker's output: the driver watches the folders
-            attempt=task.attempt,
-        )
-    except ChexrayError as error:
-        if not getattr(error, "transient", False):
-            kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == ChexrayError.__module__)
-            task.storage.write(task.stopped, json.dumps({"kind": kind, "message": str(error)}).encode())
-            if ray.train.get_context().get_world_size() == 1:
-                return
-        raise  # the others wait for this worker: only the end of the group frees them
-    finally:
-        note_reads(task.storage, task.reads_of(ray.train.get_context().get_world_rank()))
-
-
-def _raise_if_stopped(task: Task) -> None:
-    if task.storage.exists(task.stopped):
-        found = json.loads(task.storage.read(task.stopped))
-        task.storage.delete(task.stopped)
-        raise getattr(errors, found["kind"])(found["message"])

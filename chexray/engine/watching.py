@@ -11,7 +11,8 @@ from typing import Any
 from chexray.engine.progress import Progress
 from chexray.errors import ChexrayError, ResourceError
 from chexray.log import say
-from chexray.utility.checkpointing import Folder
+from chexray.utility.loop.checkpointing import Folder
+from chexray.utility.loop.stored import RATES
 
 HEAD_EVERY_S, HEAD_TIMEOUT_S, HEAD_MISSES = 3.0, 2.0, 3
 """A head that refuses three connections in a row, within 15 s, is gone. Ray itself waits for 60 s, and then ends the
@@ -83,7 +84,7 @@ def watched(folders: Sequence[Folder], progress: Progress, *, every: float) -> I
                         progress.advance(start + n - seen)
                         seen = start + n
                     if done:
-                        say(f"trained {fit.title}{summary_of(history)}")
+                        say(f"trained {fit.title}{summary_of(history, fit.head.score)}")
                     if done or failed:
                         break
                 if last:
@@ -100,17 +101,13 @@ def watched(folders: Sequence[Folder], progress: Progress, *, every: float) -> I
         progress.close()
 
 
-def summary_of(history: list[dict[str, Any]]) -> str:
-    """`: epoch 7 of 12 is best, validation AUROC 0.874; 312 images/s, input could give 45,000`."""
-    scored = [row for row in history if row.get("val_auroc") is not None]
-    if not scored:
+def summary_of(history: list[dict[str, Any]], score: str) -> str:
+    """`: epoch 7 of 12 is best, validation AUROC 0.874; 312 images/s, input could give 45,000`. score: of the head."""
+    last = history[-1] if history else {}
+    if (best := last.get(f"best_{score}")) is None:
         return ""
-    # Of phases before the last one no epoch can be the model.
-    best = max((row for row in scored if row["phase"] == scored[-1]["phase"]), key=lambda row: row["val_auroc"])
     images = sum(row["images"] for row in history)
-    seconds = sum(row["images"] / row["images_per_s"] for row in history if row["images_per_s"])
-    busy = sum(row["images"] / row["input_images_per_s"] for row in history if row["input_images_per_s"])
+    seconds, busy = (sum(row["images"] / row[key] for row in history if row[key]) for key in RATES)
     rates = f"; {images / seconds:,.0f} images/s" if seconds else ""
     rates += f", the input could give {images / busy:,.0f}" if seconds and busy else ""
-    place = history.index(best) + 1
-    return f": epoch {place} of {len(history)} is best, validation AUROC {best['val_auroc']:.3f}{rates}"
+    return f": epoch {last['best_epoch']} of {len(history)} is best, validation {score.upper()} {best:.3f}{rates}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
 from chexray.errors import MetricError
+from chexray.grouping import grouped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +107,7 @@ def epochs_of(history: pa.Table | None) -> list[Epochs]:
     return runs
 
 
-def _floats(values: Sequence[Any]) -> np.ndarray:
+def _floats(values: Sequence[object]) -> np.ndarray:
     """Nulls as NaN."""
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
@@ -118,7 +119,6 @@ def _grouped(table: pa.Table, needed: Sequence[str], by: Sequence[str]) -> list[
     if missing := [name for name in needed if name not in table.column_names]:
         raise MetricError(f"no column {', '.join(missing)} in a table of curves or epochs given to the figures")
     columns = {name: table.column(name).to_pylist() for name in needed}
-    rows: dict[tuple, list[int]] = {}
-    for row, key in enumerate(zip(*(columns[name] for name in by), strict=True)):
-        rows.setdefault(key, []).append(row)
+    keys = zip(*(columns[name] for name in by), strict=True)
+    rows = grouped((key, row) for row, key in enumerate(keys))
     return [(key, {name: [columns[name][row] for row in rows[key]] for name in needed}) for key in sorted(rows)]

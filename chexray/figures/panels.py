@@ -111,18 +111,12 @@ def _fill(axes: Axes, kind: str, subset: str, lines: Sequence[Line], styles: dic
             _curve(axes, line, styles[line.setting])
     legend = axes.legend(
         [sample(styles[line.setting]) for line in means],
-        ["not known" if np.isnan(line.value) else f"{line.value:.3f}" for line in means],
-        loc=_corner(kind, means),
+        ["not known" if np.isnan(line.value) else f"{line.value:.3f}" for line in means], loc=_corner(kind, means),
         fontsize=7 if len(means) <= 7 else 6,
         title=None if kind == "reliability" else f"{means[0].n_positive:,} positive of {_images(means):,}",
-        title_fontsize=6.5,
-        handlelength=1.8,
-        labelspacing=0.15,
-        borderaxespad=0.1,
-        frameon=True,
-        framealpha=0.75,
+        title_fontsize=6.5, handlelength=1.8, labelspacing=0.15, borderaxespad=0.1, frameon=True, framealpha=0.75,
         edgecolor="none",
-    )
+    )  # fmt: skip
     legend.get_title().set_color(GREY)
 
 

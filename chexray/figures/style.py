@@ -62,21 +62,12 @@ def drawing() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(
             {
-                "text.parse_math": False,
-                "svg.fonttype": "none",
-                "svg.hashsalt": "chexray",
-                "font.size": 8,
-                "axes.linewidth": 0.6,
-                "axes.edgecolor": GREY,
-                "axes.titlesize": 8.5,
-                "axes.titlelocation": "left",
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "xtick.color": GREY,
-                "ytick.color": GREY,
+                "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "chexray", "font.size": 8,
+                "axes.linewidth": 0.6, "axes.edgecolor": GREY, "axes.titlesize": 8.5, "axes.titlelocation": "left",
+                "axes.spines.top": False, "axes.spines.right": False, "xtick.color": GREY, "ytick.color": GREY,
                 "legend.frameon": False,
             }
-        )
+        )  # fmt: skip
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 

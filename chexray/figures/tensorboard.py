@@ -48,14 +48,11 @@ def event_files(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[st
 
 
 def _record(data: bytes) -> bytes:
-    """The framing of a TFRecord: length, its checksum, the data, its checksum; all little endian."""
+    """The framing of a TFRecord: length, its checksum, the data, its checksum; all little endian.
+
+    tensorboardX's own RecordWriter writes files only, and this run may write to S3.
+    """
+    from tensorboardX.record_writer import masked_crc32c
+
     length = struct.pack("<Q", len(data))
-    return length + _checksum(length) + data + _checksum(data)
-
-
-def _checksum(data: bytes) -> bytes:
-    """CRC-32C, rotated and shifted so that a checksum of checksums stays useful, as TFRecord asks for."""
-    from tensorboardX.crc32c import crc32c
-
-    crc = crc32c(data)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+    return b"".join([length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data))])

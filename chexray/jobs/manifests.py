@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -18,8 +17,8 @@ import chexray
 from chexray.config import RunConfig
 from chexray.errors import ConfigError
 from chexray.jobs.kustomize import render
-from chexray.jobs.sizing import fit, replace
-from chexray.jobs.travelling import RUN_FILE, distinct, on_every_node, plugin_flags, travelling
+from chexray.jobs.portable_config import RUN_FILE, distinct, on_every_node, plugin_flags, travelling
+from chexray.jobs.sizing import Document, fit, replace
 from chexray.plugin_files import PluginFile
 from chexray.shipped import shipped
 from chexray.storage.uris import local_path
@@ -69,14 +68,12 @@ def kuberay_manifest(
     overlay, components = chosen(overlays, deploy)
     sent = travelling(config)
     job_name = checked_name(name) if name else fitted_name(f"{IMAGE}-{config.name}")
-    outer: dict[str, Any] = {
+    outer: Document = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [f"deploy/overlays/{overlay}"],
+        **({"components": [f"deploy/components/{each}" for each in components]} if components else {}),
     }
-    if components:
-        outer["components"] = [f"deploy/components/{each}" for each in components]
-
     with tempfile.TemporaryDirectory(prefix="chexray-kuberay-") as place:
         folder = Path(place)
         shutil.copytree(deploy, folder / "deploy")
@@ -85,11 +82,7 @@ def kuberay_manifest(
         job = _only(documents, "RayJob")
         elsewhere = _not_mounted(sent.local, job, overlay)
         sized, sizes, remarks = fit(sent.config, job, _own_config(documents), gpus, overlay)
-        (folder / RUN_FILE).write_text(sized.to_yaml(), encoding="utf-8")
-        names = [RUN_FILE, *(file.name for file in distinct(plugins))]
-        for file in plugins:
-            (folder / file.name).write_bytes(file.source)
-        outer["configMapGenerator"] = [{"name": "chexray-config", "behavior": "replace", "files": names}]
+        outer["configMapGenerator"] = [_config_map(folder, sized, plugins)]
         if plugins:
             job["spec"]["entrypoint"] = _with_plugins(job["spec"]["entrypoint"], plugins)
             sizes = [*sizes, replace("/spec/entrypoint", job["spec"]["entrypoint"])]
@@ -99,13 +92,20 @@ def kuberay_manifest(
         if ways_out := _ways_out(config, documents, job_name, api_server_ports):
             (folder / "egress.yaml").write_text(yaml.safe_dump_all(ways_out), encoding="utf-8")
             outer["resources"].append("egress.yaml")
-        if namespace:
-            outer["namespace"] = namespace
-        if image:
-            outer["images"] = [{"name": IMAGE, **split_image(image)}]
+        outer |= {"namespace": namespace} if namespace else {}
+        outer |= {"images": [{"name": IMAGE, **split_image(image)}]} if image else {}
         _write(folder, outer)
         notes = [*on_every_node(elsewhere), *sent.remarks, *remarks, *_notes(config, documents, image, overlay)]
         return Manifest(build(folder), tuple(notes))
+
+
+def _config_map(folder: Path, config: RunConfig, plugins: Sequence[PluginFile]) -> Document:
+    """Writes the config and the plug-in files into the folder, and says how a ConfigMap is made of them."""
+    (folder / RUN_FILE).write_text(config.to_yaml(), encoding="utf-8")
+    for file in distinct(plugins):
+        (folder / file.name).write_bytes(file.source)
+    names = [RUN_FILE, *(file.name for file in plugins)]
+    return {"name": "chexray-config", "behavior": "replace", "files": names}
 
 
 def _with_plugins(command: str, plugins: Sequence[PluginFile]) -> str:
@@ -178,7 +178,7 @@ def split_image(reference: str) -> dict[str, str]:
     return {"newName": name} | ({"digest": digest} if digest else {"newTag": tag or chexray.__version__})
 
 
-def _own_config(documents: list[dict[str, Any]]) -> dict[str, Any]:
+def _own_config(documents: list[Document]) -> Document:
     """The `ray` section of the config an overlay comes with, which fits its sizes."""
     for document in documents:
         if document["kind"] == "ConfigMap" and RUN_FILE in document.get("data", {}):
@@ -186,7 +186,7 @@ def _own_config(documents: list[dict[str, Any]]) -> dict[str, Any]:
     return {}
 
 
-def _not_mounted(local: Sequence[tuple[str, str]], job: dict[str, Any], overlay: str) -> list[tuple[str, str]]:
+def _not_mounted(local: Sequence[tuple[str, str]], job: Document, overlay: str) -> list[tuple[str, str]]:
     """What lies on no lasting volume of the pods: for an output an error, since it would be lost with its pod."""
     pod = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     passing = {each["name"] for each in pod.get("volumes", []) if {"emptyDir", "configMap", "secret"} & set(each)}
@@ -206,7 +206,7 @@ def _not_mounted(local: Sequence[tuple[str, str]], job: dict[str, Any], overlay:
     return elsewhere
 
 
-def _flagged(job: dict[str, Any], flags: Sequence[str]) -> list[dict[str, Any]]:
+def _flagged(job: Document, flags: Sequence[str]) -> list[Document]:
     """The entrypoint with further flags. With a gate it is tried once: to KubeRay exit code 3 is a failure like any
     other, for which it would start new clusters."""
     if not flags:
@@ -215,7 +215,7 @@ def _flagged(job: dict[str, Any], flags: Sequence[str]) -> list[dict[str, Any]]:
     return [*patches, replace("/spec/backoffLimit", 0)] if "--fail-on" in flags else patches
 
 
-def _pulling(job: dict[str, Any], secret: str) -> list[dict[str, Any]]:
+def _pulling(job: Document, secret: str) -> list[Document]:
     """Patches by which every pod of the job pulls its image with a Secret."""
     if len(secret) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", secret):
         raise ConfigError(
@@ -229,9 +229,7 @@ def _pulling(job: dict[str, Any], secret: str) -> list[dict[str, Any]]:
     return [replace(f"{pod}/spec/imagePullSecrets", [{"name": secret}]) for pod in pods]
 
 
-def _ways_out(
-    config: RunConfig, documents: list[dict[str, Any]], job_name: str, api_ports: Sequence[int]
-) -> list[dict[str, Any]]:
+def _ways_out(config: RunConfig, documents: list[Document], job_name: str, api_ports: Sequence[int]) -> list[Document]:
     """Policies that let requests out to the S3 endpoint's port and to the API server's, where none does.
 
     Their own and named after the job: policies add up, while a rule in a shared one would go with the next run's apply.
@@ -271,7 +269,7 @@ def _ways_out(
     return found
 
 
-def _notes(config: RunConfig, documents: list[dict[str, Any]], image: str | None, overlay: str) -> list[str]:
+def _notes(config: RunConfig, documents: list[Document], image: str | None, overlay: str) -> list[str]:
     notes = []
     if not image and overlay != "local":
         notes.append("the image has no registry: give --image, unless every node has chexray's image already")
@@ -282,13 +280,13 @@ def _notes(config: RunConfig, documents: list[dict[str, Any]], image: str | None
     return notes
 
 
-def _write(folder: Path, outer: dict[str, Any]) -> None:
+def _write(folder: Path, outer: Document) -> None:
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(outer, sort_keys=False), encoding="utf-8")
 
 
-def _only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+def _only(documents: list[Document], kind: str) -> Document:
     return next(document for document in documents if document["kind"] == kind)
 
 
-def _patch(kind: str, operations: list[dict[str, Any]]) -> dict[str, Any]:
+def _patch(kind: str, operations: list[Document]) -> Document:
     return {"target": {"kind": kind}, "patch": yaml.safe_dump(operations)}

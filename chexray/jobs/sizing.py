@@ -10,10 +10,13 @@ from chexray.errors import ConfigError
 
 GPU = "nvidia.com/gpu"
 
+Document = dict[str, Any]
+"""A Kubernetes object, or a part of one, as YAML holds it."""
+
 
 def fit(
-    config: RunConfig, job: dict[str, Any], own: dict[str, Any], gpus: int | None, overlay: str
-) -> tuple[RunConfig, list[dict[str, Any]], list[str]]:
+    config: RunConfig, job: Document, own: Document, gpus: int | None, overlay: str
+) -> tuple[RunConfig, list[Document], list[str]]:
     """(config, patches of the RayJob, lines for the user): both agree on how far the cluster may grow.
 
     What the config leaves open comes from the overlay's own config, GPUs only where the run may use one; a GPU brings
@@ -35,7 +38,7 @@ def fit(
             )
         else:
             wanted = own["gpus"]
-    patches: list[dict[str, Any]] = []
+    patches: list[Document] = []
     gpu_cpus = own_gpu_cpus = 0.0
     if with_gpu:
         index, group, per_pod = with_gpu
@@ -63,7 +66,7 @@ def fit(
 
 def _alone(
     config: RunConfig, gpus: int | None, overlay: str, no_gpu: ConfigError
-) -> tuple[RunConfig, list[dict[str, Any]], list[str]]:
+) -> tuple[RunConfig, list[Document], list[str]]:
     """As `fit`, for a pod without workers: a request of it would be waited for in vain."""
     if gpus or (config.ray.gpus and "cuda" in config.devices):
         raise no_gpu
@@ -74,7 +77,7 @@ def _alone(
     return config.model_copy(update={"ray": ray}), [], notes
 
 
-def _resized(index: int, group: dict[str, Any], pods: int, is_elastic: bool) -> list[dict[str, Any]]:
+def _resized(index: int, group: Document, pods: int, is_elastic: bool) -> list[Document]:
     at = f"/spec/rayClusterSpec/workerGroupSpecs/{index}"
     if not is_elastic:  # nothing starts pods later
         return [replace(f"{at}/{key}", pods) for key in ("replicas", "minReplicas", "maxReplicas")]
@@ -82,7 +85,7 @@ def _resized(index: int, group: dict[str, Any], pods: int, is_elastic: bool) -> 
     return [replace(f"{at}/{key}", pods) for key in (*capped, "maxReplicas")]
 
 
-def _limits(group: dict[str, Any]) -> dict[str, float]:
+def _limits(group: Document) -> dict[str, float]:
     """CPUs and GPUs of one pod of a group, as Ray reads them: by the limits, else the requests."""
     total = {"cpu": 0.0, GPU: 0.0}
     for container in group["template"]["spec"]["containers"]:
@@ -92,11 +95,11 @@ def _limits(group: dict[str, Any]) -> dict[str, float]:
     return total
 
 
-def _quantity(text: Any) -> float:
+def _quantity(text: object) -> float:
     text = str(text)
     return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
 
 
-def replace(path: str, value: Any) -> dict[str, Any]:
+def replace(path: str, value: object) -> Document:
     """One JSON6902 operation; `add` replaces what is there."""
     return {"op": "add", "path": path, "value": value}

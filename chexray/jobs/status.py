@@ -12,7 +12,7 @@ from typing import Any
 
 from chexray.config.secrets import refuse_in_location
 from chexray.errors import ChexrayError, StorageError
-from chexray.rundir import ENDED, HEARTBEAT_S
+from chexray.run.directory import ENDED, HEARTBEAT_S
 from chexray.storage import Storage, absolute, basename, join, parent
 from chexray.text import one_line, printable, shown
 
@@ -66,8 +66,8 @@ class RunStatus:
         words = [self.message] if self.message else []
         if self.silent_s is not None:
             words.append(
-                f"silent for {spell(self.silent_s)} while {self.last_state}, by this machine's clock ({MISSED_BEATS} "
-                "signs of life missed): its driver or pod is gone; the same command resumes"
+                f"no status update for {spell(self.silent_s)} while {self.last_state}, by this machine's clock "
+                f"({MISSED_BEATS} are missing): its driver or pod has ended; the same command resumes"
             )
         if self.state not in ENDED and self.suites_done:
             words.append(f"results of {', '.join(self.suites_done)} are there")
@@ -79,7 +79,7 @@ class RunStatus:
         return "; ".join(words)
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """For --json."""
         return asdict(self)
 
@@ -153,7 +153,7 @@ def _read(file: str, storage: Storage, moment: datetime) -> RunStatus:
     return _parsed(body, parent(file), moment)
 
 
-def _parsed(body: dict[str, Any], folder: str, moment: datetime) -> RunStatus:
+def _parsed(body: dict[str, object], folder: str, moment: datetime) -> RunStatus:
     state, updated = (one_line(_text(body.get(key)), 200) for key in ("state", "updated_at"))
     when, beat = _moment(updated), _beat(body.get("heartbeat_s"))
     since = None if when is None else (moment - when).total_seconds()
@@ -180,7 +180,7 @@ def _parsed(body: dict[str, Any], folder: str, moment: datetime) -> RunStatus:
     )
 
 
-def _attempt(body: dict[str, Any], folder: str, moment: datetime) -> RunStatus | None:
+def _attempt(body: dict[str, object], folder: str, moment: datetime) -> RunStatus | None:
     """Of a later attempt; one level deep, whatever a file holds."""
     is_one = isinstance(body.get("state"), str)
     return _parsed({**body, "attempt": None, "suites_done": None}, folder, moment) if is_one else None
@@ -209,11 +209,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _whole(value: Any) -> int | None:
+def _whole(value: object) -> int | None:
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15 else None
 
 

@@ -8,13 +8,13 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from chexray.config import RunConfig
-from chexray.engine.jobs import JobExists, JobState, LogBroken
+from chexray.engine.job_api import JobExists, JobState, LogBroken
 from chexray.errors import ChexrayError, ConfigError, ResourceError
-from chexray.jobs.travelling import RUN_FILE
+from chexray.jobs.portable_config import RUN_FILE
 from chexray.storage import is_remote
 from chexray.text import quoted, shown
 
@@ -29,13 +29,13 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class JobsApi(Protocol):
-    """What is needed of `chexray.engine.jobs.Jobs`."""
+    """What is needed of `chexray.engine.job_api.Jobs`."""
 
     address: str
 
     def states(self) -> dict[str, JobState]: ...
     def state(self, submission_id: str) -> JobState: ...
-    def submit(self, entrypoint: str, submission_id: str, runtime_env: dict[str, Any]) -> None: ...
+    def submit(self, entrypoint: str, submission_id: str, runtime_env: dict[str, object]) -> None: ...
     def tail(self, submission_id: str) -> Iterator[str]: ...
 
 
@@ -78,7 +78,7 @@ def _split(text: str) -> SplitResult:
 
 
 def submit(
-    jobs: JobsApi, submission_id: str, runtime_env: dict[str, Any], *, exact: bool = False, flags: Sequence[str] = ()
+    jobs: JobsApi, submission_id: str, runtime_env: dict[str, object], *, exact: bool = False, flags: Sequence[str] = ()
 ) -> Submitted:
     """Starts the job unless it is pending or running; after one that ended the id gets -2, -3, ...
 
@@ -117,7 +117,7 @@ def submit(
 
 
 def follow(
-    jobs: JobsApi, submission_id: str, write: Callable[[str], Any], *, sleep: Callable[[float], Any] = time.sleep
+    jobs: JobsApi, submission_id: str, write: Callable[[str], object], *, sleep: Callable[[float], object] = time.sleep
 ) -> JobState:
     """Writes the log of a job as it grows and returns the state the job ended in.
 

@@ -7,11 +7,13 @@ Metrics import numpy, scipy and torch through `chexray.stats`; never ray, files 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+from chexray.outputs import Output
 
 Mapper = Callable[..., Iterable[Any]]
 """`mapper(fn, items, *shared)` yields `fn(item, *shared)` for each item, in the order of items.
@@ -28,10 +30,37 @@ def serial(fn: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterab
 
 
 @dataclass(frozen=True)
+class Reads:
+    """Names of the encoder outputs that a metric reads of each image of a side; the first is in `Rows.features`.
+
+    At least one name a side; a single one may be given as text.
+    """
+
+    real: tuple[str, ...] | str = ("features",)
+    synthetic: tuple[str, ...] | str = ("features",)
+
+    def __post_init__(self) -> None:
+        for side in ("real", "synthetic"):
+            names = getattr(self, side)
+            object.__setattr__(self, side, (names,) if isinstance(names, str) else tuple(names))
+
+    @classmethod
+    def of(cls, reads: str | Reads) -> Reads:
+        """`Metric.reads` in full: a name stands for that output of both sides."""
+        return cls(reads, reads) if isinstance(reads, str) else reads
+
+    @property
+    def outputs(self) -> set[str]:
+        """All names."""
+        return {*self.real, *self.synthetic}
+
+
+@dataclass(frozen=True)
 class Rows:
     """Features of n images of one set, sorted by id.
 
     ids: n unique strings. features: (n, d) float32, C order: the output the metric reads, so d is 1008 for logits.
+    outputs: {name: (n, d) float32}, every output of a metric that reads several; `rows["logits"]` is one of them.
     subjects: (n,) int64 patient codes, equal for images of one patient in both sets, or None when the set names no
     patients; errors are clustered by it.
     prompts: (n,) int64 codes, equal for images of one prompt in both sets, -1 for an image without one, or None when
@@ -42,39 +71,43 @@ class Rows:
     features: np.ndarray
     subjects: np.ndarray | None = None
     prompts: np.ndarray | None = None
+    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.features)
 
+    def __getitem__(self, output: str) -> np.ndarray:
+        return self.outputs[output]
+
     def take(self, index: np.ndarray) -> Rows:
         """The rows at `index` (integers or a mask), in that order."""
         subjects, prompts = (None if codes is None else codes[index] for codes in (self.subjects, self.prompts))
-        return Rows(self.ids[index], np.ascontiguousarray(self.features[index]), subjects, prompts)
-
-
-@dataclass(frozen=True)
-class Output:
-    """One number a metric returns: its name in the results and the better direction ("lower", "higher" or "")."""
-
-    name: str
-    better: str = ""
+        features = np.ascontiguousarray(self.features[index])
+        outputs = {
+            name: features if block is self.features else np.ascontiguousarray(block[index])
+            for name, block in self.outputs.items()
+        }
+        return Rows(self.ids[index], features, subjects, prompts, outputs)
 
 
 @dataclass(frozen=True)
 class Score:
     """One number with its uncertainty. `value` is None, with a `reason`, when it cannot be computed; never 0.
 
+    `output`: what the number is, as its metric declares it, or its name alone.
     `real_floor` is what a perfect generator would get at this very n_real and n_synthetic, with its standard error in
-    `real_floor_std_error`, by the method in `params["floor_method"]`; null, with `params["floor_reason"]`, where it
+    `real_floor_std_error`, by the method in `about["floor_method"]`; null, with `about["floor_reason"]`, where it
     cannot be known. `beyond_floor`: "better" or "worse" where the number and its floor differ by more than both errors
     explain, else "".
     `status`: "ok", "too_few", "undefined" or "failed".
     `std_error_method`: "influence", "jackknife", "bootstrap" ... or "" when there is no error.
+    `method`: what two numbers must share to be compared, such as a k. `about`: how this one came out, such as counts,
+    p-values, notes and `floor_method`. Both are JSON objects that share no key.
     """
 
-    metric: str
+    output: Output
     value: float | None
-    better: str = ""
+    _: KW_ONLY
     std_error: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
@@ -82,15 +115,31 @@ class Score:
     real_floor: float | None = None
     status: str = "ok"
     reason: str = ""
-    params: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
     real_floor_std_error: float | None = None
     beyond_floor: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.output, str):
+            object.__setattr__(self, "output", Output(self.output))
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"{self.metric} is {self.value}: a metric returns a finite value, or None with a reason")
         if self.value is None and not self.reason:
             raise ValueError(f"{self.metric} is null without a reason")
+
+    @property
+    def metric(self) -> str:
+        return self.output.name
+
+    @property
+    def better(self) -> str:
+        return self.output.better
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """`method` and `about` together."""
+        return self.method | self.about
 
 
 Images = dict[str, np.ndarray]
@@ -100,10 +149,11 @@ Images = dict[str, np.ndarray]
 class Metric(Protocol):
     """A frozen dataclass of parameters. The file name is the registry name.
 
-    reads: the encoder output it consumes ("features" or "logits"); may depend on the parameters.
+    reads: the encoder output it consumes ("features" or "logits"), or a `Reads` of several; may depend on the
+    parameters.
     requires: the output an encoder must have for the metric to make sense on it; the Inception score asks for logits
     even where it reads something else.
-    outputs: the numbers it returns, in order.
+    outputs: the numbers it returns, in order, each declared once; see `chexray.outputs.Output`.
     needs_real: False for metrics of the synthetic set alone (Inception score, Vendi): their floor is the real set's.
 
     Where a mergeable summary exists, the metric also has `summarise(rows) -> Summary` and `compute(real, synthetic) ->
@@ -112,7 +162,7 @@ class Metric(Protocol):
     """
 
     @property
-    def reads(self) -> str: ...
+    def reads(self) -> str | Reads: ...
 
     @property
     def requires(self) -> str: ...

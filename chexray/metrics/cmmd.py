@@ -18,6 +18,14 @@ from chexray.stats.tiles import spans, threaded
 SCALE = 1000.0
 """The published numbers are MMD^2 times 1000."""
 
+OUTPUT = Output(
+    "cmmd", better="lower", moves_with=("n_real", "n_synthetic"), needs_floor=True, low=0.0,
+    unit=f"MMD^2 x {SCALE:g}",
+    says="Distance between real and synthetic images, by a Gaussian kernel on features of unit length.",
+    cannot_see="copies of real images, or differences that its encoder does not see",
+    paper="Jayasumana et al. 2024, arXiv 2401.09603", family="fidelity",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class CMMD(ScoreFromImages):
@@ -32,9 +40,10 @@ class CMMD(ScoreFromImages):
     """
 
     sigma: float = 10.0
+    """Width of the Gaussian kernel, on features of unit length."""
 
     reads = "features"
-    outputs = (Output("cmmd", better="lower"),)
+    outputs = (OUTPUT,)
     needs_real = True
     min_samples = 2
 
@@ -46,8 +55,7 @@ class CMMD(ScoreFromImages):
         self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = threaded, floor: bool = True
     ) -> tuple[list[Score], Images]:
         """The value, its error and floor; see the class."""
-        refused = refusal(self.outputs, real, synthetic, self.min_samples, refuse_zero_rows=True)
-        if refused:
+        if refused := refusal(self.outputs, real, synthetic, self.min_samples, refuse_zero_rows=True):
             return refused, {}
         related = related_pairs(real, synthetic)
         x, y = centred_unit_rows(real.features, synthetic.features)
@@ -60,8 +68,7 @@ class CMMD(ScoreFromImages):
             max(SCALE * found.value, 0.0),  # rounding alone can take it below
             two_sided_error(of_x, of_y, real, synthetic, "jackknife"),
             Floor.of(SCALE * expected, SCALE * doubt, "real_pairs") if floor else NO_FLOOR,
-            low=0.0,
-            note=same_features_note(real, synthetic),
+            about={"note": same_features_note(real, synthetic)},
         )
         return [score], {}
 

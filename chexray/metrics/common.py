@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,7 +57,7 @@ def refusal(
 
 def nulls(outputs: Sequence[Output], status: str, reason: str) -> list[Score]:
     """A null Score per output."""
-    return [Score(output.name, None, output.better, status=status, reason=reason) for output in outputs]
+    return [Score(output, None, status=status, reason=reason) for output in outputs]
 
 
 def _objection(side: str, rows: Rows, min_samples: int, constant: bool, zero: bool) -> tuple[str, str]:
@@ -182,38 +182,37 @@ def measured(
     *,
     low: float | None = None,
     high: float | None = None,
-    **params: Any,
+    method: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Score:
-    """The Score of a number with its 95 % interval, clipped to [low, high]; None among `params` is left out.
+    """The Score of a number with its 95 % interval, clipped to [low, high]; None in `method` and `about` is left out.
 
+    low, high: the ends of the output's range by default.
     The interval is that of `error`: Student's on its scale, or normal. A missing error is told in
-    params["std_error_reason"], a missing floor in params["floor_reason"], heavy tails in params["ci_heavy_tails"] and
-    params["note"]; a value that is not finite becomes a null.
+    about["std_error_reason"], a missing floor in about["floor_reason"], heavy tails in about["ci_heavy_tails"] and
+    about["note"]; a value that is not finite becomes a null.
     """
     if not math.isfinite(value):
         return nulls([output], "undefined", f"{output.name} is {value}: the features are too large for float64")[0]
-    ci_low, ci_high = error.interval(value, low, high)
+    ends = output.low if low is None else low, output.high if high is None else high
+    ci_low, ci_high = error.interval(value, *ends)
     reasons = {"std_error_reason": error.reason, "floor_method": floor.method, "floor_reason": floor.reason}
-    kept = {name: param for name, param in params.items() if param is not None}
+    kept = _known(about)
     kept |= {name: text for name, text in reasons.items() if text}
     if error.heavy_tails:
         kept["ci_heavy_tails"] = True
         kept["note"] = "; ".join(filter(None, (kept.get("note"), error.heavy_tails)))
     return judged(
         Score(
-            output.name,
-            value,
-            output.better,
-            std_error=error.value,
-            ci_low=ci_low,
-            ci_high=ci_high,
-            std_error_method=error.method,
-            real_floor=floor.value,
-            real_floor_std_error=floor.std_error,
-            params=kept,
+            output, value, std_error=error.value, ci_low=ci_low, ci_high=ci_high, std_error_method=error.method,
+            real_floor=floor.value, real_floor_std_error=floor.std_error, method=_known(method), about=kept,
         ),
         floor.spread,
-    )
+    )  # fmt: skip
+
+
+def _known(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (given or {}).items() if value is not None}
 
 
 def judged(score: Score, spread: float = 0.0) -> Score:

@@ -10,6 +10,7 @@ from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
 from chexray.metrics.common import NO_FLOOR, Error, Floor, Values, measured, moments_error, refusal
 from chexray.metrics.stand_ins import n_patients, units
+from chexray.outputs import Upstream
 from chexray.stats.frechet import (
     Gaussian,
     Influence,
@@ -36,6 +37,14 @@ INFLUENCE_FROM = 2
 MAPPED_FROM_S = 2.0
 """Smaller jackknives run in place: sending them to a cluster would cost more than they do."""
 
+OUTPUT = Output(
+    "fid", better="lower", moves_with=("n_real", "n_synthetic"), needs_floor=True, low=0.0,
+    unit="squared feature units",
+    says="Distance between the means and covariances of real and synthetic features; few images raise it.",
+    cannot_see="copies of real images, or differences beyond mean and covariance",
+    paper="Heusel et al. 2017, arXiv 1706.08500", family="fidelity", rank=3, upstream=Upstream("fid"),
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class FID(ScoreFromImages):
@@ -43,7 +52,7 @@ class FID(ScoreFromImages):
 
     In squared feature units, biased upwards by about 1/n: compare at equal n, and read it beside its floor, which is
     for these very sizes and patients. Beyond it lay 0 to 5 % of perfect draws (d = 24 to 48, n = d/4 to 10 d, 1 to 16
-    images a patient, ratios 1:10 to 10:1), and 92 to 100 % of generators 4 errors above it. params["bias_dominated"]
+    images a patient, ratios 1:10 to 10:1), and 92 to 100 % of generators 4 errors above it. about["bias_dominated"]
     is true where the smaller set has fewer than 2 d images: most of the value is then bias.
 
     error: "influence" sums the first-order terms of each image per patient; "jackknife" leaves out each of `groups`
@@ -55,7 +64,7 @@ class FID(ScoreFromImages):
     images, normal and t5 features): the error is 0.9 to 1.6 times the true one, and 90 to 100 % of the intervals hold
     the mean: 96 to 100 % where the sets agree, as a jackknife overstates the error there. With t5 features the error of
     most sets is below the true one, which few sets with an outlier make. Heavier tails (t3) leave no error to estimate:
-    params["ci_heavy_tails"] is then true, params["note"] says so, and the interval is that of 2 degrees of freedom (96
+    about["ci_heavy_tails"] is then true, about["note"] says so, and the interval is that of 2 degrees of freedom (96
     % at t3 and n = 320, where 1.96 standard errors hold the mean in 64 %). A jackknife of more than about
     `max_error_seconds` CPU-seconds is not run, and the result says so.
 
@@ -63,19 +72,19 @@ class FID(ScoreFromImages):
     """
 
     error: str = "auto"
+    """Error estimate: `influence`, `jackknife`, `none`, or `auto`, which takes the first from n = 2 d images on."""
     groups: int = 20
+    """Blocks of patients that the jackknife leaves out, one at a time."""
     max_error_seconds: float = 60.0
+    """CPU-seconds above which a jackknife is not run."""
 
     reads = "features"
-    outputs = (Output("fid", better="lower"),)
+    outputs = (OUTPUT,)
     needs_real = True
     min_samples = 2
 
     def __post_init__(self) -> None:
-        if self.error not in ERRORS:
-            raise MetricError(f"fid.error is {self.error!r}, expected one of {', '.join(ERRORS)}")
-        if self.groups < 2:
-            raise MetricError(f"fid.groups is {self.groups}, expected at least 2 blocks to leave out")
+        check_error("fid", self.error, self.groups)
 
     def summarise(self, rows: Rows) -> Moments:
         return Moments.of(rows.features)
@@ -87,8 +96,7 @@ class FID(ScoreFromImages):
         self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
     ) -> tuple[list[Score], Images]:
         """The distance, its error and floor; see the class."""
-        refused = refusal(self.outputs, real, synthetic, self.min_samples)
-        if refused:
+        if refused := refusal(self.outputs, real, synthetic, self.min_samples):
             return refused, {}
         a, b = fit_gaussian(real, mapper), fit_gaussian(synthetic, mapper)
         smaller, width = min(a.n, b.n), len(a.mean)
@@ -103,9 +111,10 @@ class FID(ScoreFromImages):
             value,
             error,
             fid_floor(real, synthetic, seed) if floor else NO_FLOOR,
-            low=0.0,
-            bias_dominated=True if smaller < INFLUENCE_FROM * width else None,
-            note="both sides have the same moments" if value <= 1e-9 * (a.trace + b.trace) else None,
+            about={
+                "bias_dominated": True if smaller < INFLUENCE_FROM * width else None,
+                "note": "both sides have the same moments" if value <= 1e-9 * (a.trace + b.trace) else None,
+            },
         )
         return [score], images
 
@@ -139,10 +148,7 @@ class FID(ScoreFromImages):
         a, b = sides
         seconds = 2 * self.groups * distance_seconds(a.n, b.n, len(a.mean), shared=True)
         if seconds > self.max_error_seconds:
-            return Error(
-                reason=f"a jackknife of {self.groups} groups would take about {seconds:.0f} CPU-seconds, "
-                f"more than max_error_seconds: {self.max_error_seconds:g}"
-            )
+            return too_long(self.groups, seconds, self.max_error_seconds)
         run = mapper if seconds > MAPPED_FROM_S else serial
         rng = np.random.default_rng(seed)
         parts = []
@@ -154,6 +160,22 @@ class FID(ScoreFromImages):
             sizes = np.array([len(block) for block in blocks])
             parts.append(added_by_block(value, np.array(list(run(_left_out, blocks, whole))), sizes))
         return moments_error(parts, "jackknife", "log", real, synthetic)
+
+
+def check_error(metric: str, error: str, groups: int) -> None:
+    """Raises MetricError for an unknown way to estimate the error, or fewer blocks than can be left out."""
+    if error not in ERRORS:
+        raise MetricError(f"{metric}.error is {error!r}, expected one of {', '.join(ERRORS)}")
+    if groups < 2:
+        raise MetricError(f"{metric}.groups is {groups}, expected at least 2 blocks to leave out")
+
+
+def too_long(groups: int, seconds: float, most: float) -> Error:
+    """No error, since its jackknife would take too many CPU-seconds."""
+    return Error(
+        reason=f"a jackknife of {groups} groups would take about {seconds:.0f} CPU-seconds, "
+        f"more than max_error_seconds: {most:g}"
+    )
 
 
 def fit_gaussian(rows: Rows, mapper: Mapper = serial) -> Gaussian:

@@ -24,6 +24,13 @@ BLOCKS_VARY = 1.2
 """What an error from 20 blocks is widened by: it is itself known to 16 %, and two of them meet in a comparison."""
 INPUTS = {"logits": "logits", "features": "pool3_upstream"}
 
+OUTPUT = Output(
+    "inception_score", better="higher", moves_with=("n_synthetic",), needs_floor=True, low=1.0,
+    says="How clearly each synthetic image shows one ImageNet class, and how many classes the set shows.",
+    cannot_see="the real images, or anything clinical: its classes are those of ImageNet",
+    paper="Salimans et al. 2016, arXiv 1606.03498", family="fidelity",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class InceptionScore(ScoreFromImages):
@@ -34,14 +41,16 @@ class InceptionScore(ScoreFromImages):
     (the first-order error falls to 0.6 of it). Floor: the value of as many real images, one a
     patient; where there are fewer, carried on as 1/n. Beyond it lay 3 to 4 % of perfect draws.
 
-    source: "logits", or "features", which takes pooled features for logits as CheXGenBench does (params["input"] is
+    source: "logits", or "features", which takes pooled features for logits as CheXGenBench does (method["input"] is
     then "pool3_upstream") and gives numbers near 1.2 where logits give 30.
     """
 
     splits: int = 10
+    """Parts of the set that are scored one by one and averaged."""
     source: str = "logits"
+    """`logits`, or `features` to repeat what CheXGenBench computes."""
 
-    outputs = (Output("inception_score", better="higher"),)
+    outputs = (OUTPUT,)
     needs_real = False
     requires = "logits"
 
@@ -70,8 +79,7 @@ class InceptionScore(ScoreFromImages):
         self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
     ) -> tuple[list[Score], Images]:
         """The score, its jackknife error and the real set's value; see the class."""
-        refused = refusal(self.outputs, real, synthetic, self.min_samples, self.needs_real)
-        if refused:
+        if refused := refusal(self.outputs, real, synthetic, self.min_samples, self.needs_real):
             return refused, {}
         whole = self.summarise(synthetic)
         score = measured(
@@ -79,9 +87,8 @@ class InceptionScore(ScoreFromImages):
             self.compute(None, whole)["inception_score"],
             self._jackknife(synthetic, whole, seed),
             self._floor(real, synthetic, seed) if floor else NO_FLOOR,
-            low=1.0,
             high=float(synthetic.features.shape[1]),
-            input=INPUTS[self.source],
+            method={"input": INPUTS[self.source]},
         )
         return [score], {}
 

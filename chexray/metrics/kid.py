@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from chexray.errors import MetricError
 from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages
 from chexray.metrics.common import NO_FLOOR, Error, Floor, measured, moments_error, nulls, refusal
 from chexray.metrics.pairwise import TOO_FEW, related_pairs, same_features_note
+from chexray.outputs import Upstream
 from chexray.stats.kernels import (
     Cubic,
     KernelSums,
@@ -29,6 +30,18 @@ from chexray.stats.unrelated_mmd import unrelated_mmd
 TEST_IMAGES = 500
 """Images a side in the permutation test: its float64 matrix is then 8 MB and 499 relabellings cost some 0.1 s."""
 
+OUTPUT = Output(
+    "kid", better="lower", unit="MMD^2",
+    says="Distance between the distributions of real and synthetic features; the number of images does not bias it.",
+    cannot_see="copies of real images, or differences that its encoder does not see",
+    paper="Binkowski et al. 2018, arXiv 1801.01401", family="fidelity", rank=1, upstream=Upstream("kid"),
+)  # fmt: skip
+ON_SUBSETS = replace(
+    OUTPUT, name="kid_subsets",
+    says="KID averaged over random subsets, as torch-fidelity and CheXGenBench compute it.",
+    rank=0,
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class KID(ScoreFromImages):
@@ -40,11 +53,11 @@ class KID(ScoreFromImages):
     1.0 to 1.1 times the true one where the sets differ and 1.2 to 1.8 times where they agree. Its interval has
     Student's quantile for few patients and is marked and widened for heavy tails as that of FID: 93 to 100 % of 95 %
     intervals hold the mean over draws (8 to 600 images, 15 to 320 patients, normal and t5 features;
-    tests/calibration/intervals.py). Whether the sets agree is asked by params["p_value"], a permutation test on at most
-    500 images a side, one a patient and a prompt. params["pairs_left_out"] counts the related pairs.
+    tests/calibration/intervals.py). Whether the sets agree is asked by about["p_value"], a permutation test on at most
+    500 images a side, one a patient and a prompt. about["pairs_left_out"] counts the related pairs.
 
     subsets > 0 gives "kid_subsets" instead, the mean over that many random subsets of `subset_size` images as
-    torch-fidelity and torchmetrics compute it, over all pairs, with the subsets of torch-fidelity. params["std"] is
+    torch-fidelity and torchmetrics compute it, over all pairs, with the subsets of torch-fidelity. about["std"] is
     what they print after it: the spread of a KID of `subset_size` images, not the error of the mean. subset_size "min"
     is how CheXGenBench calls it, with as many images as the smaller set has; between equal sets all its subsets are
     permutations of everything, and one is computed. Its floor is what related real pairs add.
@@ -53,10 +66,12 @@ class KID(ScoreFromImages):
     """
 
     subsets: int = 0
+    """Random subsets to average over, as other libraries do; 0 for the exact value over all pairs."""
     subset_size: int | str = 1000
+    """Images in each subset; `min` for as many as the smaller set has."""
 
     reads = "features"
-    outputs = (Output("kid", better="lower"),)
+    outputs = (OUTPUT,)
     needs_real = True
     min_samples = 2
 
@@ -66,14 +81,13 @@ class KID(ScoreFromImages):
         if self.subset_size != "min" and not (isinstance(self.subset_size, int) and self.subset_size >= 2):
             raise MetricError(f'kid.subset_size is {self.subset_size!r}, expected at least 2, or "min"')
         if self.subsets:
-            object.__setattr__(self, "outputs", (Output("kid_subsets", better="lower"),))
+            object.__setattr__(self, "outputs", (ON_SUBSETS,))
 
     def score_images(
         self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = threaded, floor: bool = True
     ) -> tuple[list[Score], Images]:
         """The value, its error and floor; see the class."""
-        refused = refusal(self.outputs, real, synthetic, self.min_samples)
-        if refused:
+        if refused := refusal(self.outputs, real, synthetic, self.min_samples):
             return refused, {}
         related = related_pairs(real, synthetic)
         if self.subsets:
@@ -89,9 +103,11 @@ class KID(ScoreFromImages):
             found.value,
             error,
             Floor(0.0, 0.0, "unbiased") if floor else NO_FLOOR,
-            note=same_features_note(real, synthetic),
-            pairs_left_out=found.left_out or None,
-            **(_test(real, synthetic, seed) if math.isfinite(found.value) else {}),
+            about={
+                "note": same_features_note(real, synthetic),
+                "pairs_left_out": found.left_out or None,
+                **(_test(real, synthetic, seed) if math.isfinite(found.value) else {}),
+            },
         )
         if found.influence_y is None or score.value is None:
             return [score], {}
@@ -112,10 +128,11 @@ class KID(ScoreFromImages):
             float(found.values.mean()),
             _subset_error(found, indices, real, synthetic),
             _subset_floor(real, synthetic, related, mapper) if floor else NO_FLOOR,
-            subsets=subsets,
-            subset_size=size,
-            std=float(found.values.std()) if subsets > 1 else None,
-            note=same_features_note(real, synthetic),
+            method={"subsets": subsets, "subset_size": size},
+            about={
+                "std": float(found.values.std()) if subsets > 1 else None,
+                "note": same_features_note(real, synthetic),
+            },
         )
 
 

@@ -42,6 +42,6 @@ def two_sided_error(
 
 
 def same_features_note(real: Rows, synthetic: Rows) -> str | None:
-    """A remark for `params` when both sides are one and the same."""
+    """A remark when both sides are one and the same."""
     same = real.features.shape == synthetic.features.shape and np.array_equal(real.features, synthetic.features)
     return "both sides have the same features" if same else None

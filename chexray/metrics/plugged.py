@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from chexray.contract import NAME, scores_itself
+from chexray.contract import are_reads, misdeclared, scores_itself
 from chexray.errors import MetricError, PluginError
-from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromImages, serial
+from chexray.metrics.base import Images, Mapper, Output, Reads, Rows, Score, ScoreFromImages, serial
 from chexray.metrics.common import Error, Floor, measured, nulls, refusal
 from chexray.plugin_files import told
 from chexray.text import first_line, quoted, shown
 
 NO_ERROR = "the plug-in estimates none"
+ASSUMED = "its plug-in declares nothing, so it is taken to depend on the number of images"
 _STATUSES = ("ok", "too_few", "undefined", "failed")
 _TAKEN = ("synthetic_set", "encoder", "sample_id", "nearest_real_id")
 """Columns that every per-image table has."""
@@ -26,28 +27,37 @@ _TAKEN = ("synthetic_set", "encoder", "sample_id", "nearest_real_id")
 
 @dataclass(frozen=True, kw_only=True)
 class PluggedMetric(ScoreFromImages):
-    """A plug-in's metric as the engine calls it. inner: what the plug-in made. code: which code that is.
+    """A plug-in's metric as the engine calls it. inner: what the plug-in made. code: which code that is. assumed: the
+    outputs that it gave by name alone.
 
     One with `compute` alone gives numbers without an error and a floor.
     """
 
     inner: Any
     code: str
-    reads: str
+    reads: str | Reads
     requires: str
     outputs: tuple[Output, ...]
     needs_real: bool
+    assumed: frozenset[str] = frozenset()
 
     def score_images(
         self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
     ) -> tuple[list[Score], Images]:
-        """The plug-in's scores, each with the param `plugin`. Raises MetricError where they are not as declared."""
+        """The plug-in's scores, each with `plugin` in its method. Raises MetricError where they are not as declared."""
         if scores_itself(type(self.inner)):
             found = self.inner.score_images(real, synthetic, seed=seed, mapper=mapper, floor=floor)
             scores, images = self._checked(found), _columns(found[1], len(synthetic))
         else:
             scores, images = self._computed(real, synthetic), {}
-        return [replace(score, params={**score.params, "plugin": self.code}) for score in scores], images
+        return [self._signed(score) for score in scores], images
+
+    def _signed(self, score: Score) -> Score:
+        """The score with the code in its method, and a note where nothing is declared."""
+        about = score.about
+        if score.metric in self.assumed and score.value is not None:
+            about = {**about, "note": "; ".join(filter(None, (about.get("note"), ASSUMED)))}
+        return replace(score, method={**score.method, "plugin": self.code}, about=about)
 
     def _computed(self, real: Rows, synthetic: Rows) -> list[Score]:
         least = getattr(self.inner, "min_samples", 1)
@@ -57,7 +67,7 @@ class PluggedMetric(ScoreFromImages):
         values = self.inner.compute(summarise(real) if self.needs_real else None, summarise(synthetic))
         return [self._score(output, value) for output, value in zip(self.outputs, self._values(values), strict=True)]
 
-    def _values(self, found: Any) -> list[Any]:
+    def _values(self, found: object) -> list[Any]:
         """What `compute` returned, a value an output."""
         names = [output.name for output in self.outputs]
         if not isinstance(found, Mapping):
@@ -77,7 +87,8 @@ class PluggedMetric(ScoreFromImages):
             raise MetricError(f"compute returned {_kind(value)} for {output.name}, expected a number or None")
         if value != value or value in (float("inf"), float("-inf")):
             return nulls([output], "undefined", f"compute returned {value} for these images")[0]
-        return measured(output, float(value), Error(reason=NO_ERROR), Floor(reason=NO_ERROR), **self._parameters())
+        why = Error(reason=NO_ERROR), Floor(reason=NO_ERROR)
+        return measured(output, float(value), *why, method=self._parameters())
 
     def _parameters(self) -> dict[str, Any]:
         """The options of a dataclass, which tell one use of a metric from another."""
@@ -85,11 +96,10 @@ class PluggedMetric(ScoreFromImages):
             return {}
         return json.loads(json.dumps(asdict(self.inner), default=str))  # pyright: ignore[reportArgumentType]
 
-    def _checked(self, found: Any) -> list[Score]:
+    def _checked(self, found: object) -> list[Score]:
         names = [output.name for output in self.outputs]
-        fits = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)
-        scores = found[0] if fits and isinstance(found[0], list | tuple) else None
-        if scores is None or not all(isinstance(score, Score) for score in scores):
+        scores = found[0] if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping) else None
+        if not isinstance(scores, list | tuple) or not all(isinstance(score, Score) for score in scores):
             raise MetricError(f"score_images returned {_kind(found)}, expected (a list of Score, a dict of columns)")
         if [score.metric for score in scores] != names:
             got = quoted([score.metric for score in scores], 100)
@@ -97,7 +107,7 @@ class PluggedMetric(ScoreFromImages):
         for score in scores:
             if wrong := _unsound(score):
                 raise MetricError(f"score_images returned {score.metric} with {wrong}")
-        return list(scores)
+        return [replace(score, output=output) for score, output in zip(scores, self.outputs, strict=True)]
 
 
 def _unsound(score: Score) -> str:
@@ -115,7 +125,7 @@ def _unsound(score: Score) -> str:
     try:
         json.dumps(score.params, allow_nan=False)
     except (TypeError, ValueError) as error:
-        return f"params that are no JSON ({first_line(error, 60)})"
+        return f"a method or about that is no JSON ({first_line(error, 60)})"
     return ""
 
 
@@ -140,24 +150,35 @@ def plugged_metric(inner: Any, what: str, code: str) -> PluggedMetric:
         reads, outputs = inner.reads, inner.outputs
     except Exception as error:  # of a property
         raise PluginError(f"{what}: `reads` or `outputs` failed ({told(error)}).") from error
-    if not isinstance(reads, str) or not NAME.fullmatch(reads):
-        raise PluginError(f"{what}: `reads` is {quoted(reads, 60)}, expected 'features' or 'logits'.")
+    if not are_reads(reads):
+        raise PluginError(f"{what}: `reads` is {quoted(reads, 60)}, expected 'features', 'logits' or a Reads.")
+    needs_real = bool(getattr(inner, "needs_real", True))
     try:
-        named = tuple(
-            Output(each, better) if isinstance(each, str) else Output(each.name, each.better) for each in outputs
-        )
+        named = tuple(_declared(each, better, needs_real) for each in outputs)
     except (TypeError, AttributeError):
         raise PluginError(f"{what}: `outputs` is {quoted(outputs, 60)}, expected names or Outputs.") from None
+    if wrong := misdeclared(named):
+        raise PluginError(f"{what} {wrong}.")
     return PluggedMetric(
         inner=inner,
         code=code,
         reads=reads,
-        requires=getattr(inner, "requires", reads),
+        requires=getattr(inner, "requires", Reads.of(reads).synthetic[0]),
         outputs=named,
-        needs_real=bool(getattr(inner, "needs_real", True)),
+        needs_real=needs_real,
+        assumed=frozenset(each for each in outputs if isinstance(each, str)),
     )
 
 
-def _kind(value: Any) -> str:
+def _declared(output: Any, better: str, needs_real: bool) -> Output:
+    """A plug-in's output. What is given by name alone may move with n as far as anybody knows."""
+    if isinstance(output, Output):
+        return output
+    if isinstance(output, str):
+        return Output(output, better, moves_with=("n_real", "n_synthetic") if needs_real else ("n_synthetic",))
+    return Output(output.name, output.better)
+
+
+def _kind(value: object) -> str:
     shape = getattr(value, "shape", None)
     return f"{shown(type(value).__name__, 60)}{f' of shape {tuple(shape)}' if isinstance(shape, tuple) else ''}"

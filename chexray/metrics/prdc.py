@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from chexray.metrics.base import Images, Mapper, Output, Rows, Score, ScoreFromI
 from chexray.metrics.common import NO_FLOOR, Error, Floor, Values, measured, refusal
 from chexray.metrics.pairwise import same_features_note, two_sided_error
 from chexray.metrics.stand_ins import draws_of, n_patients, repetition, stand_ins, units
+from chexray.outputs import Upstream
 from chexray.stats.intervals import effective_units
 from chexray.stats.manifold_floor import Balls as FloorBalls
 from chexray.stats.manifold_floor import Neighbours, held_share
@@ -29,6 +31,43 @@ SLOPE_KEPT, SLOPE_ERROR, DOUBLING_ERROR = 0.7, 0.6, 0.015
 """Recall moves with the logarithm of the manifold's size, and ever less: what of the last slope is kept, its error as a
 share of the change, and the error of each doubling. Gaussians and mixtures in 16 to 128 dimensions, 12 to 3,200 images.
 """
+
+UPSTREAM_K = 5
+"""Neighbours of CheXGenBench's numbers, which the values depend on."""
+
+
+def _declared(name: str, moves_with: tuple[str, ...], says: str, cannot_see: str, paper: str, **more: Any) -> Output:
+    return Output(
+        name, better="higher", moves_with=moves_with, low=0.0, says=says, cannot_see=cannot_see, paper=paper,
+        family="fidelity", upstream=Upstream(name, method={"k": UPSTREAM_K}), **more,
+    )  # fmt: skip
+
+
+_2019, _2020 = "Kynkaanniemi et al. 2019, arXiv 1904.06991", "Naeem et al. 2020, arXiv 2002.09797"
+# Balls shrink as the set they are drawn around grows: the real one, but for recall.
+OUTPUTS = (
+    _declared(
+        "precision", ("n_real",), "Share of synthetic images that lie among the real ones.",
+        "what is missing from the synthetic set, or copies; one outlier among the real images raises it",
+        _2019, high=1.0, unit="share", rank=6,
+    ),
+    _declared(
+        "recall", ("n_synthetic",), "Share of real images that lie among the synthetic ones.",
+        "bad synthetic images, or copies; one outlier among the synthetic images raises it",
+        _2019, high=1.0, unit="share", rank=5,
+    ),
+    _declared(
+        "density", ("n_real",), "How densely real images lie around a synthetic image; about 1 for other real images.",
+        "what is missing from the synthetic set; images that crowd around few real ones raise it",
+        _2020, nearest_to_floor=True, needs_floor=True, rank=7,
+    ),
+    _declared(
+        "coverage", ("n_real", "n_synthetic"), "Share of real images with a synthetic image among their neighbours.",
+        "bad synthetic images beside good ones, or copies",
+        _2020, high=1.0, unit="share", rank=2,
+    ),
+)  # fmt: skip
+"""Density has no best end: averages of two real images get 2.6, other real images 1.0."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +96,11 @@ class PRDC(ScoreFromImages):
     the manifold, inf on a copy), "rarity" (Han et al. 2023: radius of the smallest real ball around it, NaN outside).
     """
 
-    k: int = 5
+    k: int = UPSTREAM_K
+    """Neighbour whose distance is the radius of an image's ball."""
 
     reads = "features"
-    outputs = tuple(Output(name, better="higher") for name in ("precision", "recall", "density", "coverage"))
+    outputs = OUTPUTS
     needs_real = True
 
     def __post_init__(self) -> None:
@@ -75,8 +115,7 @@ class PRDC(ScoreFromImages):
         self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = threaded, floor: bool = True
     ) -> tuple[list[Score], Images]:
         """The four numbers, their errors and floors; see the class."""
-        refused = refusal(self.outputs, real, synthetic, self.min_samples, refuse_constant=True)
-        if refused:
+        if refused := refusal(self.outputs, real, synthetic, self.min_samples, refuse_constant=True):
             return refused, {}
         floors = self._floors(real, synthetic, seed, mapper) if floor else {}
         found = self._manifolds(real, synthetic, mapper)
@@ -87,11 +126,11 @@ class PRDC(ScoreFromImages):
                 values[output.name],
                 self._error(output.name, values[output.name], influences[output.name], real, synthetic),
                 floors.get(output.name, NO_FLOOR),
-                low=0.0,
-                high=None if output.name == "density" else 1.0,
-                k=self.k,
-                std_error_conditional_on="radii" if output.name == "coverage" else None,
-                note=same_features_note(real, synthetic),
+                method={"k": self.k},
+                about={
+                    "std_error_conditional_on": "radii" if output.name == "coverage" else None,
+                    "note": same_features_note(real, synthetic),
+                },
             )
             for output in self.outputs
         ]
@@ -203,10 +242,7 @@ def _influences(found: Manifolds, k: int, real: Rows, synthetic: Rows) -> dict[s
     lost_real, lost_synthetic = _lost(found.in_real, real), _lost(found.in_synthetic, synthetic)
     return {
         "precision": (_grown(lost_real, found.real_neighbours, real, 1 - precise.mean()), precise),
-        "recall": (
-            recalled,
-            _grown(lost_synthetic, found.synthetic_neighbours, synthetic, 1 - recalled.mean()),
-        ),
+        "recall": (recalled, _grown(lost_synthetic, found.synthetic_neighbours, synthetic, 1 - recalled.mean())),
         "density": (_grown(per_image, found.real_neighbours, real), found.in_real.count / k),
         "coverage": (found.holds_synthetic.count > 0, _lost(found.holds_synthetic, synthetic)),
     }

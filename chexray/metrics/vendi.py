@@ -23,6 +23,15 @@ FEWEST_FOR_FLOOR, FEWEST_TO_EXTRAPOLATE = 8, 20
 GROWTH_ERROR = 0.1
 """Error of the growth beyond the real images, as a share of it: Gaussians and mixtures, up to ten times as many."""
 
+OUTPUT = Output(
+    "vendi", better="higher", nearest_to_floor=True, moves_with=("n_synthetic",), needs_floor=True, low=1.0,
+    unit="images",
+    says="Effective number of different images in the synthetic set.",
+    cannot_see="the real images: noise scores high",
+    paper="Friedman and Dieng 2023, arXiv 2210.02410", family="fidelity",
+)  # fmt: skip
+"""Neither end is best: a set that collapses scores low and one that scatters scores high."""
+
 
 @dataclass(frozen=True)
 class Vendi(ScoreFromImages):
@@ -38,7 +47,7 @@ class Vendi(ScoreFromImages):
     """
 
     reads = "features"
-    outputs = (Output("vendi", better="higher"),)
+    outputs = (OUTPUT,)
     needs_real = False
     min_samples = 2
 
@@ -52,13 +61,12 @@ class Vendi(ScoreFromImages):
         self, real: Rows, synthetic: Rows, *, seed: int = 0, mapper: Mapper = serial, floor: bool = True
     ) -> tuple[list[Score], Images]:
         """The score, its jackknife error and the real set's value; see the class."""
-        refused = refusal(self.outputs, real, synthetic, self.min_samples, self.needs_real, refuse_zero_rows=True)
-        if refused:
+        if refused := refusal(self.outputs, real, synthetic, self.min_samples, self.needs_real, refuse_zero_rows=True):
             return refused, {}
         value, error = self._score(synthetic, seed, mapper)
         high = float(min(synthetic.features.shape))
         floored = self._floor(real, synthetic, seed, mapper) if floor else NO_FLOOR
-        return [measured(self.outputs[0], value, error, floored, low=1.0, high=high)], {}
+        return [measured(self.outputs[0], value, error, floored, high=high)], {}
 
     def _floor(self, real: Rows, synthetic: Rows, seed: int, mapper: Mapper) -> Floor:
         """The score of independent real images; where these are too few, carried on by samples of like spectrum."""

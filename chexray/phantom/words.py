@@ -11,19 +11,10 @@ from chexray.phantom.anatomy import LEFT, Body
 from chexray.phantom.pathology import Sign
 
 PREVALENCE = {
-    "Atelectasis": 0.20,
-    "Cardiomegaly": 0.24,
-    "Consolidation": 0.13,
-    "Edema": 0.15,
-    "Enlarged Cardiomediastinum": 0.10,
-    "Fracture": 0.08,
-    "Lung Lesion": 0.12,
-    "Lung Opacity": 0.08,
-    "Pleural Effusion": 0.24,
-    "Pleural Other": 0.08,
-    "Pneumonia": 0.14,
-    "Pneumothorax": 0.11,
-}
+    "Atelectasis": 0.20, "Cardiomegaly": 0.24, "Consolidation": 0.13, "Edema": 0.15,
+    "Enlarged Cardiomediastinum": 0.10, "Fracture": 0.08, "Lung Lesion": 0.12, "Lung Opacity": 0.08,
+    "Pleural Effusion": 0.24, "Pleural Other": 0.08, "Pneumonia": 0.14, "Pneumothorax": 0.11,
+}  # fmt: skip
 """Share among patients who are ill. Support Devices are drawn apart, and No Finding is the rest."""
 
 OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung Lesion", "Pneumonia")

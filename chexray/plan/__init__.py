@@ -4,7 +4,8 @@ Reading manifests and hashing weights is all the work done here, so a wrong path
 impossible subset costs seconds.
 """
 
-from chexray.plan.building import inherit_labels, make_plan, make_storage, other_problems, read_manifests
+from chexray.plan.making import make_plan, other_problems
 from chexray.plan.plan import Plan
+from chexray.plan.sets import inherit_labels, make_storage, read_manifests
 
 __all__ = ["Plan", "inherit_labels", "make_plan", "make_storage", "other_problems", "read_manifests"]

@@ -13,7 +13,7 @@ from chexray.data.labels import targets
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
 from chexray.errors import ConfigError
-from chexray.utility.fit import Sample
+from chexray.utility.loop.fit_spec import Sample
 from chexray.utility.mixtures import labelled, without_twins_of
 
 TELLING = 5
@@ -100,18 +100,16 @@ def trainable(
             "set out with suites: [fidelity]."
         )
     said = (
-        (~with_labels, "images without labels are not trained on"),
-        (leaked, f"of {n} images were made for test images and are not trained on"),
-        (~apart, "twins of validation images are kept out of training"),
-        (is_one & apart, "images are validation images themselves and are kept out of training"),
+        (~with_labels, "images without labels are not used for training"),
+        (leaked, f"of {n} images were made for test images and are not used for training"),
+        (~apart, "images were made for validation images and are not used for training"),
+        (is_one & apart, "images are validation images themselves and are not used for training"),
     )
     notes = [f"{name}: {int(mask.sum())} {what}" for mask, what in said if mask.any()]
     unknown = int((named[keep] < 0).sum())
     if unknown:
-        which = "no image is" if unknown == keep.sum() else f"{unknown} of {keep.sum()} images are not"
-        notes.append(
-            f"{name}: {which} known by the real image it was made for, so twins of validation images may be trained on"
-        )
+        which = "source images" if unknown == keep.sum() else f"the source images of {unknown} of {keep.sum()} images"
+        notes.append(f"{name}: {which} are unknown; look-alikes of validation images may be in the training set")
     return Trainable(examples.sample.take(keep), named[keep], tuple(notes))
 
 

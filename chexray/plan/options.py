@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from chexray.errors import ConfigError
-from chexray.registry import nearest
+from chexray.spelling import suggestion
 from chexray.text import first_line, listed, quoted, shown
+
+T = TypeVar("T")
 
 _WORDS: dict[Any, str] = {
     str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null",
@@ -19,7 +21,7 @@ _WORDS: dict[Any, str] = {
 }  # fmt: skip
 
 
-def checked(cls: Any, options: dict[str, Any], what: str) -> Any:
+def checked(cls: Callable[..., T], options: Mapping[str, object], what: str) -> T:
     """An instance of a class from config options; unknown, missing or mistyped options are ConfigErrors.
 
     Names and types are those of a dataclass's fields. Another class says itself what is wrong.
@@ -29,13 +31,11 @@ def checked(cls: Any, options: dict[str, Any], what: str) -> Any:
         known = [item.name for item in fields(cls) if item.init]
         for key, value in options.items():
             if key not in known:
-                near = nearest(key, known)
-                hint = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known) or 'none'}."
-                raise ConfigError(f"{what} has no option {quoted(key)}. {hint}")
+                raise ConfigError(f"{what} has no option {quoted(key)}. {suggestion(key, known)}")
             if not fits(value, hints.get(key, Any)):
                 raise ConfigError(f"{what}: {key} is {quoted(value)}, expected {_expected(hints[key])}.")
     try:
-        return cls(**options)
+        return cast(T, cls(**options))
     except (
         TypeError,
         ValueError,
@@ -69,7 +69,7 @@ def accepts(cls: type, name: str) -> bool:
     return False
 
 
-def fits(value: Any, hint: Any) -> bool:
+def fits(value: object, hint: object) -> bool:
     """Whether a value that YAML can say is of an annotated type. A whole number is a number; true is neither.
 
     An annotation of another kind, such as a class, fits everything: its owner checks it.
@@ -106,7 +106,7 @@ def _hints(cls: type) -> dict[str, Any]:
         return {}
 
 
-def _expected(hint: Any) -> str:
+def _expected(hint: object) -> str:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, UnionType):
         return " or ".join(_expected(each) for each in inner)

@@ -36,8 +36,8 @@ CONSEQUENCES = {
     frozenset({"training", "synthetic"}): "privacy then finds copies, and utility trains on them twice",
     frozenset({"heldout", "synthetic"}): "the baseline of the privacy suite then holds synthetic images",
     frozenset({"training", "heldout"}): "the baseline of the privacy suite then holds training images",
-    frozenset({"real", "training"}): "what was trained on is then also what is tested on",
-    frozenset({"real", "heldout"}): "privacy and fidelity then share real images, which is no fault",
+    frozenset({"real", "training"}): "training images are then also test images",
+    frozenset({"real", "heldout"}): "privacy and fidelity then share real images, which is allowed",
     frozenset({"synthetic"}): "the two are not independent",
 }
 """By the roles of the two sets."""
@@ -111,9 +111,7 @@ def _line(a: Listed, b: Listed, shared: tuple[set[str], set[str]], roles: frozen
         same = _place(a.location) == _place(b.location)
         where = " (one folder)" if same else " (one folder lies in the other)"
     what = f"{parts[0]} and {parts[1]} are the same files{where}, first {first}: {CONSEQUENCES[roles]}"
-    return (
-        what if roles in HARMLESS else f"SHARED IMAGES: {what}. Unless that is meant, take them out of one of the two."
-    )
+    return what if roles in HARMLESS else f"SHARED IMAGES: {what}. Remove them from one, unless this is intended."
 
 
 def _shared(a: Listed, b: Listed, same_bytes: _Contents) -> tuple[set[str], set[str]] | None:

@@ -12,21 +12,21 @@ from chexray.data.depth import Depth
 from chexray.data.looks import apart
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
-from chexray.data.subsets import Subset, labels_of_prompts
+from chexray.data.prompts import labels_of_prompts
+from chexray.data.subsets import Subset
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.encoders.released import likeness
-from chexray.metrics.base import Metric
+from chexray.metrics.base import Metric, Reads
 from chexray.plan.roles import PrivacyRoles
 from chexray.plan.utility import UtilityPlan
 from chexray.protocols import Protocol
 from chexray.storage import Storage, absolute, join
+from chexray.suite_names import FIDELITY, PRIVACY, SUITES, UTILITY
 from chexray.text import printable, shown
 
-FIDELITY, PRIVACY, UTILITY = "fidelity", "privacy", "utility"
-
 LOCAL_PORTS = (
-    "a local Ray listens on port 52365 and about 10 free ports of all interfaces; they ask for a token that only this "
-    "run has. 44217 and 44227 show counters without one"
+    "a local Ray listens on port 52365 and about 10 free ports of all interfaces; they require a token that only this "
+    "run has. Ports 44217 and 44227 show counters without a token"
 )
 JOINED_PORTS = "this process listens on a free port for its workers, under the authentication of that cluster"
 """What a run opens (Ray 2.60; tests/engine/test_doors.py asks every port)."""
@@ -96,7 +96,7 @@ class Plan:
     @property
     def sets(self) -> tuple[Manifest, ...]:
         """Every set of the run, once."""
-        read = [manifest for suite in (FIDELITY, PRIVACY, UTILITY) for manifest in self.sets_of(suite)]
+        read = [manifest for suite in SUITES for manifest in self.sets_of(suite)]
         real = [manifest for manifest in read if manifest.origin == "real"]
         return tuple({manifest.name: manifest for manifest in (*real, *self.synthetic)}.values())
 
@@ -130,7 +130,11 @@ class Plan:
         if FIDELITY not in self.suites_of[label]:
             return {}
         outputs = self.encoders[label][1].outputs
-        return {key: metric for key, metric in self.metrics.items() if {metric.reads, metric.requires} <= set(outputs)}
+        return {
+            key: metric
+            for key, metric in self.metrics.items()
+            if Reads.of(metric.reads).outputs | {metric.requires} <= set(outputs)
+        }
 
     def likeness(self, label: str) -> dict[str, str]:
         """Params that say whether an encoder is the published network; see `chexray.encoders.released`."""
@@ -211,8 +215,7 @@ class Plan:
             names = [subset.name for subset in self.subsets]
             first = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
             lines.append(f"subsets    {len(names)}: {first}")
-            per_subset = sum(len(self.metrics_of(label)) for label in self.encoders)
-            cells = per_subset * len(names) * len(self.synthetic_of(FIDELITY))
+            cells = len(self.encoders_of(FIDELITY)) * len(names) * len(self.synthetic_of(FIDELITY))
             lines.append(f"results    {cells:,} cells -> {self.run_uri}")
         else:
             lines.append(f"results    {self.run_uri}")

@@ -12,39 +12,41 @@ from dataclasses import dataclass
 import numpy as np
 
 from chexray.data.images import Reject, load_images
-from chexray.data.manifest import RESERVED, Manifest
+from chexray.data.manifest import Manifest
+from chexray.data.schema import RESERVED
 from chexray.data.subsets import Subset, members
 from chexray.errors import ConfigError, ManifestError
-from chexray.plan.plan import FIDELITY, PRIVACY, UTILITY, Plan
+from chexray.plan.plan import Plan
 from chexray.plan.problems import Problems
+from chexray.suite_names import FIDELITY, PRIVACY, UTILITY
 from chexray.text import listed, quoted, shown
 
 FIRST = 4
 """Names of a list that are shown."""
 
 
-def foresee(plan: Plan, keys: Mapping[str, str], copied: Collection[tuple[str, str]] = ()) -> tuple[str, ...]:
+def foresee(plan: Plan, copied: Collection[tuple[str, str]] = ()) -> tuple[str, ...]:
     """Notes on what the run will not be able to compute, the first to be read.
 
-    keys: {set: where the config names it}, such as synthetic.0. copied: (set, another that has all of its files).
+    copied: (set, another that has all of its files).
     Raises ConfigError, ManifestError or, for several at once, ConfigProblems for what cannot succeed.
     """
     found = Problems()
     notes: list[str] = []
     for manifest in plan.sets:
-        found.attempt(_check_readable, plan, manifest, keys)
+        found.attempt(_check_readable, plan, manifest)
     if plan.has(PRIVACY):
-        found.attempt(_check_heldout, plan, keys, copied)
+        found.attempt(_check_heldout, plan, copied)
         found.attempt(_check_privacy, plan)
     if plan.has(FIDELITY):
-        notes += found.attempt(_foresee_fidelity, plan, keys) or []
+        notes += found.attempt(_foresee_fidelity, plan) or []
     found.raise_all()
-    return (*notes, *_unseen_prompts(plan, keys))
+    return (*notes, *_unseen_prompts(plan))
 
 
-def _check_readable(plan: Plan, manifest: Manifest, keys: Mapping[str, str]) -> None:
+def _check_readable(plan: Plan, manifest: Manifest) -> None:
     """Raises ManifestError for a set of which more images are missing than a run may lose, or none can be decoded."""
-    key, limit = keys.get(manifest.name, manifest.origin), plan.config.encode.max_reject_fraction
+    key, limit = manifest.key or manifest.origin, plan.config.encode.max_reject_fraction
     lost, n = len(manifest.rejects), len(manifest) + len(manifest.rejects)
     if lost > limit * n:
         first = manifest.rejects.to_pylist()[0]
@@ -60,11 +62,11 @@ def _check_readable(plan: Plan, manifest: Manifest, keys: Mapping[str, str]) -> 
     if isinstance(why, Reject) and not why.transient:
         raise ManifestError(
             f"{key} ({shown(manifest.name)}): none of {manifest.looks.n_sampled} sampled images can be read, first "
-            f"{shown(uri)}: {why.code}: {why.detail}. Mend or copy them again, or correct the path of the set."
+            f"{shown(uri)}: {why.code}: {why.detail}. Repair them, copy them again, or correct the path of the set."
         )
 
 
-def _check_heldout(plan: Plan, keys: Mapping[str, str], copied: Collection[tuple[str, str]]) -> None:
+def _check_heldout(plan: Plan, copied: Collection[tuple[str, str]]) -> None:
     """Raises ConfigError where every held-out image, or its patient, is also in the training set: nobody is left to
     tell what chance gives."""
     training, heldout = plan.training, plan.heldout
@@ -75,9 +77,8 @@ def _check_heldout(plan: Plan, keys: Mapping[str, str], copied: Collection[tuple
     if not len(heldout) or not (is_copy or (same["image_key"] | same["subject_id"]).all()):
         return
     what = "images are" if is_copy or same["image_key"].all() else "images, or their patients, are"
-    key = keys.get(heldout.name, "heldout")
     raise ConfigError(
-        f"{key} ({shown(heldout.name)}): all {len(heldout):,} held-out {what} also in the "
+        f"{heldout.key or 'heldout'} ({shown(heldout.name)}): all {len(heldout):,} held-out {what} also in the "
         f"training set {quoted(training.name, 60)}, so that none is left for the baseline. Name real images of other "
         "patients, or leave the held-out set out."
     )
@@ -127,7 +128,7 @@ def _cuts(plan: Plan) -> Iterator[_Cut]:
             yield _Cut(synthetic.name, subset, n_real, n_synthetic, why)
 
 
-def _foresee_fidelity(plan: Plan, keys: Mapping[str, str]) -> list[str]:
+def _foresee_fidelity(plan: Plan) -> list[str]:
     """Notes on subsets and metrics without enough images. Raises ConfigError where nothing is left of a request."""
     cuts = list(_cuts(plan))
     found = Problems()
@@ -136,7 +137,7 @@ def _foresee_fidelity(plan: Plan, keys: Mapping[str, str]) -> list[str]:
         of_column = [cut for cut in cuts if cut.subset.column == column]
         lost = {cut.synthetic: cut.why for cut in of_column if cut.why}
         if all(cut.why for cut in of_column):
-            found.attempt(_refuse_groups, plan, column, lost, keys)
+            found.attempt(_refuse_groups, plan, column, lost)
             continue
         notes.append(
             f"CANNOT BE COMPUTED: subsets by {_called(column)} for {len(lost)} of {len(plan.synthetic_of(FIDELITY))} "
@@ -148,11 +149,11 @@ def _foresee_fidelity(plan: Plan, keys: Mapping[str, str]) -> list[str]:
     return [*notes, *_too_few([cut for cut in cuts if not cut.why], least)]
 
 
-def _refuse_groups(plan: Plan, column: str, lost: Mapping[str, Mapping[str, str]], keys: Mapping[str, str]) -> None:
+def _refuse_groups(plan: Plan, column: str, lost: Mapping[str, Mapping[str, str]]) -> None:
     """Raises ConfigError for subsets that no synthetic set can be cut into."""
     why = next(iter(lost.values()))
     first = next(each for each in plan.sets_of(FIDELITY) if each.name in why)
-    key, further = keys.get(first.name, first.origin), _columns_of(first)
+    key, further = first.key or first.origin, _columns_of(first)
     if column != "labels":
         move = f"Give {key} a table with that column"
     elif further:
@@ -211,7 +212,7 @@ def _columns_of(manifest: Manifest) -> list[str]:
     return [] if own == ["file_name"] else own
 
 
-def _unseen_prompts(plan: Plan, keys: Mapping[str, str]) -> list[str]:
+def _unseen_prompts(plan: Plan) -> list[str]:
     """A note for each table in which no prompt column was recognised, where prompts are asked for."""
     grouped = plan.has(FIDELITY) and any(subset.column == "labels" for subset in plan.subsets)
     paired = plan.has(UTILITY) or (plan.has(PRIVACY) and plan.config.privacy.pairs in ("auto", "same_prompt"))
@@ -223,17 +224,17 @@ def _unseen_prompts(plan: Plan, keys: Mapping[str, str]) -> list[str]:
         if bare and further and (paired or (grouped and lacks_labels and manifest.origin == "synthetic")):
             notes.append(
                 f"{shown(manifest.name)}: no column of prompts was recognised among {listed(further, 8)}; if one holds "
-                f"them, name it in {keys.get(manifest.name, manifest.origin)}.columns.prompt"
+                f"them, name it in {manifest.setting('columns.prompt')}"
             )
     return notes
 
 
-def check_prompts(sets: Sequence[Manifest], keys: Mapping[str, str]) -> None:
+def check_prompts(sets: Sequence[Manifest]) -> None:
     """Raises ConfigError where images are to be paired by prompt and a set has none."""
     for manifest in sets:
         if manifest.table["prompt"].null_count < len(manifest):
             continue
-        key, further = keys.get(manifest.name, manifest.origin), _columns_of(manifest)
+        key, further = manifest.key or manifest.origin, _columns_of(manifest)
         move = "Give a table of its images with a column of prompts"
         if further:
             move = f"Name their column in {key}.columns.prompt (its columns: {listed(further, 8)})"
@@ -252,11 +253,11 @@ def privacy_remarks(plan: Plan) -> tuple[str, ...]:
     if not roles.reid:
         remarks.append("no re-identification: give --reid-weights, or an encoder such as siamese_reid")
     if not roles.search:
-        remarks.append("no search for copies: no encoder of the suite spans a space; add rad_dino, pixels or patches")
+        remarks.append("no search for copies: no encoder of the suite can search; add rad_dino, pixels or patches")
     elif config.training is None and config.heldout is None:
         remarks.append(
-            "no held-out real images: the search for copies takes its null from the training patients themselves; "
-            "give --heldout for the sharper one"
+            "no held-out set: the baseline of the search for copies comes from the training patients; give --heldout "
+            "for a sharper test"
         )
     for item in config.encoders:
         shared = len(plan.suites_of[item.label]) > 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chexray.config import PrivacyConfig
-from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.encoders.base import HASH, PAIR_SCORER, SPACE, Encoder, EncoderSpec
 from chexray.encoders.views import has_views
 from chexray.errors import ConfigError
 from chexray.text import listed, quoted
@@ -44,13 +44,13 @@ def privacy_roles(config: PrivacyConfig, encoders: Mapping[str, tuple[Encoder, E
         for label in getattr(config, key) or []:
             if label not in encoders:
                 raise ConfigError(f"privacy.{key} names {quoted(label)}. Encoders of this suite: {listed(encoders)}.")
-    reid = [label for label, (encoder, _) in encoders.items() if hasattr(encoder, "scorer")]
-    hashes = [label for label, (encoder, _) in encoders.items() if hasattr(encoder, "mirror_signs")]
-    spaces = [label for label in encoders if label not in (*reid, *hashes)]
+    reid = [label for label, (_, spec) in encoders.items() if PAIR_SCORER in spec.roles]
+    hashes = [label for label, (_, spec) in encoders.items() if HASH in spec.roles]
+    spaces = [label for label, (_, spec) in encoders.items() if SPACE in spec.roles]
     search = spaces if config.search is None else config.search
     trained = [label for label in search if encoders[label][1].weights != "none"]
     latent = (trained or search) if config.latent is None else config.latent
     duplicates = hashes[0] if hashes and config.duplicates else None
     searched = [*search, *([duplicates] if duplicates else [])] if config.views else []
-    views = [label for label in searched if has_views(*encoders[label])]
+    views = [label for label in searched if has_views(encoders[label][1])]
     return PrivacyRoles(tuple(reid), tuple(search), tuple(latent), duplicates, tuple(views))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from chexray.config import RunConfig, UtilityConfig
-from chexray.data import pairs as pairing
-from chexray.data.labels import POLICIES, fold
+from chexray.data import pairing
+from chexray.data.labels import POLICIES
 from chexray.data.manifest import Manifest
 from chexray.data.subsets import Subset, expand
 from chexray.encoders.weights import ResolvedWeights
@@ -18,6 +18,7 @@ from chexray.errors import ConfigError, WeightsError
 from chexray.findings import FINDINGS
 from chexray.plan.utility import Cohorts, UtilityPlan
 from chexray.protocols import Protocol, merged
+from chexray.spelling import fold
 from chexray.storage import Storage
 from chexray.text import shown
 from chexray.utility.mixtures import needs_synthetic
@@ -88,7 +89,7 @@ def _settings(config: RunConfig, preset: Protocol) -> UtilityConfig:
 
 def classifier_weights(config: UtilityConfig, storage: Storage) -> ResolvedWeights | None:
     """What the classifier starts from, None for nothing. Raises ConfigError for its name, WeightsError with the key."""
-    from chexray.utility.classifier import find_weights
+    from chexray.utility.classification.classifier import find_weights
 
     try:
         return find_weights(config.model.name, config.model.weights, storage)
@@ -99,15 +100,15 @@ def classifier_weights(config: UtilityConfig, storage: Storage) -> ResolvedWeigh
 
 def _with_weights(plan: UtilityPlan, storage: Storage) -> UtilityPlan:
     """The plan once the model is known to exist and its weights are found."""
-    from chexray.utility.classifier import has_head
+    from chexray.utility.classification.classifier import has_head
 
     model = plan.config.model
     weights = classifier_weights(plan.config, storage)
     ready = has_head(model.name, weights, image_size=plan.config.image_size)
     if "as_is" in plan.settings and not ready:
         raise ConfigError(
-            f"setting as_is tests {model.name} with the weights it has, and these bring no classifier of "
-            "the 14 findings. Give utility.model.weights a checkpoint of a trained classifier, or drop the setting."
+            f"setting as_is tests {model.name} with the given weights, and this checkpoint has no 14-finding "
+            "classification head. Give utility.model.weights a checkpoint of a trained classifier, or drop the setting."
         )
     if not any(needs_synthetic(name) for name in plan.settings):
         return replace(plan, weights=weights, remarks=("no setting trains on synthetic images",))
@@ -135,7 +136,7 @@ def _usual_groups(test: Manifest) -> list[str | dict[str, Any]]:
     return found
 
 
-def _is_finding(item: Any) -> bool:
+def _is_finding(item: object) -> bool:
     return isinstance(item, str) and item.startswith("finding:")
 
 

@@ -15,6 +15,7 @@ from chexray.data.subsets import Subset
 from chexray.encoders.weights import ResolvedWeights
 from chexray.findings import FINDINGS
 from chexray.plan.examples import Examples, trainable
+from chexray.utility.loop.recipe import Recipe
 from chexray.utility.mixtures import (
     Mixture,
     Sources,
@@ -25,7 +26,6 @@ from chexray.utility.mixtures import (
     renumbered,
     settings_with,
 )
-from chexray.utility.recipe import Recipe
 from chexray.utility.splits import findings_without_both, validation_patients
 
 IMAGES = "utility_images"
@@ -33,7 +33,7 @@ IMAGES = "utility_images"
 
 
 @dataclass(frozen=True)
-class Training:
+class PlannedTraining:
     """One setting of one generator. synthetic: None for a setting without synthetic images."""
 
     setting: str
@@ -57,7 +57,7 @@ class Cohorts:
     validation: Examples
     test: Examples
     synthetic: dict[str, Examples]
-    trainings: tuple[Training, ...]
+    trainings: tuple[PlannedTraining, ...]
     notes: tuple[str, ...]
 
 
@@ -162,7 +162,7 @@ class UtilityPlan:
                     pretrain_share=config.pretrain_share,
                     as_many_as_there_are=self.limited or accepted is not None,
                 )
-                trainings.append(Training(setting, manifest, mixture))
+                trainings.append(PlannedTraining(setting, manifest, mixture))
                 notes += [f"{trainings[-1].title}: {mixture.note}"] if mixture.note else []
         notes += self._small_epochs(len(training), trainings)
         return Cohorts(training, held, test, synthetic, tuple(trainings), tuple(notes))
@@ -188,23 +188,23 @@ class UtilityPlan:
         notes = []
         if everyone.table["subject_id"].null_count == len(everyone):
             notes.append(
-                f"{everyone.name} names no patients: validation is split by image, and a patient may be on both sides. "
+                f"{everyone.name} has no patient ids: validation is split by image, a patient may be on both sides. "
                 f"Name the column in {everyone.manifest.setting('columns.subject_id')}"
             )
         elif self.test.table["subject_id"].null_count == len(self.test):
-            notes.append(f"{self.test.name} names no patients: that none of them is in training cannot be checked")
+            notes.append(f"{self.test.name} has no patient ids: overlap with the training patients cannot be checked")
         lost = int((~labelled(everyone.sample)).sum())
         if lost:
-            notes.append(f"{everyone.name}: {lost} images without labels are not trained on")
+            notes.append(f"{everyone.name}: {lost} images without labels are not used for training")
         lacking = findings_without_both(held.sample.labels)
         if lacking:
             names = ", ".join(FINDINGS[k] for k in lacking)
             notes.append(
-                f"the validation patients show one class only of {names}: no epoch or threshold follows from them"
+                f"{names}: the validation patients have only one class; not used for early stopping or thresholds"
             )
         return notes
 
-    def _small_epochs(self, n_real: int, trainings: Sequence[Training]) -> list[str]:
+    def _small_epochs(self, n_real: int, trainings: Sequence[PlannedTraining]) -> list[str]:
         """A note for the settings whose epochs are smaller than one batch."""
         shown = {}
         for each in trainings:

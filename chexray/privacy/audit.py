@@ -1,7 +1,7 @@
-"""How far a filter may be believed: tested like a diagnostic test, on copies that were planted and on strangers.
+"""Scores of the filter test: the filter as a diagnostic test, on planted copies and on unseen patients.
 
 Tripartite testing after arXiv 2510.01793: sensitivity on augmented copies of training images, specificity on images of
-patients the generator never saw, and consistency between an image and its augmented twin.
+patients the generator never saw, and consistency between an image and an altered version of it.
 """
 
 from __future__ import annotations
@@ -12,17 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from chexray.metrics.base import Output, Score
+from chexray.metrics.base import Score
 from chexray.metrics.common import nulls
+from chexray.outputs import Output
+from chexray.privacy.outputs import CONSISTENCY, IDENTITY, SENSITIVITY, SPECIFICITY, sensitivity_to
 from chexray.privacy.shares import effective_n, share_interval
 from chexray.stats.resampling import clustered_std_error
-
-SENSITIVITY = Output("audit_sensitivity", "higher")
-SPECIFICITY = Output("audit_specificity", "higher")
-CONSISTENCY = Output("audit_consistency", "higher")
-
-IDENTITY = "identity"
-"""A copy without any change: scored by itself and left out of the mean, which it would only flatter."""
 
 
 def audit_scores(
@@ -38,13 +33,13 @@ def audit_scores(
 
     planted: {augmentation: (n,) bool, True where the planted copy was flagged}, for each augmentation of the same n
     originals in the same order. unseen: (m,) bool, True where an image of a patient it never saw was flagged.
-    twins: (k, 2) bool, the verdicts of an image and of its augmented twin. *_subjects: (n,), (m,) and (k,) int64
+    twins: (k, 2) bool, the verdicts of an image and of its altered version. *_subjects: (n,), (m,) and (k,) int64
     patient codes, or None when each image counts as its own patient.
 
     All are shares in [0, 1], higher is better: of planted copies flagged (audit_sensitivity is the mean over the
-    augmentations other than "identity"), of unseen images not flagged, of twins with equal verdicts. Intervals are
+    augmentations other than "identity"), of unseen images not flagged, of pairs with equal verdicts. Intervals are
     those of Clopper and Pearson at the number of independent images, so they do not close at 0 or 1. Consistency is
-    high for a filter that flags nothing: params["n_flagged"] says how many twins had a flag at all. Null, "too_few",
+    high for a filter that flags nothing: about["n_flagged"] says how many pairs had a flag at all. Null, "too_few",
     where there is nothing to count. Raises ValueError for arrays of other shapes or types.
     """
     flagged = {name: _bools(f"planted[{name!r}]", values, 1) for name, values in planted.items()}
@@ -53,8 +48,7 @@ def audit_scores(
         raise ValueError(f"augmentations of one set of originals have {sorted(counts)} verdicts: they must be aligned")
     unseen, twins = _bools("unseen", unseen, 1), _bools("twins", twins, 2)
     scores = [
-        _share(Output(f"{SENSITIVITY.name}_{name}", "higher"), values, planted_subjects, "planted copies")
-        for name, values in flagged.items()
+        _share(sensitivity_to(name), values, planted_subjects, "planted copies") for name, values in flagged.items()
     ]
     changed = {name: values for name, values in flagged.items() if name != IDENTITY} or flagged
     found = np.mean(list(changed.values()), axis=0) if changed else np.zeros(0)
@@ -67,7 +61,15 @@ def audit_scores(
     ]
 
 
-def _share(output: Output, hits: np.ndarray, subjects: np.ndarray | None, what: str, **params: Any) -> Score:
+def _share(
+    output: Output,
+    hits: np.ndarray,
+    subjects: np.ndarray | None,
+    what: str,
+    *,
+    n_flagged: int | None = None,
+    **method: Any,
+) -> Score:
     """The mean of `hits`, (n,) bool or float in [0, 1], one an original, with the interval of a share."""
     n = len(hits)
     if subjects is not None and len(subjects) != n:
@@ -80,11 +82,12 @@ def _share(output: Output, hits: np.ndarray, subjects: np.ndarray | None, what: 
     error = clustered_std_error(hits, subjects)
     # All or none flagged has no spread to estimate an error from; the interval is then the whole answer.
     known = math.isfinite(error) and 0 < value < 1
-    told = {"n": n, "n_patients": None if subjects is None else len(np.unique(subjects)), "ci_effective_n": independent}
+    n_patients = None if subjects is None else len(np.unique(subjects))
+    told = {"n_patients": n_patients, "ci_effective_n": independent, "n_flagged": n_flagged}
     return Score(
-        output.name, value, output.better,
+        output, value,
         std_error=error if known else None, ci_low=low, ci_high=high, std_error_method="clopper_pearson",
-        params={name: param for name, param in {**told, **params}.items() if param is not None},
+        method={"n": n, **method}, about={name: said for name, said in told.items() if said is not None},
     )  # fmt: skip
 
 

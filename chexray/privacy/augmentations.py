@@ -72,15 +72,9 @@ def combined(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    "identity": identity,
-    "flip": flip,
-    "crop": crop,
-    "contrast": contrast,
-    "noise": noise,
-    "rotation": rotation,
-    "jpeg": jpeg,
-    "combined": combined,
-}
+    "identity": identity, "flip": flip, "crop": crop, "contrast": contrast, "noise": noise, "rotation": rotation,
+    "jpeg": jpeg, "combined": combined,
+}  # fmt: skip
 """By name, in the order in which an audit shows them; a new one is a new entry."""
 
 EXACT = "exact"
@@ -102,18 +96,11 @@ steps, up to those at which a plain search goes blind. Turns are about the centr
 keeps 95 % of each side at one corner. Blur: a Gaussian of 2 pixels in 512."""
 
 ALTERED = {
-    EXACT: "exact",
-    "mirrored": "mirrored",
-    "turned_3": "turned 3 degrees",
-    "turned_6": "turned 6 degrees",
-    "turned_9": "turned 9 degrees",
-    "cropped_90": "cropped to 90 %",
-    "cropped_85": "cropped to 85 %",
-    "turned_9_cropped_85": "turned 9 degrees and cropped to 85 %",
-    "contrast": "contrast changed by 20 %",
-    "blurred": "blurred",
-    "moved_5": "cut by 5 % at two sides",
-}
+    EXACT: "exact", "mirrored": "mirrored", "turned_3": "turned 3 degrees", "turned_6": "turned 6 degrees",
+    "turned_9": "turned 9 degrees", "cropped_90": "cropped to 90 %", "cropped_85": "cropped to 85 %",
+    "turned_9_cropped_85": "turned 9 degrees and cropped to 85 %", "contrast": "contrast changed by 20 %",
+    "blurred": "blurred", "moved_5": "cut by 5 % at two sides",
+}  # fmt: skip
 """The same in words."""
 
 

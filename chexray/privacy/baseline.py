@@ -18,7 +18,7 @@ UNKNOWN_LIMIT, NAMED_LIMIT = 2.0, 3.5
 """Standard errors beyond which there is no verdict: where a held-out image has no patient, and where all have one.
 Monte Carlo, 200 held-out and 200 or 600 training images in 4 to 16 dimensions: 2 to 4 % of sets without follow-ups
 lie beyond the first, under .1 % beyond the second. Unnamed follow-ups of 2 to 10 images a patient raised 7 to 100 %
-false alarms; with the limit at most 4 %, most where a follow-up is hardly nearer than a stranger."""
+false alarms; with the limit at most 4 %, most where a follow-up is hardly nearer than an image of another patient."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
-from chexray.metrics.base import Output, Score
+from chexray.metrics.base import Score
 from chexray.metrics.common import nulls
+from chexray.outputs import Output
+from chexray.privacy.pair_outputs import CALIBRATED, REID_AUC, REID_THRESHOLD, THRESHOLDS, reid_fpr
 from chexray.privacy.real_pairs import different_patient_pairs, pair_mean_std_error, same_patient_pairs
 from chexray.privacy.shares import LEVEL, share_interval
 from chexray.stats.ranking import Roc, auc_std_error, false_positive_rate, roc_auc, roc_curve, threshold_at_fpr
@@ -26,9 +28,6 @@ Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(m, d) and (m, d) float32 -> (m,) float64 in [0, 1], higher for one patient: a PairScorer of an encoder."""
 
 Interval = tuple[float, float]
-
-THRESHOLDS = (0.5, 0.85, 0.95)
-"""The paper's thresholds on the re-identification score."""
 
 TARGET_FPR = 1e-3
 
@@ -140,46 +139,55 @@ def calibrate(
 
 def calibration_scores(calibration: Calibration) -> list[Score]:
     """reid_auc, reid_threshold and reid_fpr_<t> of each fixed threshold, with intervals, or nulls with the reason."""
-    outputs = [Output("reid_auc", "higher"), Output("reid_threshold", "")]
-    outputs += [Output(f"reid_fpr_{cut:g}", "lower") for cut in calibration.thresholds]
+    cuts = [(reid_fpr(cut), cut) for cut in calibration.thresholds]
     if calibration.status != "ok":
+        outputs = (REID_AUC, REID_THRESHOLD, *(output for output, _ in cuts))
         return nulls(outputs, calibration.status, calibration.reason)
     names = ("n_same", "n_same_all", "n_different", "n_different_all", "n_patients", "n_unknown")
-    params = {name: getattr(calibration, name) for name in names}
-    scores: list[Score] = []
-    extra: dict[str, Any]
+    about = {name: getattr(calibration, name) for name in names}
+    return [
+        _auc_score(calibration, about),
+        _threshold_score(calibration, about),
+        *(_rate_score(calibration, output, cut, about) for output, cut in cuts),
+    ]
+
+
+def _auc_score(calibration: Calibration, about: dict[str, Any]) -> Score:
     if calibration.auc is None:
-        scores += nulls(outputs[:1], "too_few", calibration.auc_reason)
-    else:
-        extra = {"std_error_reason": calibration.auc_reason} if calibration.auc_reason else {}
-        auc_error = (calibration.auc_std_error, calibration.auc_interval)
-        if calibration.recognises_nobody:
-            extra["recognises_nobody"] = calibration.recognises_nobody
-        scores.append(_score(outputs[0], calibration.auc, auc_error, {**params, **extra}))
-    if calibration.threshold is None:
-        scores += nulls(outputs[1:2], "too_few", calibration.threshold_reason)
-    else:
-        extra = {"false_positive_rate": calibration.fpr, "false_positive_rate_target": calibration.fpr_target}
-        extra["false_positive_rate_interval"] = list(calibration.fpr_interval[calibration.threshold])
-        extra["true_positive_rate"] = calibration.tpr_at.get(calibration.threshold)
-        if calibration.threshold_reason:
-            extra["target_reason"] = calibration.threshold_reason
-        error = (None, calibration.threshold_interval)
-        scores.append(_score(outputs[1], calibration.threshold, error, {**params, **extra}))
-    for output, cut in zip(outputs[2:], calibration.thresholds, strict=True):
-        extra = {"threshold": cut, "true_positive_rate": calibration.tpr_at.get(cut)}
-        error = (calibration.fpr_std_error[cut], calibration.fpr_interval[cut])
-        scores.append(_score(output, calibration.fpr_at[cut], error, {**params, **extra}))
-    return scores
+        return nulls([REID_AUC], "too_few", calibration.auc_reason)[0]
+    about = about | {"std_error_reason": calibration.auc_reason or None}
+    about |= {"recognises_nobody": calibration.recognises_nobody or None}
+    return _score(REID_AUC, calibration.auc, (calibration.auc_std_error, calibration.auc_interval), about)
+
+
+def _threshold_score(calibration: Calibration, about: dict[str, Any]) -> Score:
+    threshold = calibration.threshold
+    if threshold is None:
+        return nulls([REID_THRESHOLD], "too_few", calibration.threshold_reason)[0]
+    about = about | {
+        "false_positive_rate": calibration.fpr,
+        "false_positive_rate_interval": list(calibration.fpr_interval[threshold]),
+        "true_positive_rate": calibration.tpr_at.get(threshold),
+        "target_reason": calibration.threshold_reason or None,
+    }
+    method = {"false_positive_rate_target": calibration.fpr_target}
+    return _score(REID_THRESHOLD, threshold, (None, calibration.threshold_interval), about, method)
+
+
+def _rate_score(calibration: Calibration, output: Output, cut: float, about: dict[str, Any]) -> Score:
+    about = about | {"threshold": cut, "true_positive_rate": calibration.tpr_at.get(cut)}
+    return _score(
+        output, calibration.fpr_at[cut], (calibration.fpr_std_error[cut], calibration.fpr_interval[cut]), about
+    )
 
 
 def count_thresholds(calibration: Calibration) -> dict[str, tuple[float | None, float | None]]:
-    """{label: (threshold, false-positive rate)} for `prompts.count_scores`: the fixed ones, and "calibrated", which has
+    """{label: (threshold, false-positive rate)} for `prompts.count_scores`: the fixed ones, and CALIBRATED, which has
     no threshold where the network tells nobody apart."""
     fixed: dict[str, tuple[float | None, float | None]]
     fixed = {f"{cut:g}": (cut, calibration.fpr_at.get(cut)) for cut in calibration.thresholds}
     threshold = None if calibration.recognises_nobody else calibration.threshold
-    return {**fixed, "calibrated": (threshold, calibration.fpr)}
+    return {**fixed, CALIBRATED: (threshold, calibration.fpr)}
 
 
 def _scores(scorer: Scorer, vectors: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -268,16 +276,17 @@ def _rate_error(hit: np.ndarray, left: np.ndarray, right: np.ndarray) -> tuple[f
     return error, share_interval(share, max(1.0, n))
 
 
-def _score(output: Output, value: float, error: tuple[float | None, Interval | None], params: dict[str, Any]) -> Score:
+def _score(
+    output: Output,
+    value: float,
+    error: tuple[float | None, Interval | None],
+    about: dict[str, Any],
+    method: dict[str, Any] | None = None,
+) -> Score:
+    """The number with its error; what is None in `about` is left out."""
     std_error, interval = error
-    low, high = (None, None) if interval is None else interval
+    low, high = interval or (None, None)
     return Score(
-        output.name,
-        value,
-        output.better,
-        std_error=std_error,
-        ci_low=low,
-        ci_high=high,
-        std_error_method=_METHOD if interval is not None else "",
-        params={name: param for name, param in params.items() if param is not None},
-    )
+        output, value, std_error=std_error, ci_low=low, ci_high=high, std_error_method=_METHOD if interval else "",
+        method=method or {}, about={name: said for name, said in about.items() if said is not None},
+    )  # fmt: skip

@@ -1,7 +1,7 @@
 """C_T as dgm-eval computes it: on 64 principal components, and against the training images of the same cell.
 
-The other variant (peers.py) keeps all components. On radiographs the two can differ in sign: a generator that is too
-smooth lies near its training images in the first components, and far from them in the others.
+The other variant, `c_t` in other_tools.py, keeps all components. On radiographs the two can differ in sign: a generator
+that is too smooth lies near its training images in the first components, and far from them in the others.
 """
 
 from __future__ import annotations
@@ -12,15 +12,8 @@ import numpy as np
 
 from chexray.metrics.base import Mapper, Score
 from chexray.metrics.common import Floor, measured, nulls
-from chexray.privacy.peers import (
-    C_T_PCA64,
-    CANNOT_SEE,
-    CELLS,
-    MIN_IN_CELL,
-    assign_cells,
-    fit_cells,
-    two_sided_jackknife,
-)
+from chexray.privacy.other_tools import CELLS, MIN_IN_CELL, assign_cells, fit_cells, two_sided_jackknife
+from chexray.privacy.outputs import C_T_PCA64
 from chexray.stats.nearest import nearest
 from chexray.stats.ranking import roc_auc
 from chexray.stats.tiles import threaded
@@ -88,10 +81,8 @@ def c_t_pca64(
     weights = np.array([np.count_nonzero(b == cell) for cell in kept], dtype=np.float64)
     z = np.array([_z(x[c == cell], y[b == cell]) for cell in kept])
     error = two_sided_jackknife(x, y, c, b, kept, synthetic_groups, heldout_subjects, np.random.default_rng(seed))
-    return measured(
-        C_T_PCA64, float(weights @ z / weights.sum()), error, Floor(0.0),
-        cannot_see=CANNOT_SEE[C_T_PCA64], n_components=t.shape[1], note_n_cells=len(kept),
-    )  # fmt: skip
+    about = {"cannot_see": C_T_PCA64.cannot_see, "n_components": t.shape[1], "note_n_cells": len(kept)}
+    return measured(C_T_PCA64, float(weights @ z / weights.sum()), error, Floor(0.0), about=about)
 
 
 def _distances(x: np.ndarray, y: np.ndarray, x32: np.ndarray, y32: np.ndarray, mapper: Mapper) -> np.ndarray:

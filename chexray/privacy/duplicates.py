@@ -7,26 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from chexray.metrics.base import Output, Score
+from chexray.metrics.base import Score
 from chexray.metrics.common import nulls
+from chexray.outputs import Output
 from chexray.privacy.alarm import FALSE_ALARM, precedence_p_value
+from chexray.privacy.outputs import DUPLICATES, EXACT_TRAINING, EXACT_WITHIN, NEAR_TRAINING, NEAR_WITHIN
 from chexray.privacy.shares import effective_n, share_interval
-
-OUTPUTS = (
-    Output("duplicates_exact_training", "lower"),
-    Output("duplicates_near_training", "lower"),
-    Output("duplicates_exact_within", "lower"),
-    Output("duplicates_near_within", "lower"),
-)
-EXACT_TRAINING, NEAR_TRAINING, EXACT_WITHIN, NEAR_WITHIN = OUTPUTS
-
-_BLIND_EXACT = "a copy with one changed pixel: see the near duplicates"
-CANNOT_SEE = {
-    EXACT_TRAINING: _BLIND_EXACT,
-    NEAR_TRAINING: "a copy altered more than the planted copies that this run found",
-    EXACT_WITHIN: _BLIND_EXACT,
-    NEAR_WITHIN: "a copy turned, cropped or altered beyond what the hash forgives",
-}
 
 NULL_SHARE = 0.001
 """Share of unseen real images that may pass for near duplicates of a training image."""
@@ -172,55 +158,45 @@ def duplicate_scores(
     prompts: np.ndarray | None = None,
     n_sets: int = 1,
 ) -> list[Score]:
-    """The four OUTPUTS, in order: counts of synthetic images. Lower is better.
+    """The four numbers of DUPLICATES, in order: counts of synthetic images. Lower is better.
 
     The floor of near duplicates of training images is how many of as many held-out images there would be. That of exact
     ones needs heldout_exact, (m,) bool: which held-out images equal a training image of another patient. Sets of
     synthetic images have no real counterpart here, so no floor. bits_within: as for find_duplicates. Intervals are for
     another n images of this generator, clustered by `prompts`, (n,) int64 codes; counts within the set come without, as
     they grow with the square of n.
-    params["significant"] of the near ones: more of them than among as many held-out images, by an exact test over the
+    about["significant"] of the near ones: more of them than among as many held-out images, by an exact test over the
     n_sets synthetic sets of the audit. The bits may lie just below the nearest held-out image, and one synthetic image
     below that is no surprise.
     """
     n = len(found.near_training)
     if not n:
-        return nulls(OUTPUTS, "too_few", "0 synthetic images, and at least 1 is needed")
+        return nulls(DUPLICATES, "too_few", "0 synthetic images, and at least 1 is needed")
     exact_floor = None if heldout_exact is None or not len(heldout_exact) else n * float(np.mean(heldout_exact))
     near_floor = None if bits.null_share is None else n * bits.null_share
-    share_mirrored = int((found.near_training & found.training_mirrored).sum())
+    n_mirrored = int((found.near_training & found.training_mirrored).sum())
+    method, about = _threshold(bits)
+    about |= {"n_mirrored": n_mirrored, **_alarm(found.near_training, bits, prompts, n_sets)}
     return [
         _count(EXACT_TRAINING, found.exact_training >= 0, exact_floor, prompts),
-        _count(
-            NEAR_TRAINING,
-            found.near_training,
-            near_floor,
-            prompts,
-            **_threshold(bits),
-            n_mirrored=share_mirrored,
-            **_alarm(found.near_training, bits, prompts, n_sets),
-        ),
+        _count(NEAR_TRAINING, found.near_training, near_floor, prompts, method, about),
         _count_within(EXACT_WITHIN, found.exact_within >= 0),
-        _count_within(NEAR_WITHIN, found.near_within, **_threshold(bits_within or bits)),
+        _count_within(NEAR_WITHIN, found.near_within, *_threshold(bits_within or bits)),
     ]
 
 
-def _threshold(bits: Bits) -> dict[str, Any]:
-    """What near means, as params of a row."""
-    threshold: dict[str, Any] = {
-        "default_bits": bits.default_bits, "bits": bits.bits, "null_share": bits.null_share, "n_null": bits.n_null
-    }  # fmt: skip
+def _threshold(bits: Bits) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(method, about) of a number of near duplicates: what near means, and how it was found."""
+    about: dict[str, Any] = {"null_share": bits.null_share, "n_null": bits.n_null}
     if bits.null_share is None:
-        threshold["note"] = (
-            f"{bits.bits} bits unchecked: no held-out images tell how often unrelated images agree so far"
-        )
+        about["note"] = f"{bits.bits} bits unchecked: no held-out images tell how often unrelated images agree so far"
     elif bits.bits < bits.default_bits:
-        threshold["note"] = (
+        about["note"] = (
             f"near means at most {bits.bits} bits, not {bits.default_bits}: unrelated real images agree so far"
             if bits.bits >= 0
             else "nothing counts as near: even equal hashes are common among unrelated real images"
         )
-    return threshold
+    return {"default_bits": bits.default_bits, "bits": bits.bits}, about
 
 
 def _alarm(hit: np.ndarray, bits: Bits, prompts: np.ndarray | None, n_sets: int) -> dict[str, Any]:
@@ -235,17 +211,26 @@ def _alarm(hit: np.ndarray, bits: Bits, prompts: np.ndarray | None, n_sets: int)
     return {"p_value": p_value, "significant": p_value <= FALSE_ALARM}
 
 
-def _count_within(output: Output, hit: np.ndarray, **params: Any) -> Score:
+def _count_within(
+    output: Output, hit: np.ndarray, method: dict[str, Any] | None = None, about: dict[str, Any] | None = None
+) -> Score:
     why = "this is a count of pairs' members and grows with the square of n"
-    params = {"cannot_see": CANNOT_SEE[output], "std_error_reason": why, **params}
-    return Score(output.name, float(hit.sum()), output.better, params=params)
+    told = {"cannot_see": output.cannot_see, "std_error_reason": why, **(about or {})}
+    return Score(output, float(hit.sum()), method=method or {}, about=told)
 
 
-def _count(output: Output, hit: np.ndarray, floor: float | None, prompts: np.ndarray | None, **params: Any) -> Score:
+def _count(
+    output: Output,
+    hit: np.ndarray,
+    floor: float | None,
+    prompts: np.ndarray | None,
+    method: dict[str, Any] | None = None,
+    about: dict[str, Any] | None = None,
+) -> Score:
     n = len(hit)
     low, high = share_interval(float(hit.mean()), effective_n(hit, prompts))
     return Score(
-        output.name, float(hit.sum()), output.better,
+        output, float(hit.sum()),
         ci_low=n * low, ci_high=n * high, std_error_method="clopper_pearson", real_floor=floor,
-        params={"cannot_see": CANNOT_SEE[output], **params},
+        method=method or {}, about={"cannot_see": output.cannot_see, **(about or {})},
     )  # fmt: skip

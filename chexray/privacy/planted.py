@@ -6,12 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from chexray.metrics.base import Output, Score
-from chexray.privacy.augmentations import ALTERED
+from chexray.metrics.base import Score
+from chexray.privacy.outputs import planted_found
 from chexray.privacy.shares import effective_n, share_interval
-
-PREFIX = "planted_found_"
-"""Of the metrics: planted_found_<alteration>, a key of ALTERATIONS."""
 
 
 def planted_scores(found: Mapping[str, np.ndarray], subjects: np.ndarray | None, searched: str) -> list[Score]:
@@ -19,18 +16,18 @@ def planted_scores(found: Mapping[str, np.ndarray], subjects: np.ndarray | None,
 
     found: {alteration: (n,) bool}, copies of the same n training images in the same order. subjects: (n,) patient
     codes, or None. searched: the spaces that looked, in words. The interval is that of Clopper and Pearson at the
-    number of independent images. params: n, n_found, `alteration` in words and `searched`.
+    number of independent images. method: n, `alteration` in words and `searched`; about: n_found.
     """
     scores = []
     for name, hit in found.items():
         n, share = len(hit), float(np.mean(hit))
         low, high = share_interval(share, effective_n(hit, subjects))
-        output = Output(f"{PREFIX}{name}", "higher")
-        params = {"n": n, "n_found": int(hit.sum()), "alteration": ALTERED[name], "searched": searched}
+        output = planted_found(name)
+        method = {"n": n, "alteration": output.label, "searched": searched}
         scores.append(
             Score(
-                output.name, share, output.better, ci_low=low, ci_high=high, std_error_method="clopper_pearson",
-                params=params,
+                output, share, ci_low=low, ci_high=high, std_error_method="clopper_pearson",
+                method=method, about={"n_found": int(hit.sum())},
             )
         )  # fmt: skip
     return scores

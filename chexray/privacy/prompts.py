@@ -7,7 +7,7 @@ resampling patients. A floor is the same statistic with real images of other pat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import t as student
 
-from chexray.metrics.base import Output, Score
+from chexray.metrics.base import Score
 from chexray.metrics.common import nulls
+from chexray.outputs import Output
+from chexray.privacy.pair_outputs import CALIBRATED, reid_count
 from chexray.privacy.shares import LEVEL, effective_n, share_interval
 
 RESAMPLES = 1000
@@ -57,11 +59,10 @@ def prompt_table(codes: np.ndarray, values: np.ndarray, extreme: str = "max") ->
 
 
 def pair_scores(
-    name: str,
+    outputs: Sequence[Output],
     values: np.ndarray,
     prompt_codes: np.ndarray,
     patient_codes: np.ndarray | None,
-    better: str,
     floor_values: np.ndarray | None,
     rng: np.random.Generator,
     *,
@@ -70,35 +71,33 @@ def pair_scores(
 ) -> list[Score]:
     """Three scores of n pairs: the mean over prompts of the prompt's mean, that of the prompt's extreme, the extreme.
 
-    better: "lower" for a score in [0, 1] such as re-ID, whose worst case is the maximum (<name>_mean, <name>_max_mean,
-    <name>_max); "higher" for a distance, whose worst case is the minimum (<name>, <name>_min_mean, <name>_min).
+    outputs: of the three. Lower is better for a score in [0, 1] such as re-ID, whose worst case is the maximum, higher
+    for a distance, whose worst case is the minimum.
     values: (n,) float, never rounded. prompt_codes: (n,) int. patient_codes: (n,) int of the real image's patient,
     negative where unknown, or None. floor_values: (m,) the same for pairs with other patients' images; floor_codes:
     (m,) their prompts, by default those of the pairs; floor_reason: why there is no floor.
     The intervals of the two means are studentised bootstraps over patients, or over prompts without patients; an
     extreme has neither error nor interval, as no resample holds a worse one. No pairs: nulls with status "too_few".
     """
-    worst = "max" if better == "lower" else "min"
-    names = (f"{name}_mean" if worst == "max" else name, f"{name}_{worst}_mean", f"{name}_{worst}")
-    outputs = [Output(each, better) for each in names]
+    worst = "max" if outputs[0].better == "lower" else "min"
     if refused := _refusal(outputs, values):
         return refused
     table = prompt_table(prompt_codes, values, worst)
     units, method = _units(table, prompt_codes, patient_codes)
-    floor, params = _floor(floor_values, prompt_codes if floor_codes is None else floor_codes, worst, floor_reason)
+    floor, of_floor = _floor(floor_values, prompt_codes if floor_codes is None else floor_codes, worst, floor_reason)
     floors = (
         [None] * 3 if floor is None else [float(floor.mean.mean()), float(floor.extreme.mean()), _worst(floor, worst)]
     )
-    params = {**_sizes(table, units, method), **params}
+    about = {**_sizes(table, units, method), **of_floor}
     statistics = np.column_stack([table.mean, table.extreme])
     bounds = (0.0, 1.0) if worst == "max" else (0.0, np.inf)
     errors = bootstrap_means(statistics, units, rng, bounds)
     scores = [
-        _with_error(output, float(value), error, method, real_floor=floor, params=params)
+        _with_error(output, float(value), error, method, real_floor=floor, about=about)
         for output, value, error, floor in zip(outputs, statistics.mean(axis=0), errors, floors, strict=False)
     ]
-    params = {**params, "std_error_reason": _GROWS}
-    scores.append(Score(names[2], _worst(table, worst), better, real_floor=floors[2], params=params))
+    about = {**about, "std_error_reason": _GROWS}
+    scores.append(Score(outputs[2], _worst(table, worst), real_floor=floors[2], about=about))
     return scores
 
 
@@ -123,12 +122,12 @@ def count_scores(
     prompt is above, every resample says 0. At a true share of 5 % of 16 prompts its percentiles cover the truth in 6 to
     7 of 10 worlds, this interval in at least 95 of 100 (measured; likewise from 1 to 30 %, 8 to 1000 patients).
     """
-    outputs = [Output(f"reid_count_{label}", "lower") for label in thresholds]
+    outputs = [*map(reid_count, thresholds)]
     if refused := _refusal(outputs, values):
         return refused
     table = prompt_table(prompt_codes, values)
-    units, method = _units(table, prompt_codes, patient_codes)
-    sizes = _sizes(table, units, method)
+    units, how = _units(table, prompt_codes, patient_codes)
+    sizes = _sizes(table, units, how)
     floor, floor_params = _floor(
         floor_values, prompt_codes if floor_codes is None else floor_codes, "max", floor_reason
     )
@@ -136,23 +135,26 @@ def count_scores(
     above = table.extreme[:, None] > cuts
     errors = bootstrap_means(above.astype(np.float64), units, rng, (0.0, 1.0))
     scores = []
-    for column, (output, (cut, rate)) in enumerate(zip(outputs, thresholds.values(), strict=True)):
+    for column, (output, (label, (cut, rate))) in enumerate(zip(outputs, thresholds.items(), strict=True)):
         if cut is None:
             scores += nulls([output], "undefined", uncalibrated)
             continue
         hit = above[:, column]
         share, n = float(hit.mean()), len(table)
         low, high = share_interval(share, effective_n(hit, units))
-        params: dict[str, Any] = {"threshold": cut, "false_positive_rate": rate, **sizes, **floor_params}
-        params |= {"share": share, "n_pairs_above": int((np.asarray(values) > cut).sum())}
-        params |= {"interval": "Clopper-Pearson at the effective number of prompts"}
+        # A threshold that was given is part of what the count is; one that the run found is how it came out.
+        given = {} if label == CALIBRATED else {"threshold": cut}
+        about: dict[str, Any] = {"false_positive_rate": rate, **sizes, **floor_params}
+        about |= {"threshold": cut} if not given else {}
+        about |= {"share": share, "n_pairs_above": int((np.asarray(values) > cut).sum())}
+        about |= {"interval": "Clopper-Pearson at the effective number of prompts"}
         at_floor = None if floor is None else float((floor.extreme > cut).mean()) * n
         std_error = errors[column][0]
         error = (None if std_error is None else std_error * n, low * n, high * n)
         if share in (0.0, 1.0):  # every resample agrees, which is no sign of certainty
             error = (None, low * n, high * n)
-            params["std_error_reason"] = "no prompt, or every one, is above: a bootstrap sees no spread"
-        scores.append(_with_error(output, float(hit.sum()), error, method, real_floor=at_floor, params=params))
+            about["std_error_reason"] = "no prompt, or every one, is above: a bootstrap sees no spread"
+        scores.append(_with_error(output, float(hit.sum()), error, how, real_floor=at_floor, method=given, about=about))
     return scores
 
 
@@ -227,7 +229,7 @@ def _units(table: PromptTable, prompt_codes: np.ndarray, patient_codes: np.ndarr
     )
 
 
-def _refusal(outputs: list[Output], values: np.ndarray) -> list[Score] | None:
+def _refusal(outputs: Sequence[Output], values: np.ndarray) -> list[Score] | None:
     if not len(values):
         return nulls(outputs, "too_few", "there are no pairs of a real and a synthetic image")
     n_bad = int((~np.isfinite(values)).sum())
@@ -249,7 +251,7 @@ def _sizes(table: PromptTable, units: np.ndarray, method: str) -> dict[str, Any]
 def _floor(
     values: np.ndarray | None, codes: np.ndarray, worst: str, reason: str
 ) -> tuple[PromptTable | None, dict[str, Any]]:
-    """The floor pairs by prompt, None without any, and what the params say of it."""
+    """The floor pairs by prompt, None without any, and what is told about it."""
     if values is None or not len(values) or not np.isfinite(values).all():
         reason = reason or ("" if values is None or not len(values) else "some floor pairs are NaN or infinite")
         return None, {"floor_reason": reason} if reason else {}
@@ -260,17 +262,11 @@ def _worst(table: PromptTable, worst: str) -> float:
     return float(table.extreme.max() if worst == "max" else table.extreme.min())
 
 
-def _with_error(output: Output, value: float, error: Interval, method: str, **kw: Any) -> Score:
+def _with_error(output: Output, value: float, error: Interval, how: str, *, about: dict[str, Any], **kw: Any) -> Score:
     std_error, low, high = error
     if low is None:
-        kw["params"] = {**kw["params"], "std_error_reason": "all prompts are of one patient, or there is one prompt"}
+        about = {**about, "std_error_reason": "all prompts are of one patient, or there is one prompt"}
+    found = how if low is not None else ""
     return Score(
-        output.name,
-        value,
-        output.better,
-        std_error=std_error,
-        ci_low=low,
-        ci_high=high,
-        std_error_method=method if low is not None else "",
-        **kw,
+        output, value, std_error=std_error, ci_low=low, ci_high=high, std_error_method=found, about=about, **kw
     )

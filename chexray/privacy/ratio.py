@@ -163,16 +163,16 @@ class RatioTest:
         m, found = len(self.null_ratio), []
         patients = self.calibration.n_patients
         if patients is not None:
-            found.append(f"the {m} null images are of {patients} patients: patients are ranked, not images")
+            found.append(f"the {m} baseline images are of {patients} patients: patients are ranked, not images")
         if self.calibration.alpha > self.alpha_asked:
-            units = f"{m} null images" if patients is None else f"{patients} null patients"
+            units = f"{m} baseline images" if patients is None else f"{patients} baseline patients"
             found.append(
                 f"{units} support no false-positive rate below {self.calibration.alpha:.2g}: it was used "
                 f"instead of {self.alpha_asked:g}"
             )
         zeros = int((self.null_ratio == 0).sum())
         if zeros:
-            found.append(f"{zeros} of {m} null images equal a training image of another patient in this encoder")
+            found.append(f"{zeros} of {m} baseline images equal a training image of another patient in this encoder")
         return "; ".join(found)
 
 
@@ -243,7 +243,7 @@ def _test(ratio: np.ndarray, null: np.ndarray, kind: str, alpha: float, subjects
     kept = ~np.isnan(null)
     if not kept.any():
         raise MetricError(
-            f"no null ratio ({kind}): every image of it needs a training and a reference image of another patient"
+            f"the baseline ({kind}) has no ratio: every image needs a training and a reference image of another patient"
         )
     codes = None if subjects is None else np.asarray(subjects)[kept]
     return RatioTest(ratio, null[kept], kept, kind, alpha, calibrated(ratio, null[kept], alpha, codes))
@@ -262,7 +262,7 @@ def _ratio(side: str, near: np.ndarray, far: np.ndarray) -> np.ndarray:
     if not ((near >= 0).all() and (far >= 0).all()):
         raise ValueError(f"{side} distances are negative or NaN")
     missing = np.isinf(near) | np.isinf(far)
-    # A held-out twin at distance 0 proves that the image is no secret of the training set: infinite, never flagged.
+    # An equal held-out image proves that the image is not of the training set alone: infinite, never flagged.
     ratio = np.where(near == far, 1.0, np.inf)
     np.divide(near, far, out=ratio, where=(near != far) & (far > 0) & ~missing)
     return np.where(missing, np.nan, ratio)

@@ -1,15 +1,15 @@
-"""What the params of a row may be, by name, where results are read back: files may be damaged, or anybody's.
+"""What a row's method and about may hold, by name, where results are read back: files may be damaged, or anybody's.
 
-Tables, comparisons and notes round, count and format these values, and expect what the suites write. Params of other
+Tables, comparisons and notes round, count and format these values, and expect what the suites write. Other
 names are a metric's own; they are only compared with each other, so they may be anything.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from chexray.outputs import fits
 from chexray.text import quoted
 
 NUMBERS = frozenset(
@@ -36,28 +36,16 @@ BY_PART = "n_flagged_by"
 def check_params(params: Mapping[str, Any], suite: str, where: str) -> None:
     """Raises ValueError, naming the row and the param, for a value of another kind than its name promises."""
     for name, value in params.items():
-        fits, expected = _kind(name, suite)
-        if value is not None and not fits(value):
-            raise ValueError(f"{where}: params.{name} is {quoted(value, 60)}, expected {expected}")
+        expected = _expected(name, suite)
+        if value is not None and expected and not fits(value, expected, below=2.0**63):
+            raise ValueError(f"{where}: {name} is {quoted(value, 60)}, expected {expected}")
 
 
-def _kind(name: str, suite: str) -> tuple[Callable[[Any], bool], str]:
-    """(whether a value fits a param of this name, what it should be)"""
-    if name == BY_PART:
-        return lambda value: isinstance(value, Mapping) and all(map(_is_number, value.values())), "counts by part"
-    if name in NUMBERS or name.startswith(COUNT) or (name == "threshold" and suite != "utility"):
-        return _is_number, "a number"
-    if name in TEXTS:
-        return lambda value: isinstance(value, str), "text"
+def _expected(name: str, suite: str) -> str:
+    """What a param of this name holds; empty for anything."""
     if name == "threshold":
-        return lambda value: isinstance(value, str) or _is_number(value), "a number or text"
-    if name == "significant":
-        return lambda value: isinstance(value, bool), "true or false"
-    if name in LISTS:
-        return lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list of text"
-    return lambda value: True, ""
-
-
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(value) < 2**63 and math.isfinite(value)
+        return "a number or text" if suite == "utility" else "a number"
+    kinds = {"a number": NUMBERS, "text": TEXTS, "a list of text": LISTS, "true or false": ("significant",)}
+    kinds |= {"counts by part": (BY_PART,)}
+    known = next((kind for kind, names in kinds.items() if name in names), "")
+    return known or ("a number" if name.startswith(COUNT) else "")

@@ -7,39 +7,18 @@ arXiv 2601.11522. The values have no error bars, and some cells cannot be right:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from chexray.results.rows import params_of
+from chexray.outputs import output_of
+from chexray.results.rows import Row, params_of
 
 PROTOCOL = "chexgenbench"
-ENCODER = "rad_dino"
-ENCODERS = {"reid_mean": "siamese_reid", "reid_max": "siamese_reid"}
-"""Metric -> the paper's encoder, where it is not ENCODER."""
-
-ROUTE = "cgb299"
-ROUTES = {"reid_mean": "cgb224", "reid_max": "cgb224", "latent_distance": "cgb512"}
-OTHER_ROUTES = ("native", "cgb224_direct", "official256")
-"""The paper's preprocessing, with which `encoder_revision` begins; where both suites read one encoder, one of them gets
+ROUTES = frozenset({"cgb299", "cgb224", "cgb512", "native", "cgb224_direct", "official256"})
+"""Known preprocessing, with which an encoder's revision begins. Where both suites read one encoder, one of them gets
 another than the paper's."""
-
-PRDC = frozenset({"precision", "recall", "density", "coverage"})
-PRDC_K = 5
-"""Neighbours of upstream's PRDC (fid.py), which the values depend on."""
-
-SAME = {
-    "kid_subsets": "kid",
-    "reid_mean": "avg_reid",
-    "reid_max": "max_reid",
-    "latent_distance": "avg_latent_distance",
-}
-"""Our name -> the paper's: what it calls KID is the mean over subsets.
-
-Not here, on purpose: its pixel distance, which is an artefact, and its count above a threshold that it does not state.
-"""
 
 
 @dataclass(frozen=True)
@@ -65,13 +44,16 @@ class Published:
     table: str
 
 
-def best(metric: str, encoder: str, subset: str = "all", *, others: bool = False) -> Published | None:
-    """The paper's best value of a metric, or None when it published none.
+def best(row: Row, *, others: bool = False) -> Published | None:
+    """The paper's best value of what a results row measures, or None where it published none.
 
     Cells whose columns look shuffled or whose measure is an artefact are passed over; a best cell may still carry a
-    `suspect` remark. others: let rows of other papers compete too. subset: "all" or a finding ("finding:Edema").
+    `suspect` remark. others: let rows of other papers compete too.
     """
-    wanted = (SAME.get(metric, metric), encoder, subset.removeprefix("finding:"))
+    upstream = output_of(row).upstream
+    if upstream is None:
+        return None
+    wanted = (upstream.metric, row["encoder"], row["subset"].removeprefix("finding:"))
     cells = [
         cell
         for cell in rows()
@@ -84,36 +66,38 @@ def best(metric: str, encoder: str, subset: str = "all", *, others: bool = False
     return pick(known, key=lambda pair: pair[0])[1]
 
 
-def comparable(row: Mapping[str, Any]) -> str | None:
+def comparable(row: Row) -> str | None:
     """Why a results row may not stand beside the published tables, or None when it may.
 
-    It may under the protocol chexgenbench, from the paper's network (RAD-DINO; the Siamese network for
-    re-identification) with the paper's weights, and by a metric of the paper's parameters. The name of the encoder is
-    not enough: any network of that family goes by it. That the real images are the paper's is not known from a row:
-    show its n beside `test_set_size()`, or its prompts and seeds beside `prompts_and_seeds()`.
+    It may under the protocol chexgenbench, from the paper's network with the paper's weights and preprocessing, and by
+    a metric of the paper's method, as its metric declares them. The name of the encoder is not enough: any network of
+    that family goes by it. That the real images are the paper's is not known from a row: show its n beside
+    `test_set_size()`, or its prompts and seeds beside `prompts_and_seeds()`.
     """
-    metric = row.get("metric", "")
-    encoder = ENCODERS.get(metric, ENCODER)
+    upstream = output_of(row).upstream
+    if upstream is None:
+        return "the paper has no such number"
     if row["protocol"] != PROTOCOL:
         return f"protocol is {row['protocol'] or 'not named'}, the paper's is {PROTOCOL}"
-    if row["encoder"] != encoder:
-        return f"encoder is {row['encoder'] or 'none'}, the paper's is {encoder}"
+    if row["encoder"] != upstream.encoder:
+        return f"encoder is {row['encoder'] or 'none'}, the paper's is {upstream.encoder}"
     if is_random(row):
         return "weights are random"
     params = params_of(row)
     if differs := params.get("network_differs"):
         return f"the network is not the paper's: {differs}"
-    if not str(params.get("weights_are") or "").startswith(f"released {encoder},"):
+    if not str(params.get("weights_are") or "").startswith(f"released {upstream.encoder},"):
         return "whether the weights are the paper's is not known; if so, set weights_are: released on the encoder"
-    route, wanted = str(row.get("encoder_revision") or "").partition("/")[0], ROUTES.get(metric, ROUTE)
-    if route in {*ROUTES.values(), *OTHER_ROUTES, ROUTE} - {wanted}:
-        return f"preprocessing is {route}, the paper's is {wanted}"
-    if metric in PRDC and params.get("k", PRDC_K) != PRDC_K:
-        return f"k is {params['k']}, the paper's is {PRDC_K}"
+    route = str(row.get("encoder_revision") or "").partition("/")[0]
+    if route in ROUTES - {upstream.route}:
+        return f"preprocessing is {route}, the paper's is {upstream.route}"
+    for name, wanted in upstream.method.items():
+        if params.get(name, wanted) != wanted:
+            return f"{name} is {params[name]}, the paper's is {wanted}"
     return None
 
 
-def is_random(row: Mapping[str, Any]) -> bool:
+def is_random(row: Row) -> bool:
     """Whether the row's network was filled at random, as `weights: random:SEED` asks."""
     return str(row["weights"]).startswith("random:")
 
@@ -145,7 +129,9 @@ def _document() -> dict[str, Any]:
     return json.loads(resources.files("chexray.results").joinpath("published.json").read_text(encoding="utf-8"))
 
 
-def _cell(document: dict[str, Any], table: dict[str, Any], column: dict[str, str], model: str, value: Any) -> Published:
+def _cell(
+    document: dict[str, Any], table: dict[str, Any], column: dict[str, str], model: str, value: float
+) -> Published:
     doubts = [
         doubt
         for doubt in document["suspect"]
@@ -155,13 +141,7 @@ def _cell(document: dict[str, Any], table: dict[str, Any], column: dict[str, str
         and column["subset"] in doubt.get("subsets", [column["subset"]])
     ]
     return Published(
-        value=value,
-        model=model,
-        confidence=table["confidence"],
-        source=table["source"],
-        suspect="; ".join(doubt["why"] for doubt in doubts),
-        ranked=all(doubt["ranked"] for doubt in doubts),
-        in_paper=table["in_paper"],
-        table=table["name"],
-        **column,
-    )
+        value=value, model=model, confidence=table["confidence"], source=table["source"],
+        suspect="; ".join(doubt["why"] for doubt in doubts), ranked=all(doubt["ranked"] for doubt in doubts),
+        in_paper=table["in_paper"], table=table["name"], **column,
+    )  # fmt: skip

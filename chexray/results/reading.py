@@ -7,13 +7,16 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from chexray.errors import ConfigError, StorageError
+from chexray.outputs import check_declared
+from chexray.results.legacy import ABSENT, upgraded
 from chexray.results.params import check_params
-from chexray.results.rows import ABSENT, FORMULA_STARTS, SCHEMA, to_table
+from chexray.results.rows import FORMULA_STARTS, SCHEMA, params_of, to_table
+from chexray.storage import Storage
 from chexray.storage.parquet import ParquetFile
 from chexray.text import first_line, listed, shown
 
@@ -24,15 +27,7 @@ FILES = ("results.parquet", "results.json", "results.csv")
 """The files of a run folder that hold its results, the exact and typed one first."""
 
 
-class Reads(Protocol):
-    """The two verbs of a storage that reading needs."""
-
-    def exists(self, uri: str, /) -> bool: ...
-
-    def read(self, uri: str, /) -> bytes: ...
-
-
-def read_results(path_or_uri: str | Path, storage: Reads | None = None) -> pd.DataFrame:
+def read_results(path_or_uri: str | Path, storage: Storage | None = None) -> pd.DataFrame:
     """The rows of a run as a frame with the columns of `SCHEMA`; null numbers are NaN, texts are never null.
 
     path_or_uri: the run folder, or its results.parquet, .json or .csv, on disk or s3://. storage: how to reach it;
@@ -41,17 +36,16 @@ def read_results(path_or_uri: str | Path, storage: Reads | None = None) -> pd.Da
     place = str(path_or_uri)
     if re.search(r"://?[^/]*@", place):
         raise ConfigError("the location of results holds a user or password. Put credentials in the environment.")
-    if storage is None:
-        from chexray.storage import Storage
-
-        storage = Storage()
+    storage = storage or Storage()
     name = _results_file(place.rstrip("/") or "/", storage)
     data = storage.read(name)
     try:
         # Checked again on the way in: spreadsheets and scripts rewrite these files.
         table = to_table(_PARSERS[name.rsplit(".", 1)[-1].lower()](data))
-        for position, row in enumerate(table.select(["params", "suite"]).to_pylist()):
-            check_params(json.loads(row["params"]), row["suite"], f"results row {position}")
+        for position, row in enumerate(table.select(["method", "about", "suite"]).to_pylist()):
+            check_params(params_of(row), row["suite"], f"results row {position}")
+        for text in table["declared"].unique().to_pylist():
+            check_declared(text)
     except pa.ArrowException:  # its text may quote what the file holds
         raise ConfigError(f"{shown(name)}: not a chexray results file. Give a run folder.") from None
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, csv.Error, RecursionError) as error:
@@ -62,7 +56,7 @@ def read_results(path_or_uri: str | Path, storage: Reads | None = None) -> pd.Da
     return table.to_pandas()
 
 
-def _results_file(place: str, storage: Reads) -> str:
+def _results_file(place: str, storage: Storage) -> str:
     """`place` itself when it names a file, else the first of FILES in that folder."""
     if place.rsplit(".", 1)[-1].lower() in _PARSERS and storage.exists(place):
         return place
@@ -112,16 +106,17 @@ def _from_csv(data: bytes) -> list[dict[str, Any]]:
 def _known(rows: list[dict[str, Any]], header: list[str] | None = None) -> list[dict[str, Any]]:
     """Rows cut to the schema: a later version's further columns do not stop an earlier one from reading.
 
-    Nor do the columns of ABSENT, which the first files lack, stop this one.
+    Nor do files of version 0.1 stop this one.
     """
     columns = header if header is not None else list(rows[0]) if rows else SCHEMA.names
-    missing = [name for name in SCHEMA.names if name not in columns and name not in ABSENT]
+    optional = {*ABSENT, "declared", *(("method", "about") if "params" in columns else ())}
+    missing = [name for name in SCHEMA.names if name not in columns and name not in optional]
     if missing:
         raise ValueError(f"it lacks {listed(missing, 5)}")
-    return [{name: {**ABSENT, **row}[name] for name in SCHEMA.names} for row in rows]
+    return [{name: row[name] for name in SCHEMA.names} for row in map(upgraded, rows)]
 
 
-def _cell(name: str, text: str) -> Any:
+def _cell(name: str, text: str) -> str | int | float | None:
     kind = SCHEMA.field(name).type if name in SCHEMA.names else pa.string()
     if kind == pa.string():
         guarded = text[:1] == "'" and text[1:2] in FORMULA_STARTS

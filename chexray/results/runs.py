@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chexray.results.privacy.names import calibrates
-from chexray.results.rows import suite_of, to_records
-from chexray.results.wording import set_name
+from chexray.grouping import grouped
+from chexray.outputs import output_of
+from chexray.results.identity import set_name
+from chexray.results.rows import Row, suite_of, to_records
+from chexray.suite_names import UTILITY
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Row = Mapping[str, Any]
 
 
 def split_runs(frames: Mapping[str, pd.DataFrame]) -> dict[str, list[Row]]:
@@ -24,12 +24,8 @@ def split_runs(frames: Mapping[str, pd.DataFrame]) -> dict[str, list[Row]]:
     runs: dict[str, list[Row]] = {}
     for name, frame in frames.items():
         records: list[Row] = [*to_records(frame)]
-        rows_of_sets: list[Row] = []
-        alone: list[Row] = []
-        for row in records:
-            of_none = suite_of(row) == "utility" and not row["synthetic_set"]
-            (alone if of_none else rows_of_sets).append(row)
-        by_set = _by_set(rows_of_sets)
+        by_kind = grouped((suite_of(row) == UTILITY and not row["synthetic_set"], row) for row in records)
+        alone, by_set = by_kind.get(True, []), _by_set(by_kind.get(False, []))
         if len(by_set) < 2:
             runs |= {name: records} if records else {}
             continue
@@ -43,7 +39,7 @@ def split_runs(frames: Mapping[str, pd.DataFrame]) -> dict[str, list[Row]]:
 
 def _by_set(rows: list[Row]) -> dict[str, list[Row]]:
     """Rows by synthetic set, what calibrates a network with each."""
-    audited = dict.fromkeys(row["synthetic_set"] for row in rows if not calibrates(row))
+    audited = dict.fromkeys(row["synthetic_set"] for row in rows if not output_of(row).of_encoder)
     found: dict[str, list[Row]] = {identity: [] for identity in audited}
     for row in rows:
         own = row["synthetic_set"] in audited or not audited

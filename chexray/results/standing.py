@@ -1,6 +1,6 @@
 """What one number is worth beside another: its direction, its floor, and what keeps it from being called better.
 
-A number can be good for bad reasons. Mostly bias, it says how many images there are. Better than what other real images
+A number can be good for bad reasons. Where n is small it mainly reflects n. Better than what other real images
 get, it speaks of copies or of too little variety. With copies of the real images among the synthetic ones, it measures
 those copies. Such a number is shown, and never called better.
 """
@@ -8,17 +8,10 @@ those copies. Such a number is shown, and never called better.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from statistics import NormalDist
-from typing import Any
 
-from chexray.results.rows import ABSENT, bias_dominated, params_of, suite_of
-
-Row = Mapping[str, Any]
-
-NEAREST_TO_FLOOR = frozenset({"density", "vendi"})
-"""Fidelity metrics without a best end. Density grows when synthetic images crowd around few real ones (averages of two
-real images get 2.6, other real images 1.0), Vendi when they scatter; both are good near what other real images get."""
+from chexray.outputs import output_of
+from chexray.results.rows import ABSENT, Row, bias_dominated, params_of, suite_of
 
 Z = 1.96
 """Errors of a floor that a claim allows for, as the 95 % interval of a number does."""
@@ -33,7 +26,7 @@ def is_fidelity(row: Row) -> bool:
 
 def direction(row: Row) -> str:
     """lower, higher, or floor where the number nearest to its real floor is the best; empty where none is better."""
-    return "floor" if is_fidelity(row) and row["metric"] in NEAREST_TO_FLOOR else row["better"]
+    return "floor" if output_of(row).nearest_to_floor else row["better"]
 
 
 def floor_interval(row: Row) -> tuple[float, float] | None:
@@ -80,7 +73,7 @@ def is_void(row: Row) -> str:
 
 def barred(row: Row) -> str:
     """Why the number is never called better, or empty."""
-    return is_void(row) or ("is mostly bias at this n" if bias_dominated(row) else "")
+    return is_void(row) or ("mainly reflects sample size" if bias_dominated(row) else "")
 
 
 def loss(row: Row) -> float:
@@ -115,11 +108,11 @@ def beats(better: Row, worse: Row) -> bool:
 def is_worse(row: Row, than: Row, n_sets: int = 2) -> bool:
     """Whether the number may be called worse: apart from the other, and not by its bias alone.
 
-    Of two numbers that are mostly bias, the larger one may be of the more varied set; it is worse only where it is also
-    beyond its floor, which a perfect generator is not. n_sets: how many were compared, of which `than` is the best one:
-    the best and the worst of many equal sets are far apart, so intervals are stretched from 5 sets on, by Bonferroni
-    over all pairs. Simulated (tests/calibration/winners.py): among 2 to 30 equal sets some set is called worse in at
-    most 5 % of draws, and better in at most 1 %.
+    Of two numbers that mainly reflect sample size, the larger one may be of the more varied set; it is worse only where
+    it is also beyond its floor, which a perfect generator is not. n_sets: how many were compared, of which `than` is
+    the best one: the best and the worst of many equal sets are far apart, so intervals are stretched from 5 sets on, by
+    Bonferroni over all pairs. Simulated (tests/calibration/winners.py): among 2 to 30 equal sets some set is called
+    worse in at most 5 % of draws, and better in at most 1 %.
     """
     level = 0.05 / (n_sets * (n_sets - 1))
     factor = max(1.0, NormalDist().inv_cdf(1 - level) * math.sqrt(2) / (2 * Z)) if n_sets > 2 else 1.0

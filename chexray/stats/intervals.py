@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from chexray.stats.resampling import independent_units
+from chexray.stats.resampling import independent_units, within
 
 Z = NormalDist().inv_cdf(0.975)
 
@@ -137,11 +137,7 @@ def interval(
         below, above = _score_interval(value, spread, scale, step)
     else:
         below, above = _skewed_interval(value, spread, scale)
-    if low is not None:
-        below, above = max(below, low), max(above, low)
-    if high is not None:
-        below, above = min(below, high), min(above, high)
-    return below, above
+    return within(below, low, high), within(above, low, high)
 
 
 def student(freedom: float) -> float:

@@ -47,7 +47,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Found:
+class NearestRows:
     """squared: (n,) float64, squared distance from each query to its nearest reference. row: (n,) int64, that
     reference, the lowest number among equals. inf and -1 where no reference was allowed."""
 
@@ -57,7 +57,7 @@ class Found:
 
 def nearest_in_blocks(
     x: np.ndarray, blocks: Iterable[Block], *, codes: np.ndarray | None = None, centre: np.ndarray | None = None
-) -> Found:
+) -> NearestRows:
     """The nearest reference of each row of x, (n, d) float32, in one pass over `blocks`.
 
     `codes`: (n,) int64; references of the same code are left out (those of the same patient; or, where code is row,
@@ -69,7 +69,7 @@ def nearest_in_blocks(
     for block in blocks:
         with full_precision():
             search.add(block)
-    return Found(search.squared, search.row)
+    return NearestRows(search.squared, search.row)
 
 
 def nearest(
@@ -79,16 +79,18 @@ def nearest(
     x_codes: np.ndarray | None = None,
     y_codes: np.ndarray | None = None,
     mapper: Mapper = threaded,
-) -> Found:
+) -> NearestRows:
     """The nearest row of y, (m, d) float32, to each row of x, (n, d) float32, both in memory; see nearest_in_blocks."""
     items = list(spans(0, len(x), QUERIES))
-    parts = list(mapper(_stripe, items, x, y, x_codes, y_codes)) or [Found(np.empty(0), np.empty(0, dtype=np.int64))]
-    return Found(np.concatenate([part.squared for part in parts]), np.concatenate([part.row for part in parts]))
+    parts = list(mapper(_stripe, items, x, y, x_codes, y_codes)) or [
+        NearestRows(np.empty(0), np.empty(0, dtype=np.int64))
+    ]
+    return NearestRows(np.concatenate([part.squared for part in parts]), np.concatenate([part.row for part in parts]))
 
 
 def _stripe(
     item: tuple[int, int], x: np.ndarray, y: np.ndarray, x_codes: np.ndarray | None, y_codes: np.ndarray | None
-) -> Found:
+) -> NearestRows:
     start, stop = item
     blocks = (
         Block(y[first:last], np.arange(first, last), None if y_codes is None else y_codes[first:last])

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 
 def _checked(**scores: ArrayLike) -> list[np.ndarray]:
@@ -87,19 +86,6 @@ def threshold_at_fpr(negative: ArrayLike, fpr: float) -> tuple[float, float]:
     allowed = max(1, math.floor(fpr * n * (1 + 1e-12)))  # 0.29 * 100 is 28.999999999999996
     threshold = -math.inf if allowed >= n else float(np.partition(negatives, n - 1 - allowed)[n - 1 - allowed])
     return threshold, float(np.mean(negatives > threshold))
-
-
-def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval for the probability of an event seen k times in n independent trials (Clopper, Pearson 1934).
-
-    Covers the truth with probability at least `level`. Trials of one patient are not independent: it is then too short.
-    """
-    if not 0 <= k <= n or n < 1:
-        raise ValueError(f"{k} events in {n} trials")
-    tail = (1 - level) / 2
-    low = float(stats.beta.ppf(tail, k, n - k + 1)) if k else 0.0
-    high = float(stats.beta.isf(tail, k + 1, n - k)) if k < n else 1.0
-    return low, high
 
 
 def auc_std_error(

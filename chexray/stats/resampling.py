@@ -45,11 +45,13 @@ def normal_interval(
     """`value` +- z `std_error`, clipped to the range [low, high] that the metric can take."""
     half = NormalDist().inv_cdf(0.5 + level / 2) * std_error
     below, above = value - half, value + half
-    if low is not None:
-        below, above = max(below, low), max(above, low)
-    if high is not None:
-        below, above = min(below, high), min(above, high)
-    return below, above
+    return within(below, low, high), within(above, low, high)
+
+
+def within(value: float, low: float | None, high: float | None) -> float:
+    """`value`, or the end of [low, high] that it lies beyond; None for an end that is open."""
+    value = value if low is None else max(value, low)
+    return value if high is None else min(value, high)
 
 
 def _deal(n: int, subjects: np.ndarray | None, piles: int, rng: np.random.Generator) -> list[np.ndarray]:

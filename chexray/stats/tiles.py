@@ -29,7 +29,7 @@ Mapper = Callable[..., Iterable[Any]]
 """As in chexray.metrics.base: `mapper(fn, items, *shared)` yields `fn(item, *shared)` in the order of the items."""
 
 
-def threaded(fn: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Any]:
+def threaded(fn: Callable[..., object], items: Sequence[object], *shared: object) -> Iterator[Any]:
     """The mapper of one machine: as many items at a time as torch has threads, each item on one thread.
 
     A product split by torch's own threads has a barrier after every pass over a tile: with two processes on two cores

@@ -36,18 +36,9 @@ if TYPE_CHECKING:
 
     from chexray.storage.parquet import ParquetFile
     from chexray.storage.s3 import Buckets
+from chexray.storage.ranges import stream
 
-__all__ = [
-    "FileStat",
-    "Storage",
-    "StorageFailure",
-    "absolute",
-    "basename",
-    "inside",
-    "is_remote",
-    "join",
-    "parent",
-]
+__all__ = ["FileStat", "Storage", "StorageFailure", "absolute", "basename", "inside", "is_remote", "join", "parent"]
 
 T = TypeVar("T")
 
@@ -57,8 +48,6 @@ BACKOFF_MAX_S = 8.0
 WHOLE_BYTES = 1 << 20
 """Remote Parquet files up to this size are read by one GET, which the service's own checksum covers; it covers no
 range. Two round trips in place of three to five, too."""
-TAIL_BYTES = 1 << 16
-"""What is kept of the end of a remote file: Arrow asks for the last 64 KiB first, and most footers fit."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +93,7 @@ class Storage:
         """A seekable file for readers that need parts of it, such as Parquet; S3 is read in ranges."""
         if not is_remote(uri):
             return self._attempt(uri, lambda: LocalFiles().open(uri))
-        return _stream(self, self._found(uri))
+        return stream(self, self._found(uri))
 
     def write(self, uri: str, data: bytes) -> None:
         """Puts `data` at `uri`, whole or not at all, over what was there. Folders are created.
@@ -225,7 +214,7 @@ class Storage:
         if not is_remote(uri):
             return self.open(uri)
         found = self._found(uri)
-        return io.BytesIO(self.read(uri)) if found.size <= WHOLE_BYTES else _stream(self, found)
+        return io.BytesIO(self.read(uri)) if found.size <= WHOLE_BYTES else stream(self, found)
 
     def write_parquet(self, uri: str, table: pa.Table, *, plain: bool = False, new: bool = False) -> bool:
         """Writes a table as one Parquet file (zstd), whole or not at all, with a checksum in each page.
@@ -282,45 +271,3 @@ class Storage:
             spread = 0.5 + 0.5 * zlib.crc32(f"{uri}:{attempt}".encode()) / 2**32
             self.sleep(min(BACKOFF_S * 2**attempt, BACKOFF_MAX_S) * spread)
         raise AssertionError("the last attempt returns or raises")
-
-
-def _stream(storage: Storage, found: FileStat) -> BinaryIO:
-    return io.BufferedReader(_Ranges(storage, found), buffer_size=1 << 16)
-
-
-class _Ranges(io.RawIOBase):
-    """A remote file as a seekable stream; each read is one ranged GET with the retries of its storage.
-
-    The end, where Parquet keeps its footer, is fetched once: it is read to check the schema, and again by Arrow.
-    """
-
-    def __init__(self, storage: Storage, found: FileStat):
-        self.storage, self.found, self.position = storage, found, 0
-        self.tail_start, self.tail = max(0, found.size - TAIL_BYTES), b""
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.found.size}[whence]
-        self.position = start + offset
-        return self.position
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self.found.size - self.position)
-        if wanted > 0 and self.position >= self.tail_start:
-            length = self.found.size - self.tail_start
-            self.tail = self.tail or self.storage.read_range(self.found.uri, self.tail_start, length)
-            start = self.position - self.tail_start
-            data = self.tail[start : start + wanted]
-        else:
-            data = self.storage.read_range(self.found.uri, self.position, wanted)
-        buffer[: len(data)] = data
-        self.position += len(data)
-        return len(data)

@@ -32,11 +32,6 @@ _KEY, _HIDDEN_KEY = b"ARROW:extension:name", b"XRROW:extension:name"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{64,}")
 
 
-def extension_names(data: bytes) -> list[str]:
-    """The extension types that a Parquet file names, in its footer alone: Arrow is not asked to open it."""
-    return names_in_footer(io.BytesIO(data))
-
-
 def refuse_extensions(names: list[str], where: str) -> None:
     foreign = [name for name in names if name not in INERT]
     if foreign:

@@ -1,4 +1,4 @@
-"""Whether a proxy of the environment catches an address, which for a cluster or a server nearby is seldom meant."""
+"""Whether a proxy of the environment applies to an address, which for a cluster or a server nearby is seldom meant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.request import proxy_bypass_environment  # pyright: ignore[reportAtt
 
 
 def proxy_hint(address: str, environment: Mapping[str, str]) -> str:
-    """` HTTP_PROXY catches HOST: where it is to be reached directly, add HOST to no_proxy.` for the end of a message on
+    """` HTTP_PROXY applies to HOST. To reach it directly, add HOST to no_proxy.` for the end of a message on
     a connection that failed, with the blank before it; "" where no proxy is in the way.
 
     address: a URL. Which variables count, and what no_proxy matches, is as in Python's urllib, requests and botocore.
@@ -25,4 +25,4 @@ def proxy_hint(address: str, environment: Mapping[str, str]) -> str:
     bypassed = values.get("no_proxy", ("", ""))[1]
     if not host or not caught or proxy_bypass_environment(host, {"no": bypassed}):
         return ""
-    return f" {caught} catches {host}: where it is to be reached directly, add {host} to no_proxy."
+    return f" {caught} applies to {host}. To reach it directly, add {host} to no_proxy."

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -22,11 +22,13 @@ from aiobotocore.session import AioSession
 from botocore.utils import parse_timestamp
 from fsspec.asyn import sync
 
+from chexray.grouping import grouped
 from chexray.storage.s3_failures import Unidentified, explain
 from chexray.storage.uris import FileStat, StorageFailure, checked_endpoint
 
 if TYPE_CHECKING:
     from chexray.storage import Storage
+from chexray.storage.s3_keys import Answer, address, below, entries_of, just_before, version_of
 
 THREADS = 16
 FEW_KEYS = 8
@@ -99,26 +101,18 @@ class Buckets:
                     # bucket.host names do not resolve for servers inside a cluster or at an IP address.
                     config["s3"] = {"addressing_style": "path"}
                 self._filesystem = s3fs.S3FileSystem(
-                    anon=s.anon,
-                    key=s.key,
-                    secret=s.secret,
-                    token=s.token,
-                    endpoint_url=self.endpoint,
-                    client_kwargs={"region_name": region} if region else {},
-                    config_kwargs=config,
-                    requester_pays=s.requester_pays,
-                    s3_additional_kwargs=dict(self.encryption),
-                    use_listings_cache=False,
-                    skip_instance_cache=True,
-                    session=self._session,
-                )
+                    anon=s.anon, key=s.key, secret=s.secret, token=s.token, endpoint_url=self.endpoint,
+                    client_kwargs={"region_name": region} if region else {}, config_kwargs=config,
+                    requester_pays=s.requester_pays, s3_additional_kwargs=dict(self.encryption),
+                    use_listings_cache=False, skip_instance_cache=True, session=self._session,
+                )  # fmt: skip
             return self._filesystem
 
-    def _call(self, verb: str, uri: str, **arguments: Any) -> dict[str, Any]:
+    def _call(self, verb: str, uri: str, **arguments: object) -> Answer:
         """One request; a body in the answer is read whole, so that a truncated one fails here."""
-        return cast(dict[str, Any], sync(self.filesystem().loop, self._request, verb, address(uri)[0], arguments))
+        return cast(Answer, sync(self.filesystem().loop, self._request, verb, address(uri)[0], arguments))
 
-    async def _request(self, verb: str, bucket: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _request(self, verb: str, bucket: str, arguments: Answer) -> Answer:
         client = await self._client(bucket)
         async with asyncio.timeout(self._patience(len(arguments.get("Body", b"")))):
             answer = await getattr(client, verb)(Bucket=bucket, **arguments, **self.payer)
@@ -194,7 +188,7 @@ class Buckets:
         span: dict[str, Any] = {"Prefix": below(uri), "MaxKeys": PAGE_KEYS}
         while True:
             page = attempt(uri, lambda span=span: self._call("list_objects_v2", uri, **span))
-            found += _entries(uri, page)
+            found += entries_of(uri, page)
             if not page.get("IsTruncated"):
                 return found
             span = {**span, "ContinuationToken": page["NextContinuationToken"]}
@@ -207,9 +201,8 @@ class Buckets:
         """
         if len(uris) <= FEW_KEYS:
             return self._heads(uris, attempt)
-        groups: dict[str, list[str]] = {}
-        for uri in sorted(uris, key=lambda uri: uri.encode()):  # the order in which S3 lists
-            groups.setdefault(address(uri)[0], []).append(uri)
+        as_listed = sorted(uris, key=lambda uri: uri.encode())  # the order in which S3 lists
+        groups = grouped((address(uri)[0], uri) for uri in as_listed)
         runs = []
         for group in groups.values():
             width = max(1000, -(-len(group) // THREADS))
@@ -229,14 +222,14 @@ class Buckets:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return None
             raise
-        return FileStat(uri, head["ContentLength"], _version(head))
+        return FileStat(uri, head["ContentLength"], version_of(head))
 
     def _scan(self, run: list[str], attempt: Callable) -> dict[str, FileStat | None]:
         """The stats of sorted uris of one bucket, from as few pages as cover them."""
         keys = [address(uri)[1] for uri in run]
         prefix = os.path.commonprefix(keys)  # noqa: RUF071 - an S3 prefix is made of characters, not of folders
         known: dict[str, FileStat | None] = {}
-        after = _just_before(keys[0])
+        after = just_before(keys[0])
         while len(known) < len(run):
             try:
                 span = {"Prefix": prefix, "StartAfter": after, "MaxKeys": PAGE_KEYS}
@@ -246,13 +239,13 @@ class Buckets:
                     raise
                 # Credentials that may read objects need not be allowed to list them.
                 return known | self._heads(run[len(known) :], attempt)
-            listed = {entry.uri: entry for entry in _entries(run[0], page)}
+            listed = {entry.uri: entry for entry in entries_of(run[0], page)}
             last = page["Contents"][-1]["Key"].encode() if page.get("IsTruncated") else None
             while len(known) < len(run) and (last is None or keys[len(known)].encode() <= last):
                 uri = run[len(known)]
                 known[uri] = listed.get(uri)
             if last is not None and len(known) < len(run):
-                after = max(last.decode(), _just_before(keys[len(known)]), key=str.encode)
+                after = max(last.decode(), just_before(keys[len(known)]), key=str.encode)
         return known
 
     def explain(self, uri: str, error: Exception) -> StorageFailure:
@@ -266,7 +259,7 @@ def _session(profile: str | None) -> AioSession:
     return session
 
 
-def _moment(text: Any) -> datetime:
+def _moment(text: str) -> datetime:
     """A time in an answer. botocore's own parser takes 50 us, four fifths of what a page of a listing costs."""
     try:
         return datetime.fromisoformat(text)
@@ -287,31 +280,3 @@ def _endpoint_of_profile(session: AioSession) -> str | None:
     services = session.full_config.get("services", {}).get(profile.get("services"), {})
     url = services.get("s3", {}).get("endpoint_url") or profile.get("endpoint_url")
     return checked_endpoint(url, "endpoint_url of the AWS config file") if url else None
-
-
-def address(uri: str) -> tuple[str, str]:
-    """Bucket and key of an s3:// URI."""
-    bucket, _, key = uri.partition("://")[2].partition("/")
-    return bucket, key
-
-
-def below(uri: str) -> str:
-    """The prefix of every key in the folder `uri`; "" for a whole bucket."""
-    key = address(uri)[1].strip("/")
-    return f"{key}/" if key else ""
-
-
-def _just_before(key: str) -> str:
-    """A string that sorts before `key` with hardly any key between: where a listing starts that must show `key`."""
-    return key[:-1] + chr(ord(key[-1]) - 1) if "!" < key[-1] < "\x7f" else key[:-1]
-
-
-def _version(entry: dict[str, Any]) -> str:
-    return entry.get("ETag", "").strip('"') or entry["LastModified"].isoformat()
-
-
-def _entries(uri: str, page: dict[str, Any]) -> Iterator[FileStat]:
-    front = f"{uri.partition('://')[0]}://{address(uri)[0]}"
-    for entry in page.get("Contents", ()):
-        if not entry["Key"].endswith("/"):  # the mark some tools leave for an empty folder
-            yield FileStat(f"{front}/{entry['Key']}", entry["Size"], _version(entry))

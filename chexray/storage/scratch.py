@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from chexray.storage import reaper
 from chexray.storage.places import DEFAULT, PREFIX, choose
@@ -44,7 +43,7 @@ def place() -> Path:
 
 
 @contextmanager
-def scratch(kind: str = "", at: str = "", note: Callable[[str], Any] = lambda _: None) -> Iterator[str]:
+def scratch(kind: str = "", at: str = "", note: Callable[[str], object] = lambda _: None) -> Iterator[str]:
     """A new folder of mode 0700 below `at`, removed at the end; those that killed processes of this user left are
     removed too. One of a `kind` lies inside the folder that this process has already, if it has one.
 
@@ -81,7 +80,7 @@ def scratch(kind: str = "", at: str = "", note: Callable[[str], Any] = lambda _:
             _dismiss(waiting)
 
 
-def _reaper(folder: str, note: Callable[[str], Any]) -> subprocess.Popen[bytes] | None:
+def _reaper(folder: str, note: Callable[[str], object]) -> subprocess.Popen[bytes] | None:
     """The process that waits for the end of this one, out of reach of Ctrl-C; None where none can be started."""
     try:
         process = subprocess.Popen(

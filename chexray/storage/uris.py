@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -97,6 +98,19 @@ def basename(uri: str) -> str:
 def absolute(uri: str) -> str:
     """`uri` as any process of this machine understands it: local paths absolute, "~" expanded; s3:// untouched."""
     return uri if is_remote(uri) else os.path.abspath(os.path.expanduser(local_path(uri)))
+
+
+def shared_folder(uris: Iterable[str]) -> str:
+    """The deepest folder that holds every file, which may be "/" or a whole bucket; "" for no file, for relative paths,
+    for several buckets, and for what is no path."""
+    try:
+        known = {uri if is_remote(uri) else posixpath.normpath(local_path(uri)) for uri in uris}
+    except StorageError:
+        return ""
+    fronts = {split(uri)[0] for uri in known}
+    if len(fronts) != 1 or fronts == {""}:
+        return ""
+    return join(fronts.pop(), posixpath.commonpath([split(parent(uri))[1] for uri in known]))
 
 
 def inside(root: str, relative: str) -> str:

@@ -10,17 +10,18 @@ import numpy as np
 import pyarrow as pa
 
 from chexray import __version__
-from chexray.data.manifest import REJECT_SCHEMA, Manifest
-from chexray.engine.features import Done, FeatureStore
+from chexray.data.manifest import Manifest
+from chexray.data.schema import REJECT_SCHEMA
+from chexray.engine.features import FeatureStore, StoreIndex
 from chexray.engine.pools import Resources
 from chexray.engine.progress import Progress
 from chexray.metrics.base import Score
 from chexray.plan import Plan
-from chexray.plan.plan import FIDELITY
+from chexray.suite_names import FIDELITY
 from chexray.text import shown
 
 CANNOT_SEE = "note_encoder_cannot_see"
-"""The param of fidelity rows that says what their encoder cannot see, in its own words."""
+"""Where fidelity rows say what their encoder cannot see, in its own words."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Context:
 
     plan: Plan
     store: FeatureStore
-    done: dict[str, Done]
+    done: dict[str, StoreIndex]
     workers: int
     created_at: str
     rejects: pa.Table
@@ -85,33 +86,23 @@ def result_row(
     suite: str,
     real: Manifest,
     synthetic: Manifest | None,
-    n_real: int,
-    n_synthetic: int,
     encoder: str = "",
-    subset: str = "all",
-    params: dict[str, Any] | None = None,
+    method: dict[str, Any] | None = None,
+    about: dict[str, Any] | None = None,
     also: Manifest | None = None,
+    **counts: Any,
 ) -> dict[str, Any]:
     """A score as a row of the results schema. encoder: a label of the plan, or "" for a number that has none.
 
-    also: a further set that entered it, whose rejects count too.
+    also: a further set that entered it, whose rejects count too. counts: n_real and n_synthetic, and the subset.
     """
     lost = context.rejects["set"].to_pylist()
     unseen = context.plan.encoders[encoder][1].cannot_see if encoder and suite == FIDELITY else ""
     said = {CANNOT_SEE: unseen} if unseen else {}
-    return score_row(
-        context.plan,
-        replace(score, params={**said, **(params or {}), **score.params}),
-        suite=suite,
-        real=real,
-        synthetic=synthetic,
-        n_real=n_real,
-        n_synthetic=n_synthetic,
-        n_rejected=sum(lost.count(each.name) for each in (real, synthetic, also) if each is not None),
-        created_at=context.created_at,
-        encoder=encoder,
-        subset=subset,
-    )
+    score = replace(score, method={**(method or {}), **score.method}, about={**said, **(about or {}), **score.about})
+    counts["n_rejected"] = sum(lost.count(each.name) for each in (real, synthetic, also) if each is not None)
+    named = {"suite": suite, "real": real, "synthetic": synthetic, "encoder": encoder}
+    return score_row(context.plan, score, **named, **counts, created_at=context.created_at)
 
 
 def rejected_by_set(context: Context) -> list[str]:
@@ -120,6 +111,13 @@ def rejected_by_set(context: Context) -> list[str]:
     counts = {item.name: (item.origin, lost.count(item.name)) for item in context.plan.sets if item.name in set(lost)}
     parts = [f"{n:,} of {origin} set {shown(name)}" for name, (origin, n) in counts.items()]
     return [f"rejected images: {', '.join(parts)}; rejects.parquet says why"] if parts else []
+
+
+_OF_SCORE = (
+    "metric", "value", "std_error", "ci_low", "ci_high", "std_error_method", "better", "real_floor",
+    "real_floor_std_error", "beyond_floor", "status", "reason",
+)  # fmt: skip
+"""Fields of a row that are those of its score."""
 
 
 def score_row(
@@ -138,49 +136,21 @@ def score_row(
 ) -> dict[str, Any]:
     """The same for a score whose rejects are counted already."""
     depths = {each.name: str(each.depth) for each in (real, synthetic) if each and each.depth and each.depth.bits}
-    params = score.params | ({"note_depth": depths} if depths else {})
-    row = {
-        "suite": suite,
-        "metric": score.metric,
-        "value": score.value,
-        "std_error": score.std_error,
-        "ci_low": score.ci_low,
-        "ci_high": score.ci_high,
-        "std_error_method": score.std_error_method,
-        "better": score.better,
-        "real_floor": score.real_floor,
-        "real_floor_std_error": score.real_floor_std_error,
-        "beyond_floor": score.beyond_floor,
-        "encoder": encoder,
-        "encoder_revision": "",
-        "weights": "",
-        "weights_sha256": "",
-        "subset": subset,
-        "n_real": n_real,
-        "n_synthetic": n_synthetic,
-        "n_rejected": n_rejected,
-        "real_set": set_name(real),
-        "synthetic_set": set_name(synthetic),
-        "protocol": plan.protocol.name,
-        "params": params,
-        "status": score.status,
-        "reason": score.reason,
-        "run_id": plan.run_id,
-        "seed": plan.config.seed,
-        "chexray_version": __version__,
-        "created_at": created_at,
-    }
+    method, about = score.method, score.about | ({"note_depth": depths} if depths else {})
+    row = {name: getattr(score, name) for name in _OF_SCORE} | {
+        "suite": suite, "encoder": encoder, "encoder_revision": "", "weights": "", "weights_sha256": "",
+        "subset": subset, "n_real": n_real, "n_synthetic": n_synthetic, "n_rejected": n_rejected,
+        "real_set": set_name(real), "synthetic_set": set_name(synthetic), "protocol": plan.protocol.name,
+        "method": method, "about": about, "declared": score.output.declared, "run_id": plan.run_id,
+        "seed": plan.config.seed, "chexray_version": __version__, "created_at": created_at,
+    }  # fmt: skip
     if encoder:
         spec = plan.encoders[encoder][1]
         given = spec.options_in_words
         row["encoder_revision"] = f"{spec.preprocessing}+{spec.fingerprint}"
         row["weights"], row["weights_sha256"] = spec.weights, spec.weights_sha256
-        row["params"] = {
-            **row["params"],
-            **plan.likeness(encoder),
-            **({"note_encoder": given} if given else {}),
-            **({"encoder_plugin": spec.code} if spec.code else {}),
-        }
+        row["about"] = {**about, **plan.likeness(encoder), **({"note_encoder": given} if given else {})}
+        row["method"] = {**method, **({"encoder_plugin": spec.code} if spec.code else {})}
     return row
 
 
@@ -221,7 +191,7 @@ def shared_units(columns: Sequence[pa.ChunkedArray]) -> list[np.ndarray | None]:
     return found
 
 
-def collect_rejects(plan: Plan, done: dict[str, Done]) -> pa.Table:
+def collect_rejects(plan: Plan, done: dict[str, StoreIndex]) -> pa.Table:
     """One row an image and reason, over the manifests' own rejects and the stores'."""
     rows: list[dict[str, Any]] = []
     wanted = plan.wanted
@@ -237,7 +207,7 @@ def collect_rejects(plan: Plan, done: dict[str, Done]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=REJECT_SCHEMA)
 
 
-def clipped_of(plan: Plan, done: dict[str, Done]) -> dict[str, int]:
+def clipped_of(plan: Plan, done: dict[str, StoreIndex]) -> dict[str, int]:
     """{set: its images with values beyond its depth, which were cut off}, for sets that have any."""
     clipped = set().union(*(store.clipped for store in done.values()))
     counts = {item.name: len(clipped.intersection(item.table["image_key"].to_pylist())) for item in plan.sets}

@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from chexray.data.manifest import Manifest
 from chexray.data.subsets import members
-from chexray.engine.features import Done
-from chexray.engine.reduce import Cell, CellResult, Matrix, reduce
-from chexray.plan.plan import FIDELITY
+from chexray.engine.features import StoreIndex
+from chexray.engine.reduce import Cell, CellResult, FeatureMatrix, Matrices, reduce
+from chexray.metrics.base import Reads
+from chexray.suite_names import FIDELITY
 from chexray.suites.common import (
     Context,
     Outcome,
@@ -43,15 +44,15 @@ def evaluate_fidelity(context: Context) -> Outcome:
     return with_set_names(plan, outcome)
 
 
-def _accepted(manifest: Manifest, done: Done) -> np.ndarray:
+def _accepted(manifest: Manifest, done: StoreIndex) -> np.ndarray:
     return np.array([key in done.rows for key in manifest.table["image_key"].to_pylist()], bool)
 
 
-def build_cells(context: Context) -> tuple[list[Cell], dict[str, dict[str, dict[str, Matrix]]]]:
-    """Cells in the order of the results, and feature matrices {encoder: {set: {output: Matrix}}}."""
+def build_cells(context: Context) -> tuple[list[Cell], dict[str, Matrices]]:
+    """Cells in the order of the results, and feature matrices by encoder and set."""
     plan, store, done = context.plan, context.store, context.done
     sets = plan.sets_of(FIDELITY)
-    matrices: dict[str, dict[str, dict[str, Matrix]]] = {}
+    matrices: dict[str, Matrices] = {}
     masks = {
         (manifest.name, subset.name): members(grouped, subset, plan.config.label_policy)
         for manifest in sets
@@ -61,6 +62,7 @@ def build_cells(context: Context) -> tuple[list[Cell], dict[str, dict[str, dict[
     cells = []
     for label, (_, spec) in plan.encoders_of(FIDELITY).items():
         metrics = plan.metrics_of(label)
+        outputs = set().union(*(Reads.of(metric.reads).outputs for metric in metrics.values())) or {"features"}
         ok = {manifest.name: _accepted(manifest, done[label]) for manifest in sets}
         matrices[label] = {}
         tables = [manifest.table.filter(pa.array(ok[manifest.name])) for manifest in sets]
@@ -69,10 +71,8 @@ def build_cells(context: Context) -> tuple[list[Cell], dict[str, dict[str, dict[
         for manifest, table, *codes in zip(sets, tables, subjects, prompts, strict=True):
             keys = table["image_key"].to_pylist()
             ids = np.array(table["sample_id"].to_pylist(), dtype=str)
-            matrices[label][manifest.name] = {
-                output: Matrix(ids, store.read(spec, output, keys, done[label]), *codes)
-                for output in sorted({metric.reads for metric in metrics.values()})
-            }
+            features = {output: store.read(spec, output, keys, done[label]) for output in sorted(outputs)}
+            matrices[label][manifest.name] = FeatureMatrix(ids, features, *codes)
         for synthetic in plan.synthetic_of(FIDELITY):
             for subset in plan.subsets:
                 index: dict[str, np.ndarray] = {}
@@ -99,14 +99,14 @@ def build_cells(context: Context) -> tuple[list[Cell], dict[str, dict[str, dict[
 
 
 def _said(
-    cells: list[Cell], copies: dict[str, Copies], matrices: dict[str, dict[str, dict[str, Matrix]]], real_set: str
+    cells: list[Cell], copies: dict[str, Copies], matrices: dict[str, Matrices], real_set: str
 ) -> list[dict[str, Any]]:
-    """The params that tell of copies of real images, for each cell."""
+    """What rows say of copies of real images, for each cell."""
     said: list[dict[str, Any]] = []
     for cell in cells:
         found = copies.get(cell.synthetic_set)
         real, synthetic = (
-            next(iter(matrices[cell.encoder][name].values())).ids[index].tolist()
+            matrices[cell.encoder][name].ids[index].tolist()
             for name, index in ((real_set, cell.real), (cell.synthetic_set, cell.synthetic))
         )
         said.append(found.params(real, synthetic) if found else {})
@@ -116,7 +116,7 @@ def _said(
 def result_rows(
     context: Context, cells: list[Cell], scored: list[CellResult], said: list[dict[str, Any]] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of the results schema, in the order of cells and of the metrics' outputs. said: further params of cells."""
+    """Rows of the results schema, in the order of cells and of the metrics' outputs. said: of cells, in `about`."""
     plan = context.plan
     sets = {manifest.name: manifest for manifest in plan.sets}
     rows = []
@@ -124,37 +124,28 @@ def result_rows(
         policy = {"label_policy": plan.config.label_policy} if cell.subset.startswith("finding:") else {}
         rows += [
             result_row(
-                context,
-                score,
-                suite=FIDELITY,
-                real=plan.real,
-                synthetic=sets[cell.synthetic_set],
-                n_real=len(cell.real),
-                n_synthetic=len(cell.synthetic),
-                encoder=cell.encoder,
-                subset=cell.subset,
-                params={**policy, **further, **score.params, "metric_key": key},
+                context, score, suite=FIDELITY, real=plan.real, synthetic=sets[cell.synthetic_set],
+                n_real=len(cell.real), n_synthetic=len(cell.synthetic), encoder=cell.encoder, subset=cell.subset,
+                method=policy, about={**further, "metric_key": key},
             )
             for key, score in result.scores
-        ]
+        ]  # fmt: skip
     return rows
 
 
 def per_image_table(
-    cells: list[Cell], scored: list[CellResult], matrices: dict[str, dict[str, dict[str, Matrix]]], real_set: str
+    cells: list[Cell], scored: list[CellResult], matrices: dict[str, Matrices], real_set: str
 ) -> pa.Table:
     """One row a synthetic image and encoder: nearest real image and distance, realism, rarity, influence on FID ..."""
     tables = []
     for cell, result in zip(cells, scored, strict=True):
         if not (cell.per_image and result.images):
             continue
-        outputs = matrices[cell.encoder]
-        synthetic = next(iter(outputs[cell.synthetic_set].values()))
-        real_ids = next(iter(outputs[real_set].values())).ids[cell.real]
+        real_ids = matrices[cell.encoder][real_set].ids[cell.real]
         columns: dict[str, Any] = {
             "synthetic_set": [cell.synthetic_set] * len(cell.synthetic),
             "encoder": [cell.encoder] * len(cell.synthetic),
-            "sample_id": synthetic.ids[cell.synthetic].tolist(),
+            "sample_id": matrices[cell.encoder][cell.synthetic_set].ids[cell.synthetic].tolist(),
         }
         for name, values in result.images.items():
             if name == "nearest_real_index":

@@ -18,11 +18,12 @@ from chexray.data.depth import Depth
 from chexray.data.images import load_and
 from chexray.data.manifest import Manifest
 from chexray.engine.features import TOLERANCE
-from chexray.engine.reduce import Matrix
+from chexray.engine.reduce import FeatureMatrix, Matrices
 from chexray.engine.tasks import as_they_finish
-from chexray.plan.plan import FIDELITY
+from chexray.grouping import grouped
 from chexray.stats.equal_rows import equal_rows
 from chexray.storage import Storage
+from chexray.suite_names import FIDELITY
 from chexray.suites.common import Context
 
 EXACT = 1e-6
@@ -46,9 +47,6 @@ FIRST = 3
 
 BLANK = "blank"
 """In place of the digest of an image of one grey level: blank frames equal each other and are copies of nothing."""
-
-Sets = dict[str, dict[str, Matrix]]
-"""{set name: {output: Matrix}} of one encoder."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Copies:
         return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def find_copies(context: Context, matrices: dict[str, Sets]) -> tuple[dict[str, Copies], list[str]]:
+def find_copies(context: Context, matrices: dict[str, Matrices]) -> tuple[dict[str, Copies], list[str]]:
     """({synthetic set: the copies of real images in it}, notes) of fidelity's sets, those without a copy left out."""
     plan = context.plan
     specs = {label: spec for label, (_, spec) in plan.encoders_of(FIDELITY).items()}
@@ -116,7 +114,7 @@ def find_copies(context: Context, matrices: dict[str, Sets]) -> tuple[dict[str, 
 
 
 def suspects(
-    encoded: Mapping[str, tuple[dict[str, Matrix], dict[str, Matrix]]], specs: Mapping[str, Any]
+    encoded: Mapping[str, tuple[FeatureMatrix, FeatureMatrix]], specs: Mapping[str, Any]
 ) -> dict[tuple[str, str], bool] | None:
     """{(real id, synthetic id): whether every encoder gives both the same features to the last digit}.
 
@@ -125,11 +123,9 @@ def suspects(
     does: a network of random weights may give all images nearly the same features.
     """
     # Without weights first: there equal images have equal features to the last digit, so that few others are suspects.
-    labels = sorted(
-        encoded, key=lambda label: (bool(specs[label].weights), _features(encoded[label][0]).features.shape[1], label)
-    )
+    labels = sorted(encoded, key=lambda label: (bool(specs[label].weights), encoded[label][0].features.shape[1], label))
     for label in labels:
-        real, synthetic = (_features(outputs) for outputs in encoded[label])
+        real, synthetic = encoded[label]
         spec = specs[label]
         tolerance = TOLERANCE.get(spec.precision, 1e-3) if spec.weights else EXACT
         pairs = equal_rows(real.features, synthetic.features, tolerance, MOST_PAIRS)
@@ -141,9 +137,7 @@ def suspects(
 
 def same_digests(real: Mapping[str, str], synthetic: Mapping[str, str]) -> dict[tuple[str, str], bool]:
     """The pairs of equal pixels of two whole sets, as `suspects` gives its pairs."""
-    at: dict[str, list[str]] = {}
-    for name, digest in real.items():
-        at.setdefault(digest, []).append(name)
+    at = grouped((digest, name) for name, digest in real.items())
     either = {digest for digest in synthetic.values() if digest not in (BLANK, "")}
     return {
         (a, name): False for name, digest in synthetic.items() if digest in either for a in at.get(digest, [])[:FEW]
@@ -166,17 +160,10 @@ def confirmed(pairs: Mapping[tuple[str, str], bool], real: Mapping[str, str], sy
     return Copies({name: tuple(ids) for name, ids in every.items()}, frozenset(only))
 
 
-def _features(outputs: dict[str, Matrix]) -> Matrix:
-    return outputs.get("features") or next(iter(outputs.values()))
-
-
-def _alike(
-    pairs: Sequence[tuple[str, str]], encoded: Mapping[str, tuple[dict[str, Matrix], dict[str, Matrix]]]
-) -> np.ndarray:
+def _alike(pairs: Sequence[tuple[str, str]], encoded: Mapping[str, tuple[FeatureMatrix, FeatureMatrix]]) -> np.ndarray:
     """(pairs,) bool: equal to the last digit in every encoder that took both images, relative to how images differ."""
     alike = np.ones(len(pairs), bool)
-    for outputs in encoded.values():
-        real, synthetic = (_features(each) for each in outputs)
+    for real, synthetic in encoded.values():
         rows = [{name: row for row, name in enumerate(matrix.ids.tolist())} for matrix in (real, synthetic)]
         mean = real.features.mean(axis=0, dtype=np.float64) if len(real.features) else 0.0
         for place, (a, b) in enumerate(pairs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from chexray.errors import ConfigError
-from chexray.utility.fit import Phase, Sample
+from chexray.spelling import suggestion
+from chexray.utility.loop.fit_spec import Phase, Sample
 from chexray.utility.splits import hash_order
 
 KINDS = ("real", "synthetic", "mixed", "augmented", "pretrain_synthetic_finetune_real", "as_is")
@@ -76,9 +76,8 @@ def parse_setting(text: str) -> Setting:
         return Setting(text, _HALF if text == "mixed" else None)
     if text.startswith("mixed_"):
         raise ConfigError(f"setting {text!r}: expected whole percents of the real images, from mixed_1 to mixed_100.")
-    near = difflib.get_close_matches(text.lower(), KINDS, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(KINDS)}, and mixed_1 to mixed_100."
-    raise ConfigError(f"unknown setting {text!r}. {hint}")
+    known = f"Known: {', '.join(KINDS)}, and mixed_1 to mixed_100."
+    raise ConfigError(f"unknown setting {text!r}. {suggestion(text, KINDS, known)}")
 
 
 def settings_with(fractions: Iterable[float]) -> tuple[str, ...]:
@@ -126,12 +125,7 @@ def without_twins_of(validation: np.ndarray, twin: np.ndarray) -> tuple[np.ndarr
 
 
 def phases_of(
-    setting: str,
-    sources: Sources,
-    *,
-    seed: int,
-    pretrain_share: float = 0.5,
-    as_many_as_there_are: bool = False,
+    setting: str, sources: Sources, *, seed: int, pretrain_share: float = 0.5, as_many_as_there_are: bool = False
 ) -> Mixture:
     """What a setting trains on, images in the order of their tables, real ones first.
 
@@ -152,7 +146,7 @@ def phases_of(
         raise ConfigError(f"setting {asked.name}: no labelled real training image is left. Check the set's labels.")
     if asked.kind != "real" and not len(synthetic):
         raise ConfigError(
-            f"setting {asked.name}: {sources.name} has no labelled image to train on that is not the twin of a "
+            f"setting {asked.name}: {sources.name} has no labelled image to train on that was not made for a "
             "validation image. Give it images for the training set's prompts, and labels."
         )
     if asked.kind == "real":
@@ -194,7 +188,9 @@ def _mixed(setting: Setting, sources: Sources, seed: int, lenient: bool) -> Mixt
     if available < n and lenient and available:
         note = f"{available} real images are replaced, not {n}: there are no more to replace them with"
         n = available
-    where = f"have a synthetic twin in {sources.name}" if by_id else f"synthetic ones are in {sources.name}"
+    where = (
+        f"have a synthetic image made for them in {sources.name}" if by_id else f"synthetic ones are in {sources.name}"
+    )
     _check_enough(setting, n, available, len(real), where)
     leaving = leaving[:n]
     coming = chosen[leaving] if by_id else coming[:n]

@@ -44,8 +44,9 @@ def exact_fid(real: np.ndarray, synthetic: np.ndarray) -> float:
     return float(shift @ shift + (x**2).sum() + (y**2).sum() - 2 * root)
 
 
-def correct_values(features: dict[str, np.ndarray]) -> dict[str, float]:
-    """{"encoder metric": value} over all images, by other libraries."""
+def correct_values(features: dict[str, np.ndarray], columns: int | None = None) -> dict[str, float]:
+    """{"encoder metric": value} over all images, by other libraries. columns: of wider features torchmetrics' own FID,
+    the eigenvalues of a matrix of so many columns, is left out."""
     import torch
     from prdc import compute_prdc
     from torch_fidelity.metric_isc import isc_features_to_metric
@@ -56,8 +57,9 @@ def correct_values(features: dict[str, np.ndarray]) -> dict[str, float]:
     for encoder in ("rad_dino", "inception_v3"):
         real, synthetic = (features[f"{encoder} {side}"] for side in ("real", "synthetic"))
         x, y = (torch.from_numpy(side.astype(np.float64)) for side in (real, synthetic))
-        fid = _compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
-        values[f"{encoder} fid (torchmetrics)"] = float(fid)
+        if columns is None or x.shape[1] <= columns:
+            fid = _compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
+            values[f"{encoder} fid (torchmetrics)"] = float(fid)
         values[f"{encoder} fid"] = exact_fid(real, synthetic)
         values[f"{encoder} kid_subsets"] = float(poly_mmd(x, y))
         with contextlib.redirect_stdout(io.StringIO()):  # it prints the sizes of what it is given
@@ -74,12 +76,13 @@ def check(
     sharded: dict[str, float],
     findings: dict[str, dict[str, float]],
     features: dict[str, np.ndarray],
+    columns: int | None = None,
 ) -> list[Line]:
-    """One line a value of chexray; the torchmetrics FID is shown beside the exact one.
+    """One line a value of chexray; the torchmetrics FID, up to so many `columns`, is shown beside the exact one.
 
     sharded, findings, features: what the upstream-shaped path found.
     """
-    correct = correct_values(features)
+    correct = correct_values(features, columns)
     mine = {f"{row['encoder']} {row['metric']}": row["value"] for row in ours["rows"] if row["subset"] == "all"}
     n = len(features["rad_dino real"])
     lines = []

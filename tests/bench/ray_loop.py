@@ -12,6 +12,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     from chexray.config import EncodeConfig, RayConfig
     from chexray.encoders.inception_v3 import InceptionV3
     from chexray.engine import encode
+    from chexray.engine.chunks import run_chunks
     from chexray.engine.cluster import cluster
     from chexray.engine.features import FeatureStore
     from chexray.engine.pools import plan_pool
@@ -26,13 +27,10 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     with cluster(RayConfig(num_cpus=job["cpus"], object_store_gb=0.5)) as resources:
         mark("ray")
         pool = plan_pool(config, resources, n_images=len(images))
-        work = Job(
-            encoders, store, storage, pool.device, pool.torch_threads, pool.batch_size, config.io_threads,
-            config.max_pixels,
-        )  # fmt: skip
-        done = {label: store.done(spec) for label, (_, spec) in encoders.items()}
-        chunks = encode.plan_chunks(images, encoders, done, pool.chunk_size)
-        rows = [{**row, "at": time.monotonic()} for row in encode._run(chunks, work, pool, store)]
+        work = Job(encoders, store, pool)
+        chunks, _ = encode.plan_chunks(images, encoders, work.done(), pool.chunk_size)
+        stage = encode.encode_stage(work)
+        rows = [{**row, "at": time.monotonic()} for row in run_chunks(stage, chunks)]
         mark("encoded")
     return {"rows": rows, "actors": pool.actors, "threads": pool.torch_threads}
 

@@ -45,7 +45,7 @@ class Images(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.transform(Image.open(self.paths[index]).convert("RGB"))
+        return self.transform(Image.open(self.paths[index]).convert("RGB"))  # pyright: ignore[reportReturnType]
 
 
 class Inception(nn.Module):
@@ -112,8 +112,11 @@ class Networks:
         self.rad_dino = RadDino(rad_dino)
 
 
-def evaluate(networks: Networks, real: list[str], synthetic: list[str], clock: Clock, phase: str):
-    """All values of one process of upstream, and the features its KID metrics kept: {name: (real, synthetic)}."""
+def evaluate(
+    networks: Networks, real: list[str], synthetic: list[str], clock: Clock, phase: str, *, scored: bool = True
+):
+    """All values of one process of upstream, none unless `scored`, and the features its KID metric and RAD-DINO made:
+    {name: (real, synthetic)}."""
     size = min(len(real), len(synthetic))
     encoder = networks.rad_dino
     fid, fid_rad = FrechetInceptionDistance(networks.inceptions[0]), FrechetInceptionDistance(encoder)
@@ -124,13 +127,20 @@ def evaluate(networks: Networks, real: list[str], synthetic: list[str], clock: C
     for is_real, paths in ((True, real), (False, synthetic)):
         for batch in DataLoader(Images(paths), batch_size=BATCH):
             images = (batch * 255).to(torch.uint8)
-            for metric in (fid, fid_rad, kid, kid_rad):
+            for metric in (fid, fid_rad, kid, kid_rad) if scored else (kid,):
                 metric.update(images, real=is_real)
-            if not is_real:
+            if scored and not is_real:
                 score.update(images)
             kept[is_real].append(encoder(images))
     clock.lap(f"{phase} encode")
     real_rad, synthetic_rad = (torch.cat(kept[side]).numpy() for side in (True, False))
+    values = _values(fid, fid_rad, kid, kid_rad, score, real_rad, synthetic_rad) if scored else {}
+    clock.lap(f"{phase} metrics")
+    pooled = torch.cat(kid.real_features).numpy(), torch.cat(kid.fake_features).numpy()  # type: ignore[arg-type]
+    return values, {"inception_v3": pooled, "rad_dino": (real_rad, synthetic_rad)}
+
+
+def _values(fid, fid_rad, kid, kid_rad, score, real_rad: np.ndarray, synthetic_rad: np.ndarray) -> dict[str, float]:
     values = {
         "inception_v3 fid": float(fid.compute()),
         "rad_dino fid": float(fid_rad.compute()),
@@ -140,15 +150,14 @@ def evaluate(networks: Networks, real: list[str], synthetic: list[str], clock: C
     }
     found = compute_prdc(real_rad, synthetic_rad, nearest_k=5)
     values |= {f"rad_dino {name}": float(value) for name, value in found.items()}
-    clock.lap(f"{phase} metrics")
-    pooled = torch.cat(kid.real_features).numpy(), torch.cat(kid.fake_features).numpy()  # type: ignore[arg-type]
-    return values, {"inception_v3": pooled, "rad_dino": (real_rad, synthetic_rad)}
+    return values
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """Every `of`-th shard and finding from `part` on.
 
-    job: the paths of inputs.write_sets and write_networks; n_shards, conditional, part, of; features, a file to write.
+    job: the paths of inputs.write_sets and write_networks; n_shards, conditional, part, of; values, whether metrics are
+    computed or features alone are made; features, a file to write.
     """
     warnings.filterwarnings("ignore")
     torch.manual_seed(42)
@@ -169,7 +178,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     pieces = zip(np.array_split(real_paths, n_shards), np.array_split(synthetic_paths, n_shards), strict=True)
     shards, features = {}, {}
     for index, (a, b) in list(enumerate(pieces))[part::of]:
-        shards[index], kept = evaluate(networks, a.tolist(), b.tolist(), clock, "overall")
+        shards[index], kept = evaluate(networks, a.tolist(), b.tolist(), clock, "overall", scored=job["values"])
         for name, sides in kept.items():
             for side, rows in zip(("real", "synthetic"), sides, strict=True):
                 features[f"{index} {name} {side}"] = rows

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from chexray.encoders.base import Encoder
+from chexray.encoders.base import HASH, Encoder
 from chexray.encoders.patches import Patches
 from chexray.encoders.perceptual_hash import NEAR_BITS, PerceptualHash
 from chexray.encoders.pixels import Pixels
@@ -135,7 +135,7 @@ class References:
     def distances(self, queries: np.ndarray, views: bool) -> np.ndarray:
         """(q, n) float64 to each image: as it is (hashes: mirrored too, as before there were views), or its nearest
         view, mirrored too."""
-        hashed = hasattr(self.encoder, "mirror_signs")
+        hashed = HASH in self.encoder.resolve().roles
         both = [queries]
         if hashed:
             both.append(queries * self.encoder.mirror_signs())  # pyright: ignore[reportAttributeAccessIssue]

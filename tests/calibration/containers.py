@@ -97,7 +97,7 @@ class Distance:
 def distances(images: list[np.ndarray], folder: Path) -> dict[str, Distance]:
     """FID of `images` against themselves in each container, in one run of the whole pipeline."""
     from chexray.config import parse_config
-    from chexray.evaluation import evaluate
+    from chexray.run.evaluation import evaluate
 
     kinds = containers() | darkened()
     for name, (suffix, of) in kinds.items():

@@ -12,9 +12,8 @@ import numpy as np
 
 from chexray.findings import FINDINGS
 from chexray.metrics.base import Score
-from chexray.results.utility.groups import excludes_zero, studies_of
-from chexray.results.utility.table import differing
-from chexray.utility.scores import Predictions, differences, evaluate
+from chexray.results.trainings import differing, excludes_zero
+from chexray.utility.classification.estimates import Predictions, differences, evaluate
 
 PREVALENCE = np.geomspace(0.04, 0.40, len(FINDINGS))
 NOMINAL = 0.05
@@ -50,8 +49,7 @@ def starred(one: Predictions, other: Predictions, resamples: int = 200) -> tuple
     """(findings starred, of these the four commonest, findings whose interval excludes 0, of these the commonest)."""
     tables = [evaluate(each, {}, resamples=resamples, only=frozenset({"auroc"})) for each in (one, other)]
     rows = [_row(subset, score) for subset, score in differences(tables[1], tables[0]) if subset != "all"]
-    (study,) = studies_of(rows)
-    found = set().union(*differing(study).values())
+    found = differing(rows)
     common = {f"finding:{name}" for name in FINDINGS[-4:]}
     alone = {row["subset"] for row in rows if excludes_zero(row)}
     return len(found), len(found & common), len(alone), len(alone & common)
@@ -60,7 +58,7 @@ def starred(one: Predictions, other: Predictions, resamples: int = 200) -> tuple
 def _row(subset: str, score: Score) -> dict:
     return {
         "suite": "utility", "metric": score.metric, "subset": subset, "value": score.value, "ci_low": score.ci_low,
-        "ci_high": score.ci_high, "std_error": score.std_error, "params": {**score.params, "setting": "synthetic"},
+        "ci_high": score.ci_high, "std_error": score.std_error, "about": {**score.params, "setting": "synthetic"},
         "real_set": "r", "synthetic_set": "s", "encoder": "e", "weights": "", "weights_sha256": "", "run_id": "1",
         "protocol": "standard", "status": "ok", "reason": "",
     }  # fmt: skip

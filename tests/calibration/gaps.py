@@ -14,8 +14,8 @@ from statistics import NormalDist
 import numpy as np
 
 from chexray.findings import FINDINGS
-from chexray.results.utility.table import beyond_chance
-from chexray.utility.scores import Predictions, evaluate, gaps
+from chexray.results.trainings import beyond_chance
+from chexray.utility.classification.estimates import Predictions, evaluate, gaps
 
 NOMINAL, WANTED_POWER = 0.06, 0.80
 SPREAD = tuple(np.geomspace(0.005, 0.5, 14))
@@ -110,7 +110,7 @@ def rates(case: Case, draws: int, seed: int = 0) -> tuple[float, float]:
         drawn += 1
         table = evaluate(predictions, masks, resamples=20, only=frozenset({"auroc"}))
         ((_, score),) = gaps(table, {"age": list(masks)})
-        row = {"value": score.value, "ci_low": score.ci_low, "ci_high": score.ci_high, "params": score.params}
+        row = {"value": score.value, "ci_low": score.ci_low, "ci_high": score.ci_high, "about": score.params}
         starred += beyond_chance(row)
         untold += score.value is None
     return starred / draws, untold / draws

@@ -14,8 +14,9 @@ from scipy.spatial.distance import cdist
 
 from chexray.privacy.baseline import check_baseline
 from chexray.privacy.case_mix import MIN_REFERENCES, Dimensions, local_dimension
-from chexray.privacy.memorisation import memorisation_scores, ratio_test
-from chexray.privacy.peers import nnaa_loss
+from chexray.privacy.memorisation import memorisation_scores
+from chexray.privacy.nnaa import nnaa_loss
+from chexray.privacy.ratio import ratio_test
 from chexray.privacy.repeats import repeat_groups
 
 STATED = 0.025

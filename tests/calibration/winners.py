@@ -15,7 +15,8 @@ from chexray.metrics.fid import FID
 from chexray.metrics.kid import KID
 from chexray.metrics.prdc import PRDC
 from chexray.metrics.vendi import Vendi
-from chexray.results.deciding import decide
+from chexray.results.decisions import decide
+from chexray.results.legacy import declared
 
 FALSE_STAR, FALSE_WORSE, POWER = 0.02, 0.05, 0.8
 """Stated: the largest share of draws with a star, or a set called worse, among equal sets; the least share of draws in
@@ -28,12 +29,19 @@ def row(metric: str, value: float, error: float, better: str, floor: float | Non
     about = {
         "suite": "fidelity",
         "metric": metric,
+        "declared": declared("fidelity", metric),
         "value": value,
         "std_error": error,
         "better": better,
         "subset": "all",
     }
-    about |= {"ci_low": value - 1.96 * error, "ci_high": value + 1.96 * error, "real_floor": floor, "params": {}}
+    about |= {
+        "ci_low": value - 1.96 * error,
+        "ci_high": value + 1.96 * error,
+        "real_floor": floor,
+        "method": {},
+        "about": {},
+    }
     about |= dict.fromkeys(("encoder", "encoder_revision", "weights", "weights_sha256", "protocol", "reason"), "")
     return about | {
         "n_real": 100,
@@ -117,7 +125,8 @@ def of_score(score: Score, n_real: int, n_synthetic: int) -> dict:
     # `getattr`: the floor's error and judgement came after this part.
     floor = {name: getattr(score, name) for name in ("real_floor_std_error", "beyond_floor") if hasattr(score, name)}
     found = row(score.metric, score.value or 0.0, score.std_error or 0.0, score.better, score.real_floor, "s", **floor)
-    found |= {"ci_low": score.ci_low, "ci_high": score.ci_high, "params": score.params}
+    found |= {"ci_low": score.ci_low, "ci_high": score.ci_high, "method": score.method, "about": score.about}
+    found |= {"declared": score.output.declared}
     return found | {"n_real": n_real, "n_synthetic": n_synthetic, "value": score.value, "synthetic_set": "s"}
 
 

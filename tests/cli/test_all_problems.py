@@ -79,3 +79,13 @@ def test_doctor_without_a_config_tries_the_default_encoders(monkeypatch, tmp_pat
     assert "On the command line: --set encoders.0.weights=/path/to/it. Or choose --encoders pixels" in line
     assert "ok    encoder pixels       needs no weights" in done.output
     assert done.exit_code == 1
+
+
+def test_an_address_that_no_run_can_join_is_found_before_the_run(write_images, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    real, made = write_images("real", 4), write_images("made", 4)
+    text = f"real: {real}\nsynthetic: {made}\nencoders: [pixels]\nray: {{address: http://head:8265}}\n"
+    (tmp_path / "run.yaml").write_text(text)
+    code, lines = said(capsys, monkeypatch, "validate", "run.yaml")
+    assert (code, len(lines)) == (2, 1)
+    assert "http://head:8265 is a dashboard" in lines[0]

@@ -54,7 +54,7 @@ def test_a_csv_with_absolute_paths_and_a_folder(sets: tuple[Path, Path], tmp_pat
     assert config.real.options["image_root"] == str(tmp_path / "elsewhere/real")
     assert [encoder.name for encoder in config.encoders] == ["wavelets", "pixels"]
     assert config.subsets == ["all"]  # a folder has no labels and no groups
-    assert "rad_dino, the encoder of the field, cannot be loaded here" in done.text
+    assert "the usual encoder, cannot be loaded here:\n# microsoft/rad-dino is not in the hub cache" in done.text
     assert done.summary == "real 48 images, generated 48 images; encoders: wavelets, pixels; subsets: 1"
 
 

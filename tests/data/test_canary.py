@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chexray.data import manifest, pairs, subsets
-from chexray.data.sources import infer
+from chexray.data import manifest, pairing, prompts, subsets
 from chexray.data.sources.folder import Folder
+from chexray.data.sources.infer import infer
 from chexray.data.sources.parquet_images import ParquetImages
 from chexray.data.sources.table import Table
 from chexray.errors import ChexrayError
@@ -194,14 +194,14 @@ def attempts(path, folder, real, rng):
                 subsets.expand([wanted], built, [built])
             except ChexrayError as error:
                 said += chain(error)
-        said += pairs.build("auto", real, built, STORAGE).notes
-        return [*said, *subsets.inherit_by_prompt(built, real).notes, built.fingerprint]
+        said += pairing.build("auto", real, built, STORAGE).notes
+        return [*said, *prompts.inherit_by_prompt(built, real).notes, str(len(built.fingerprint))]
 
     yield lambda: [infer(str(path), STORAGE)]
     yield lambda: load(Table(str(path), columns=columns, image_root=rng.choice((None, str(folder)))))
     yield lambda: load(Folder(str(folder), columns=columns))
     yield lambda: load(ParquetImages(str(path), columns=columns))
-    yield lambda: pairs.build("given", real, real, STORAGE, str(path)).notes
+    yield lambda: pairing.build("given", real, real, STORAGE, str(path)).notes
 
 
 def chain(error):
@@ -227,6 +227,7 @@ def world(tmp_path):
     return tmp_path, real
 
 
+@pytest.mark.slow
 def test_no_cell_of_a_damaged_table_is_said(world, capfd, monkeypatch):
     tmp_path, real = world
     rng, said, n_errors = random.Random(SEED), [], 0

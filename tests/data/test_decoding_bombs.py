@@ -39,6 +39,7 @@ def honest() -> dict[str, dict]:
 
 
 @linux
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_costs_no_more_than_its_bytes(attacked, name):
     found = attacked[name]
@@ -48,11 +49,13 @@ def test_a_hostile_file_costs_no_more_than_its_bytes(attacked, name):
 
 
 @linux
+@pytest.mark.slow
 def test_no_decoder_writes_to_stderr(attacked):
     assert attacked[""]["stderr"] == ""
 
 
 @linux
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_a_large_image_needs_what_the_budget_counts(honest, name):
     """16 million pixels at 16 bytes are 256 MB, so 64 million are 1 GB; part of them is copied before the fork."""
@@ -61,6 +64,7 @@ def test_a_large_image_needs_what_the_budget_counts(honest, name):
 
 
 @linux
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "bytes_per_pixel"), [("png rgb 16", 24), ("tiff rgb 16", 18), ("tiff float64", 24)])
 def test_a_large_image_of_many_bits_needs_what_the_budget_counts(honest, name, bytes_per_pixel):
     assert honest[name]["shape"] == [4000, 4000]

@@ -6,14 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from chexray.curation.writing import dropped_table, filtered_manifest, write_filtered
 from chexray.data import manifest as manifests
-from chexray.data.filtering import dropped_table, filtered_manifest, write_filtered
-from chexray.data.sources import infer
+from chexray.data import schema
+from chexray.data.prompts import inherit_by_prompt
 from chexray.data.sources.folder import Folder
+from chexray.data.sources.infer import infer
 from chexray.data.sources.parquet_images import ParquetImages
 from chexray.data.sources.phantom import Phantom
 from chexray.data.sources.table import Table
-from chexray.data.subsets import inherit_by_prompt
 from chexray.errors import ManifestError
 from chexray.findings import FINDINGS
 from chexray.registry import find
@@ -54,7 +55,7 @@ def check(before, drop, path, *, origin="synthetic", renamed=None, storage=STORA
         assert after.table[name].to_pylist() == kept[name].to_pylist(), name
     image = before.roles.get("uri")
     for name in kept.column_names:
-        if name not in manifests.RESERVED and name != image:
+        if name not in schema.RESERVED and name != image:
             found = (renamed or {}).get(name, name)
             assert after.table[found].to_pylist() == kept[name].to_pylist(), name
     return done, after

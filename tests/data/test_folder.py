@@ -8,9 +8,9 @@ import os
 
 import pytest
 
-from chexray.data import labels, manifest
-from chexray.data.sources import infer
+from chexray.data import labels, manifest, schema
 from chexray.data.sources.folder import Folder, expand_braces
+from chexray.data.sources.infer import infer
 from chexray.errors import ManifestError
 from chexray.storage import Storage
 
@@ -31,7 +31,7 @@ def read(path, origin="synthetic", **options):
 
 
 def notes(table):
-    return json.loads(table.schema.metadata[manifest.METADATA_KEY])["notes"]
+    return json.loads(table.schema.metadata[schema.METADATA_KEY])["notes"]
 
 
 def test_the_id_is_the_path_below_the_folder(folder):

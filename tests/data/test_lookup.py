@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from chexray.data import manifest
+from chexray.data import manifest, schema
 from chexray.data.keys import Origin
 from chexray.data.sources import _lookup
 from chexray.data.sources.table import Table
@@ -47,7 +47,7 @@ def test_nih_images_in_twelve_folders(tmp_path):
     assert below(root, path, Origin("real", "real", str(root))) == files
     assert below(root, path, image_lookup=True) == files
     table = Table(str(path), image_root=str(root)).read("real", STORAGE)
-    assert json.loads(table.schema.metadata[manifest.METADATA_KEY])["images"].endswith("found by name")
+    assert json.loads(table.schema.metadata[schema.METADATA_KEY])["images"].endswith("found by name")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from chexray.data import manifest
-from chexray.data.sources import infer
+from chexray.data import manifest, schema
 from chexray.data.sources.folder import Folder
+from chexray.data.sources.infer import infer
 from chexray.data.sources.parquet_images import ParquetImages
 from chexray.data.sources.table import Table
 from chexray.errors import ManifestError
@@ -34,12 +34,12 @@ def build(table, **kw):
 
 def test_rows_are_sorted_typed_and_complete(table):
     built = build(table)
-    assert built.table.column_names == [*manifest.COLUMNS, "sex"]
-    assert [built.table.schema.field(name).type for name in manifest.COLUMNS] == list(manifest.COLUMNS.values())
+    assert built.table.column_names == [*schema.COLUMNS, "sex"]
+    assert [built.table.schema.field(name).type for name in schema.COLUMNS] == list(schema.COLUMNS.values())
     assert built.table["sample_id"].to_pylist() == [f"i{k}" for k in range(10)]
     assert built.table["row"].to_pylist()[:4] == [2, 1, 3, 0]
     assert built.table["prompt"].null_count == built.table["labels"].null_count == len(built) == built.n_rows == 10
-    assert built.rejects.schema == manifest.REJECT_SCHEMA
+    assert built.rejects.schema == schema.REJECT_SCHEMA
     assert len(built.rejects) == 0
     keys = built.table["image_key"].to_pylist()
     assert len(set(keys)) == 10

@@ -8,7 +8,7 @@ import pytest
 
 from chexray.data import manifest
 from chexray.data.images import split_embedded
-from chexray.data.sources import infer
+from chexray.data.sources.infer import infer
 from chexray.data.sources.parquet_images import ParquetImages
 from chexray.errors import ManifestError
 from chexray.storage import Storage

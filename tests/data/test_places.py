@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 
-from chexray.data import manifest
+from chexray.data import schema
 from chexray.data.keys import Origin, setting
 from chexray.data.sources import _places
 from chexray.data.sources.table import Table
@@ -37,7 +37,7 @@ def uris(path, origin="real", **options):
 
 def where(path, origin="real", **options):
     table = Table(str(path), **options).read(origin, STORAGE)
-    return json.loads(table.schema.metadata[manifest.METADATA_KEY])["images"]
+    return json.loads(table.schema.metadata[schema.METADATA_KEY])["images"]
 
 
 def refusal(path, origin="real", **options):

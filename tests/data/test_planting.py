@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from chexray.data import manifest, planting
+from chexray.curation import planting
+from chexray.curation.planting import COLUMNS, file_name, plant
+from chexray.data import manifest
 from chexray.data.images import load_images
-from chexray.data.planting import COLUMNS, file_name, plant
-from chexray.data.sources import infer
+from chexray.data.sources.infer import infer
 from chexray.data.sources.table import Table
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, StorageFailure

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chexray.data import manifest
-from chexray.data.sources import infer
+from chexray.data import schema
 from chexray.data.sources._splits import of_folders, of_shards
 from chexray.data.sources.folder import Folder
+from chexray.data.sources.infer import infer
 from chexray.data.sources.parquet_images import ParquetImages
 from chexray.errors import ManifestError
 from chexray.storage import Storage
@@ -42,7 +42,7 @@ def folders(tmp_path):
 
 def read(kind, path, **options):
     table = kind(str(path), **options).read("real", STORAGE)
-    return table, json.loads(table.schema.metadata[manifest.METADATA_KEY])["notes"]
+    return table, json.loads(table.schema.metadata[schema.METADATA_KEY])["notes"]
 
 
 def test_parquet(hub):

@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from chexray.data import labels, manifest
+from chexray.data import labels, manifest, schema
+from chexray.data.prompts import deduplicate_prompts, inherit_by_prompt
 from chexray.data.sources.table import Table
-from chexray.data.subsets import Subset, deduplicate_prompts, expand, inherit_by_prompt, members
+from chexray.data.subsets import Subset, expand, members
 from chexray.errors import ConfigError
 from chexray.findings import FINDINGS
 from chexray.storage import Storage
@@ -21,12 +22,12 @@ def make(name, origin, roles=None, **columns):
     """A manifest without files: rows are given in file order and sorted by id, as `build` does."""
     n = len(next(iter(columns.values())))
     columns = {"sample_id": [f"{name}{k:03d}" for k in range(n)], **columns, "row": range(n)}
-    table = pa.table({key: pa.array(value, manifest.COLUMNS.get(key)) for key, value in columns.items()})
-    for key, kind in manifest.COLUMNS.items():
+    table = pa.table({key: pa.array(value, schema.COLUMNS.get(key)) for key, value in columns.items()})
+    for key, kind in schema.COLUMNS.items():
         if key not in table.column_names:
             table = table.append_column(key, pa.nulls(n, kind))
     table = table.sort_by("sample_id")
-    return manifest.Manifest(name, origin, table, manifest.REJECT_SCHEMA.empty_table(), n, roles=roles or {})
+    return manifest.Manifest(name, origin, table, schema.REJECT_SCHEMA.empty_table(), n, roles=roles or {})
 
 
 def label(**findings):

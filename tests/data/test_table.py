@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chexray.data import labels, manifest
-from chexray.data.sources import infer
+from chexray.data import labels, schema
+from chexray.data.sources.infer import infer
 from chexray.data.sources.table import Table
 from chexray.errors import ConfigError, ManifestError
 from chexray.storage import Storage
@@ -30,7 +30,7 @@ def read(path, origin="real", **options):
 
 
 def where(table):
-    return json.loads(table.schema.metadata[manifest.METADATA_KEY])["images"]
+    return json.loads(table.schema.metadata[schema.METADATA_KEY])["images"]
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from fixtures.tables import PNG, STORAGE, everything, one_line, write
 
-from chexray.data import pairs
-from chexray.data.sources import infer
+from chexray.data import pairing
+from chexray.data.sources.infer import infer
 from chexray.data.sources.parquet_images import ParquetImages
 from chexray.errors import ChexrayError
 
@@ -63,6 +64,7 @@ def mutated(data, rng):
     return bytes(out)
 
 
+@pytest.mark.slow
 def test_mutants_of_every_table_give_rows_or_one_line(tmp_path):
     rng, made, n_read = random.Random(SEED), originals(), 0
     folder = tmp_path / "f"
@@ -76,7 +78,7 @@ def test_mutants_of_every_table_give_rows_or_one_line(tmp_path):
         attempts = [(infer, str(path), STORAGE), (everything, path, origin, ParquetImages if name[0] == "i" else None)]
         if name[0] == "t" and number % 2:
             write(folder / name.replace("t.", "metadata."), path.read_bytes())
-            attempts += [(pairs.build, "given", real, real, STORAGE, str(path)), (everything, folder)]
+            attempts += [(pairing.build, "given", real, real, STORAGE, str(path)), (everything, folder)]
         for attempt, *arguments in attempts:
             try:
                 attempt(*arguments)

@@ -68,6 +68,7 @@ def test_every_kind_we_ship_is_tried():
     assert sorted(examples()) == sorted(KINDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_typo_in_any_key_is_found(kind, request):
     doc = examples()[kind]

@@ -34,8 +34,8 @@ def case(tmp_path: Path, address: str = "", **more) -> Case:
     return Case(parse_config({**data, **more}), environment={"RAY_AUTH_MODE": "disabled"})
 
 
-def lines(looks) -> list[str]:
-    return [perform(look).line for look in looks]
+def lines(pending) -> list[str]:
+    return [perform(each).line for each in pending]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_cluster_is_joined_counted_and_leaves_nothing_in_the_output(address, t
     visited = case(
         tmp_path, address, utility={"workers": 3, "device": "cpu"}, suite=["fidelity", "utility"], training="train.csv"
     )
-    cluster, encoding, training = lines([*looking.looks(visited), *looking.pool_looks(visited)])
+    cluster, encoding, training = lines([*looking.pending(visited), *looking.pool_pending(visited)])
     assert cluster.startswith("ok ")
     assert "1 node with CPUs, 2 CPU" in cluster
     assert encoding.startswith("ok ")
@@ -79,7 +79,7 @@ def test_a_cluster_is_joined_counted_and_leaves_nothing_in_the_output(address, t
 
 def test_too_few_cpus_for_the_pool_are_found(address, tmp_path) -> None:
     visited = case(tmp_path, address, encode={"actors": 5, "device": "cpu"})
-    _, pool = lines([*looking.looks(visited), *looking.pool_looks(visited)])
+    _, pool = lines([*looking.pending(visited), *looking.pool_pending(visited)])
     assert pool.startswith("FAIL")
     assert "encode.actors is 5" in pool
     assert "Set encode.actors to at most 2, or auto." in pool
@@ -89,7 +89,7 @@ def test_another_version_of_ray_is_found(address, tmp_path) -> None:
     import ray
 
     with recorded(address, ray_version="2.59.1"):
-        (line,) = lines(looking.looks(case(tmp_path, address)))
+        (line,) = lines(looking.pending(case(tmp_path, address)))
     assert line.startswith("FAIL")
     assert f"the cluster runs Ray 2.59.1 on Python {PYTHON}, this process Ray {ray.__version__} on Python" in line
     assert line.endswith("Run chexray in the image of the cluster, or install ray==2.59.1.")
@@ -160,7 +160,7 @@ def test_a_head_without_cpus_is_no_node_to_work_on() -> None:
 def test_a_cluster_that_grows_is_sized_for_what_it_may_become(tmp_path) -> None:
     visited = case(tmp_path, "head:6379", encode={"actors": 4}, ray={"gpus": 4, "cpus": 16})
     visited.resources = Resources(1, 0, 1e9, 1, joined=True, node_cpus=(1,))
-    (line,) = lines(looking.pool_looks(visited))
+    (line,) = lines(looking.pool_pending(visited))
     assert line.startswith("ok ")
     assert "4 encode workers on cuda" in line
     assert "may grow to 16 CPU and 4 GPU" in line
@@ -171,12 +171,12 @@ def test_nobody_at_the_address_is_found_at_once(tmp_path) -> None:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     visited = Case(None, environment={"RAY_ADDRESS": address})
-    (line,) = lines(looking.looks(visited))
+    (line,) = lines(looking.pending(visited))
     assert line.startswith("FAIL")
     assert f"nothing listens at {address}" in line
     assert "Correct RAY_ADDRESS" in line
     visited = case(tmp_path, address)
-    cluster, pool = lines([*looking.looks(visited), *looking.pool_looks(visited)])
+    cluster, pool = lines([*looking.pending(visited), *looking.pool_pending(visited)])
     assert "Correct ray.address" in cluster
     assert pool.startswith("note")
 
@@ -190,7 +190,7 @@ def test_a_port_that_is_not_rays_is_given_up() -> None:
 def test_without_an_address_the_machine_is_described_and_nothing_is_started(tmp_path) -> None:
     visited = case(tmp_path, ray={"num_cpus": 1}, encode={"actors": 2, "device": "cpu"})
     visited.environment = {}
-    cluster, pool = lines([*looking.looks(visited), *looking.pool_looks(visited)])
+    cluster, pool = lines([*looking.pending(visited), *looking.pool_pending(visited)])
     assert cluster.startswith("ok ")
     assert "a Ray of its own on this machine, with 1 CPU" in cluster
     assert "local Ray: 1 node, 1 CPU" in pool

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from chexray.cli import app
 from chexray.doctor import machine, versions
-from chexray.doctor.case import Case, Check, Look, ok, size
+from chexray.doctor.case import Case, Check, PendingCheck, ok, size
 from chexray.doctor.checks import perform
 from chexray.errors import ConfigError
 
@@ -88,7 +88,7 @@ def test_a_check_that_breaks_names_the_kind_of_error_alone() -> None:
     def breaks():
         raise KeyError("a-secret")
 
-    found = perform(Look("odd", breaks))
+    found = perform(PendingCheck("odd", breaks))
     assert (found.name, found.state) == ("odd", "FAIL")
     assert "KeyError" in found.line
     assert "a-secret" not in found.line
@@ -96,12 +96,12 @@ def test_a_check_that_breaks_names_the_kind_of_error_alone() -> None:
     def refuses():
         raise ConfigError("two\nlines")
 
-    assert perform(Look("odd", refuses)).detail == r"two\nlines"
+    assert perform(PendingCheck("odd", refuses)).detail == r"two\nlines"
 
 
 def test_a_check_that_hangs_ends() -> None:
     never = threading.Event()
-    found = perform(Look("stuck", lambda: ok(str(never.wait())), within_s=0.05, when_late="Do this."))
+    found = perform(PendingCheck("stuck", lambda: ok(str(never.wait())), within_s=0.05, when_late="Do this."))
     assert found == Check("stuck", "FAIL", "no answer within 0.05 s.", "Do this.")
     never.set()
 

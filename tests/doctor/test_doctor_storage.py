@@ -13,7 +13,7 @@ from fixtures.s3 import S3, SECRET
 from chexray import parse_config
 from chexray.doctor import storage as looking
 from chexray.doctor.case import Case
-from chexray.doctor.checks import looks, perform
+from chexray.doctor.checks import pending, perform
 
 
 def case(output: str, s3: S3 | None = None, **storage) -> Case:
@@ -30,7 +30,7 @@ def case(output: str, s3: S3 | None = None, **storage) -> Case:
 
 
 def lines(visited: Case) -> dict[str, str]:
-    return {look.name: perform(look).line for look in looking.looks(visited)}
+    return {each.name: perform(each).line for each in looking.pending(visited)}
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_wrong_endpoint_is_found_and_asked_once(s3) -> None:
     assert f"{wrong} (storage.endpoint_url) does not answer" in found["s3 endpoint"]
     assert "Set storage.endpoint_url to where the buckets are" in found["s3 endpoint"]
     assert (
-        found["output"] == f"note  output               not looked at, since the S3 endpoint {wrong} does not answer."
+        found["output"] == f"note  output               not checked, because the S3 endpoint {wrong} does not answer."
     )
 
 
@@ -73,7 +73,7 @@ def test_a_proxy_that_catches_the_endpoint_is_named(s3, monkeypatch) -> None:
     monkeypatch.setenv("no_proxy", "elsewhere")
     found = lines(case(f"{s3.bucket}/out", s3))
     assert "does not answer" in found["s3 endpoint"]
-    assert "catches 127.0.0.1: where it is to be reached directly, add 127.0.0.1 to no_proxy." in str(found)
+    assert "applies to 127.0.0.1. To reach it directly, add 127.0.0.1 to no_proxy." in str(found)
 
 
 def test_an_expired_token_is_no_matter_of_permissions(faulty_s3) -> None:
@@ -180,4 +180,4 @@ def test_a_local_folder_that_cannot_be_written_is_found(tmp_path) -> None:
 
 
 def test_s3_is_not_asked_where_nothing_is_on_it(tmp_path: Path) -> None:
-    assert not {"s3 endpoint", "s3 credentials"} & {look.name for look in looks(case(str(tmp_path)))}
+    assert not {"s3 endpoint", "s3 credentials"} & {each.name for each in pending(case(str(tmp_path)))}

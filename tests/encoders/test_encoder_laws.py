@@ -24,23 +24,36 @@ CASES = {
     "timm_vision": {"weights": "random:3", "model": "resnet10t"},
     "wavelets": {"side": 64},
 }
-RANDOM = [name for name, options in CASES.items() if "weights" in options]
+LARGE = ("inception_v3", "siamese_reid")
+"""Networks of one size only: seconds for every pass."""
+
+
+def each(*wanted: str) -> list:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in wanted]
+
+
+ALL = each(*CASES)
+RANDOM = each(*(name for name, options in CASES.items() if "weights" in options))
 
 
 def build(name, **options):
     return find("encoders", name)(**CASES[name], **options)
 
 
-@pytest.fixture(scope="module")
-def loaded():
-    """Each encoder after a journey to a worker: resolved, pickled, loaded."""
-    encoders = {}
-    for name in CASES:
+class Loaded(dict):
+    """Each encoder that a test asks for, after a journey to a worker: resolved, pickled, loaded."""
+
+    def __missing__(self, name):
         encoder = build(name)
         encoder.resolve()
-        encoders[name] = pickle.loads(pickle.dumps(encoder))
-        encoders[name].load("cpu")
-    return encoders
+        self[name] = pickle.loads(pickle.dumps(encoder))
+        self[name].load("cpu")
+        return self[name]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return Loaded()
 
 
 def batch_of(encoder, images):
@@ -53,7 +66,7 @@ def test_the_registry_knows_them():
     assert not {"base", "fid_network", "image_processor", "network", "resize", "weights"} & set(names("encoders"))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 def test_the_spec_tells_the_truth(loaded, greys, name):
     encoder = loaded[name]
     assert isinstance(encoder, Encoder)
@@ -71,7 +84,7 @@ def test_the_spec_tells_the_truth(loaded, greys, name):
     assert {k: v.shape for k, v in encoder.encode(batch[:0]).items()} == {k: (0, w) for k, w in spec.outputs.items()}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 def test_neighbours_do_not_matter(loaded, greys, name):
     encoder = loaded[name]
     batch = batch_of(encoder, greys)
@@ -85,7 +98,7 @@ def test_neighbours_do_not_matter(loaded, greys, name):
             np.testing.assert_allclose(among_others[key][1], together[key][index], atol=2e-6 * scale)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 def test_read_only_batches_are_fine_and_stay_as_they_are(loaded, greys, name):
     encoder = loaded[name]
     batch = batch_of(encoder, greys[:1])
@@ -135,9 +148,11 @@ def test_bf16_is_near_fp32_and_recorded(loaded, greys, name):
     assert 0 < error < 0.05
 
 
+@pytest.mark.slow
 def test_fp32_means_fp32_on_a_gpu(loaded):
     import torch
 
+    assert all(loaded[name] for name in CASES)
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
 

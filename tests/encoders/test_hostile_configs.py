@@ -288,6 +288,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_configs_changed_at_random_end_in_one_line_or_in_features(tmp_path, greys):
     rng, start = random.Random(11), time.process_time()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

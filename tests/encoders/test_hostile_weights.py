@@ -246,6 +246,7 @@ def test_what_is_no_plain_tensor_of_floats_is_refused(tmp_path):
         assert safe_load(path)["a"].dtype == dtype
 
 
+@pytest.mark.slow
 def test_cycles_and_depth_end(tmp_path):
     cycle: dict[str, Any] = {}
     cycle["state_dict"] = cycle
@@ -360,6 +361,7 @@ def test_encoders_of_one_network_refuse_in_one_line(tmp_path, encoder):
         refusal(lambda p=path: encoder(weights=str(p)).resolve())
 
 
+@pytest.mark.slow
 def test_mutated_checkpoints_end_in_one_line_or_are_tensors(tmp_path):
     """Bytes changed, cut out, doubled: seeded, each read as the driver reads it."""
     rng = random.Random(11)

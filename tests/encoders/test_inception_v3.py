@@ -31,6 +31,7 @@ ROUTES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resize", ROUTES)
 def test_official_features_are_reproduced(released, goldens, formula, resize):
     encoder = InceptionV3(weights=str(released.parent), resize=resize)

@@ -54,6 +54,7 @@ def test_air_and_noise_are_not_blown_up():
     assert not encode(Patches(), np.full((40, 40), 200, np.uint8)).any()
 
 
+@pytest.mark.slow
 def test_planted_copies_come_first(shared):
     """Four of 80 generated images are near-copies of training images: they lead the ratio to the held-out set."""
     folder = shared / "data" / "cxr"

@@ -88,6 +88,7 @@ def test_the_privacy_route_squashes_to_512_first(formula):
     assert privacy.resolve().fingerprint != native.resolve().fingerprint
 
 
+@pytest.mark.slow
 # One image a route: a ViT-B at 518 pixels costs seconds an image. The pixels of all four are covered above.
 @pytest.mark.parametrize(
     ("route", "pooling", "golden", "index"),

@@ -17,6 +17,7 @@ from chexray.encoders.released import likeness
 from chexray.encoders.siamese_reid import SiameseReid
 from chexray.errors import ConfigError
 from chexray.metrics.base import Score
+from chexray.metrics.fid import OUTPUT
 from chexray.plan import make_plan
 from chexray.results.published import comparable
 from chexray.suites.common import score_row
@@ -91,10 +92,10 @@ def plan_of(write_images, tmp_path, **encoder):
 def test_the_rows_of_a_run_say_which_network_it_was(write_images, tmp_path, narrow):
     plan = plan_of(write_images, tmp_path, name="rad_dino", weights=str(narrow))
     row = score_row(
-        plan, Score("fid", 60.0, "lower"), suite="fidelity", real=plan.real, synthetic=plan.synthetic[0], n_real=12,
+        plan, Score(OUTPUT, 60.0), suite="fidelity", real=plan.real, synthetic=plan.synthetic[0], n_real=12,
         n_synthetic=12, n_rejected=0, created_at="2026-01-02T03:04:05Z", encoder="rad_dino",
     )  # fmt: skip
-    assert row["params"]["network_differs"].startswith("hidden_size 32")
+    assert row["about"]["network_differs"].startswith("hidden_size 32")
     assert "the network is not the paper's: hidden_size 32" in comparable(row)
 
 

@@ -59,11 +59,13 @@ def test_the_manifest_is_the_published_one(oracles):
     assert expected_shapes() == {name: tuple(item["shape"]) for name, item in manifest.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES)
 def test_official_features_are_reproduced(features, goldens, route):
     np.testing.assert_allclose(features[route], goldens[ROUTES[route]], atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.slow
 def test_official_scores_are_reproduced(features, goldens, scorer):
     across = all_pairs(scorer, features["cgb224"], features["cgb224_direct"])  # upstream: real by real, generated
     np.testing.assert_allclose(across, goldens["cgb_scores_real_x_gen"], atol=TOLERANCE, rtol=0)
@@ -128,6 +130,7 @@ def test_the_scorer_needs_no_network_and_travels(monkeypatch):
     np.testing.assert_array_equal(copy(*pair), scorer(*pair))
 
 
+@pytest.mark.slow
 def test_a_random_network_is_not_saturated(greys):
     encoder = SiameseReid(weights="random:3")
     encoder.load("cpu")

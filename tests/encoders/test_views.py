@@ -48,7 +48,15 @@ def test_a_turn_to_the_left_is_mirrored_one_to_the_right(picture):
         assert np.abs(found[i].astype(int) - other).max() <= 2
 
 
-@pytest.mark.parametrize("encoder", [Pixels(), Pixels(side=10), Patches(), Patches(side=12, patch=3)], ids=repr)
+MIRRORED = {
+    "pixels": Pixels(),
+    "pixels-10": Pixels(side=10),
+    "patches": Patches(),
+    "patches-12-3": Patches(side=12, patch=3),
+}
+
+
+@pytest.mark.parametrize("encoder", MIRRORED.values(), ids=MIRRORED)
 def test_the_order_of_a_mirror_is_the_mirror(encoder):
     image = draw(1, seed=2, size=120).image
     plain, mirrored = (
@@ -84,11 +92,9 @@ def test_small_images_are_means_of_cells():
 
 
 def test_spaces_without_weights_that_know_a_mirror_have_views():
-    assert all(has_views(each, each.resolve()) for each in (Pixels(), Patches(), PerceptualHash()))
-    fine = Pixels(side=128)
-    assert not has_views(fine, fine.resolve())
-    small = SmallImages()
-    assert not has_views(small, small.resolve())
+    assert all(has_views(each.resolve()) for each in (Pixels(), Patches(), PerceptualHash()))
+    assert not has_views(Pixels(side=128).resolve())
+    assert not has_views(SmallImages().resolve())
 
 
 @pytest.mark.parametrize(("degrees", "kept"), [(9, 0.85), (-9, 0.85), (10, 1.0), (6, 0.9), (0, 0.82)])

@@ -146,6 +146,7 @@ def test_blur_that_area_averages_hide_is_seen(sigma):
     assert abs(kid(coarse, sharp, soft)) < 1e-4
 
 
+@pytest.mark.slow
 def test_on_real_radiographs_kid_rises_with_blur_where_that_of_pixels_does_not(shared):
     files = sorted((shared / "data" / "cxr" / "real").rglob("*.jpg"))
     picked = [files[i] for i in np.random.default_rng(0).permutation(len(files))[:80]]

@@ -125,7 +125,7 @@ def test_ray_data_asks_for_nothing_beside_the_run_and_train_neither() -> None:
     assert Autoscaler._is_cluster_utilization_low is before
     policy = create_scaling_policy(ScalingConfig(num_workers=2))
     silence(policy)
-    there = pickle.loads(cloudpickle.dumps(policy))  # as it travels to the process that trains
+    there = pickle.loads(cloudpickle.dumps(policy))  # pyright: ignore[reportPrivateImportUsage]
     there._send_resource_request()  # would fail: it has no coordinator
     there.make_decision_for_running_worker_group(None, None)
     started = inspect.getsource(DataParallelTrainer.fit)

@@ -9,8 +9,8 @@ import pytest
 
 from chexray.encoders.base import EncoderSpec
 from chexray.engine import blocks as stage
-from chexray.engine.blocks import FeatureBlocks, blocks_of_array, write_blocks
-from chexray.engine.features import Done, FeatureStore
+from chexray.engine.blocks import FeatureBlocks, Stored, blocks_of_array, write_blocks
+from chexray.engine.features import FeatureStore, StoreIndex
 from chexray.errors import StorageError
 from chexray.storage import Storage, join
 
@@ -48,14 +48,14 @@ def test_blocks_hold_the_features_of_the_store(ray_cluster, monkeypatch, tmp_pat
     store, keys, features = fill(root, storage, 100)
     monkeypatch.setattr(stage, "BLOCK_ROWS", 32)
     monkeypatch.setattr(stage, "GATHER_BYTES", 2 * 32 * 5 * 4)  # two blocks a task
-    blocks = write_blocks(store, SPEC, "features", keys, store.done(SPEC), workers=2)
+    blocks = write_blocks(store, Stored(SPEC, store.done(SPEC), "features"), keys, workers=2)
     assert (blocks.n, blocks.width, blocks.n_blocks) == (100, 5, 4)
     np.testing.assert_array_equal(gathered(blocks), features)
     rows = np.array([99, 0, 3, 3, 57])
     np.testing.assert_array_equal(blocks.take(rows), features[rows])
     assert blocks.take(rows[:0]).shape == (0, 5)
     assert not np.array_equal(np.concatenate([blocks.rows_of(i) for i in range(4)]), np.arange(100))
-    other = write_blocks(store, SPEC, "logits", keys, store.done(SPEC), workers=2)
+    other = write_blocks(store, Stored(SPEC, store.done(SPEC), "logits"), keys, workers=2)
     np.testing.assert_array_equal(gathered(other), features[:, :2] + 1)
 
 
@@ -63,11 +63,11 @@ def test_only_missing_blocks_are_gathered(ray_cluster, monkeypatch, tmp_path) ->
     store, keys, features = fill(str(tmp_path), Storage(), 100)
     monkeypatch.setattr(stage, "BLOCK_ROWS", 32)
     done = store.done(SPEC)
-    blocks = write_blocks(store, SPEC, "features", keys, done, workers=2)
+    blocks = write_blocks(store, Stored(SPEC, done, "features"), keys, workers=2)
     before = versions(blocks)
     lost = sorted(before)[2]
     store.storage.delete(lost)
-    again = write_blocks(store, SPEC, "features", keys, done, workers=2)
+    again = write_blocks(store, Stored(SPEC, done, "features"), keys, workers=2)
     after = versions(blocks)
     assert again == blocks
     assert {uri for uri in before if before[uri] != after[uri]} == {lost}
@@ -77,14 +77,14 @@ def test_only_missing_blocks_are_gathered(ray_cluster, monkeypatch, tmp_path) ->
 def test_one_block_is_gathered_without_ray_and_other_keys_lie_elsewhere(tmp_path) -> None:
     store, keys, features = fill(str(tmp_path), Storage(), 40)
     done = store.done(SPEC)
-    blocks = write_blocks(store, SPEC, "features", keys, done, workers=1)
+    blocks = write_blocks(store, Stored(SPEC, done, "features"), keys, workers=1)
     assert blocks.n_blocks == 1
     np.testing.assert_array_equal(gathered(blocks), features)
-    fewer = write_blocks(store, SPEC, "features", keys[:-1], done, workers=1)
-    turned = write_blocks(store, SPEC, "features", keys[::-1], done, workers=1)
+    fewer = write_blocks(store, Stored(SPEC, done, "features"), keys[:-1], workers=1)
+    turned = write_blocks(store, Stored(SPEC, done, "features"), keys[::-1], workers=1)
     assert len({blocks.digest, fewer.digest, turned.digest}) == 3
     np.testing.assert_array_equal(turned.take(np.arange(40)), features[::-1])
-    empty = write_blocks(store, SPEC, "features", [], Done(), workers=1)
+    empty = write_blocks(store, Stored(SPEC, StoreIndex(), "features"), [], workers=1)
     assert (empty.n_blocks, empty.take(np.empty(0, np.int64)).shape) == (0, (0, 5))
 
 

@@ -14,6 +14,8 @@ from fixtures import doors
 
 from chexray.storage.scratch import remove_leftovers, scratch
 
+pytestmark = pytest.mark.ray
+
 RUN = """
 import json, os, sys
 from chexray.config import RayConfig

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fixtures.deep_files import png, ramp
 from fixtures.toys import DEADLY, FULL, GREEDY, UNDEFINED, Toy
 from PIL import Image
-from ray.exceptions import OutOfMemoryError
 
 from chexray.data.depth import Depth
 from chexray.data.images import decode
-from chexray.engine import encode as stage
 from chexray.engine.encode import Encoded, encode, plan_chunks
-from chexray.engine.features import Done, FeatureStore
+from chexray.engine.features import FeatureStore, StoreIndex
 from chexray.engine.pools import Pool, Resources
 from chexray.engine.progress import Progress
 from chexray.engine.telemetry import metered
@@ -30,13 +27,11 @@ def run(
     folder: Path, root: Path, encoder: Toy, *, layout: str = "fused", chunk: int = 8, depth: Depth | None = None
 ) -> tuple[Encoded, Progress]:
     images = {f"key-{path.stem}": str(path) for path in sorted(folder.glob("*.png"))}
-    pool = Pool("cpu", layout, 2, 0.5, 0.25, 0.0, 1, 4, chunk)
-    encoders = {"toy": (encoder, encoder.resolve())}
-    store = FeatureStore(str(root), Storage())
-    job = Job(encoders, store, Storage(), "cpu", 1, pool.batch_size, 4, 10**6)
+    pool = Pool("cpu", layout, 2, 0.5, 0.25, 0.0, 1, 4, chunk, 4, 10**6)
+    job = Job({"toy": (encoder, encoder.resolve())}, FeatureStore(str(root), Storage()), pool)
     progress = Progress("encode", "images", len(images), stream=io.StringIO())
     depths = None if depth is None else dict.fromkeys(images, depth)
-    return encode(images, encoders, store, pool, job, progress, depths=depths), progress
+    return encode(images, job, progress, depths=depths), progress
 
 
 def stored(root: Path, encoded: Encoded, encoder: Toy) -> tuple[list[str], np.ndarray]:
@@ -134,14 +129,15 @@ def test_an_image_that_was_only_unlucky_is_encoded_by_the_next_run(ray_cluster, 
     assert not encoded.done["toy"].rejects
 
 
-def test_suspects_of_an_earlier_run_come_last_and_alone() -> None:
+def test_suspects_of_an_earlier_run_are_alone() -> None:
     encoder = Toy()
     images = {f"{i:03d}": f"/{i}" for i in range(10)}
     crashed = {key: {"code": "crash", "transient": True} for key in ("002", "007")}
     final = {"004": {"code": "crash", "transient": False}}
-    done = {"toy": Done(rejects=crashed | final)}
-    chunks = [c["image_key"].to_pylist() for c in plan_chunks(images, {"toy": (encoder, encoder.resolve())}, done, 4)]
-    assert chunks == [["000", "001", "003", "005"], ["006", "008", "009"], ["002"], ["007"]]
+    done = {"toy": StoreIndex(rejects=crashed | final)}
+    chunks, alone = plan_chunks(images, {"toy": (encoder, encoder.resolve())}, done, 4)
+    assert [c["image_key"].to_pylist() for c in chunks] == [["000", "001", "003", "005"], ["006", "008", "009"]]
+    assert [c["image_key"].to_pylist() for c in alone] == [["002"], ["007"]]
 
 
 def test_an_encoder_that_returns_nan_makes_a_reject(ray_cluster, write_images, tmp_path) -> None:
@@ -170,56 +166,8 @@ def test_chunks_left_by_a_crash_are_the_chunks_it_did_not_finish() -> None:
     encoder = Toy()
     images = {f"{i:03d}": f"/{i}" for i in range(50)}
     encoders = {"toy": (encoder, encoder.resolve())}
-    whole = [c["image_key"].to_pylist() for c in plan_chunks(images, encoders, {"toy": Done()}, 8)]
+    whole = [c["image_key"].to_pylist() for c in plan_chunks(images, encoders, {"toy": StoreIndex()}, 8)[0]]
     committed = whole[0] + whole[3]
-    done = {"toy": Done(rows=dict.fromkeys(committed, ("part", 0)))}
-    left = [c["image_key"].to_pylist() for c in plan_chunks(images, encoders, done, 8)]
+    done = {"toy": StoreIndex(rows=dict.fromkeys(committed, ("part", 0)))}
+    left = [c["image_key"].to_pylist() for c in plan_chunks(images, encoders, done, 8)[0]]
     assert left == [chunk for i, chunk in enumerate(whole) if i not in (0, 3)]
-
-
-class Short:
-    """Stands in for ray where no worker lives long: a neighbour, or one of Ray's own, takes all memory."""
-
-    def __init__(self, user: str):
-        self.n_tries = 0
-        table = f"PID\tMEM(GB)\tCOMMAND\n4242\t14.80\t{user}\n"
-        self.error = OutOfMemoryError(
-            f"Memory on the node (IP: 10.0.0.7, ID: 34fb) was 22.61GB used / 23.54GB limit (0.96)\n{table}"
-        )
-
-    def put(self, value):
-        return value
-
-    def remote(self, **_):
-        return lambda _: SimpleNamespace(remote=lambda *_: object())
-
-    def wait(self, flying, num_returns):
-        return flying[:num_returns], flying[num_returns:]
-
-    def get(self, _):
-        self.n_tries += 1
-        raise self.error
-
-
-@pytest.mark.parametrize("user", ["python3 train.py", "ray::run"])
-def test_memory_that_others_take_is_no_fault_of_an_image(monkeypatch, tmp_path, user: str) -> None:
-    """It is tried again within bounds, and then said; an image whose own worker grew too large is a reject."""
-    fake = Short(user)
-    monkeypatch.setattr(stage, "ray", fake)
-    toy = Toy()
-    encoders = {"toy": (toy, toy.resolve())}
-    store = FeatureStore(str(tmp_path), Storage())
-    job = Job(encoders, store, Storage(), "cpu", 1, 4, 4, 10**6)
-    images = {f"key-{i}": f"{i}.png" for i in range(2)}
-    chunks = plan_chunks(images, encoders, {"toy": store.done(toy.resolve())}, 8)
-    pool = Pool("cpu", "fused", 1, 0.5, 0.25, 0.0, 1, 4, 8)
-    if user == "ray::run":
-        assert [row["n_rejected"] for row in stage._isolate(chunks, job, pool)] == [1, 1]
-        return
-    words = (
-        r"out of memory on node 10\.0\.0\.7: 0\.9 of 23\.5 GB was free; most was used by python3 train\.py.*encode\."
-    )
-    with pytest.raises(ResourceError, match=words):
-        list(stage._isolate(chunks, job, pool))
-    assert fake.n_tries == stage.MAX_RESTARTS + 1
-    assert not store.done(toy.resolve()).rejects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import pickle
+import re
 
 import pytest
 import ray.exceptions as rays
@@ -194,3 +195,20 @@ def test_every_name_is_one_of_ray() -> None:
     homes = (rays, trains, inner)
     unknown = [name for name in failures._CLUSTER if not any(hasattr(home, name) for home in homes)]
     assert unknown == ["ExecutionTimeoutError"]  # of Ray Data, used above
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (rays.OutOfMemoryError(MONITOR), "out of memory on node 10.0.0.7: 0.9 of 23.5 GB was free; most was used by"),
+        (rays.RayActorError("a", DIED), f"a worker process was lost on node 10.0.0.7, most often .*; {look()}"),
+        (rays.WorkerCrashedError(), f"a worker process was lost, most often for lack of memory .*; {look()}"),
+        (rays.RayActorError("a", NODE_DIED), "a node of the cluster was lost on node 10.0.0.7 .*"),
+        (ValueError("of ours"), "ValueError: of ours"),
+    ],
+)
+def test_the_likely_cause_is_said_without_advice(error: BaseException, words: str) -> None:
+    found = failures.likely_cause(error, look=look)
+    assert re.match(words.replace("(9.0 GB)", r"\(9.0 GB\)"), found), found
+    assert "The same command resumes" not in found
+    assert "Lower" not in found

@@ -52,7 +52,7 @@ def test_what_cannot_be_joined_is_refused_by_run_and_doctor(monkeypatch, address
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ResourceError) as raised, cluster(RayConfig()):
         pass
-    (line,) = [perform(look).line for look in looking.looks(Case(None, environment={"RAY_ADDRESS": address}))]
+    (line,) = [perform(check).line for check in looking.pending(Case(None, environment={"RAY_ADDRESS": address}))]
     assert line.startswith(("FAIL", "note"))
     for words in REFUSED[address]:
         assert words in str(raised.value)
@@ -108,7 +108,7 @@ def test_a_port_of_something_else_is_one_line_at_once(served, monkeypatch) -> No
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was asked, and is silent for minutes"))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # Ray goes through no proxy, and neither does the question
     with served() as port:
-        with pytest.raises(ResourceError, match=r"listens, but is no head of a Ray cluster \(its port is 6379"):
+        with pytest.raises(ResourceError, match=r"listens, but is not the head of a Ray cluster \(its port is 6379"):
             joining.join(f"127.0.0.1:{port}", "RAY_ADDRESS", {}, False)
         assert asks_for_token(f"127.0.0.1:{port}") is None
 

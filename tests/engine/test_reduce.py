@@ -6,28 +6,28 @@ import io
 
 import numpy as np
 import pytest
-from fixtures.toys import Broken
+from fixtures.toys import Agreement, Broken
 
 from chexray.engine import reduce as stage
 from chexray.engine.progress import Progress
-from chexray.engine.reduce import Cell, Matrix, reduce, score_cell
+from chexray.engine.reduce import Cell, FeatureMatrix, reduce, score_cell
 from chexray.metrics.base import serial
 from chexray.registry import find, names
 
 
-def matrix(seed: int, n: int, shift: float = 0.0, patients: int | None = None) -> dict[str, Matrix]:
+def matrix(seed: int, n: int, shift: float = 0.0, patients: int | None = None) -> FeatureMatrix:
     rng = np.random.default_rng(seed)
     ids = np.array([f"{seed}-{i:05d}" for i in range(n)])
     subjects = None if patients is None else np.arange(n, dtype=np.int64) % patients
     features = (rng.normal(size=(n, 24)) + shift).astype(np.float32)
-    return {output: Matrix(ids, features, subjects) for output in ("features", "logits")}
+    return FeatureMatrix(ids, {"features": features, "logits": features}, subjects)
 
 
 REAL, SYNTHETIC = matrix(1, 420, patients=200), matrix(2, 380, shift=0.2)
 
 
 def cell(metrics: dict, *, n: int | None = None, unavailable: str = "") -> Cell:
-    rows = np.arange(n or len(REAL["features"].ids)), np.arange(n or len(SYNTHETIC["features"].ids))
+    rows = np.arange(n or len(REAL.ids)), np.arange(n or len(SYNTHETIC.ids))
     return Cell("toy", "synthetic", "all", *rows, metrics, unavailable, per_image=True)
 
 
@@ -77,8 +77,26 @@ def test_unknown_membership_is_a_null_with_the_reason(ray_cluster) -> None:
 
 def test_patients_and_prompts_reach_the_metric():
     ids, features = np.array(["a", "b", "c"]), np.eye(3, dtype=np.float32)
-    whole = Matrix(ids, features, np.array([4, 4, 5]), np.array([1, -1, 2]))
+    whole = FeatureMatrix(ids, {"features": features}, np.array([4, 4, 5]), np.array([1, -1, 2]))
     for index, subjects, prompts in (([0, 1, 2], [4, 4, 5], [1, -1, 2]), ([2, 0], [5, 4], [2, 1])):
-        rows = whole.rows(np.array(index))
+        rows = whole.rows(np.array(index), ("features",))
         np.testing.assert_array_equal(rows.subjects, subjects)
         np.testing.assert_array_equal(rows.prompts, prompts)
+
+
+def test_a_metric_reads_several_outputs_of_one_encoder(ray_cluster):
+    """Features of the real side; features and logits of the synthetic one, in the rows of its subset."""
+    rng = np.random.default_rng(5)
+    ids, features, logits = SYNTHETIC.ids, rng.normal(size=(380, 3)), rng.normal(size=(380, 2))
+    synthetic = FeatureMatrix(ids, {"features": features, "logits": logits}, None)
+    rows = np.arange(5, 300)
+    progress = Progress("reduce", "cells", 0, stream=io.StringIO())
+    cells = [
+        Cell("toy", "synthetic", "all", np.arange(10), index, {"agreement": Agreement()}) for index in (rows, rows[:9])
+    ]
+    matrices = {"toy": {"real": REAL, "synthetic": synthetic}}
+    for found, index in zip(
+        reduce(cells, matrices, "real", seed=3, workers=2, progress=progress), (rows, rows[:9]), strict=True
+    ):
+        ((_, score),) = found.scores
+        assert score.value == pytest.approx(float((features[index].sum(1) * logits[index].sum(1)).mean()))

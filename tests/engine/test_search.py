@@ -16,7 +16,7 @@ from chexray.engine import search as stage
 from chexray.engine import tasks as tasks_module
 from chexray.engine.blocks import blocks_of_array
 from chexray.engine.progress import Progress
-from chexray.engine.search import Found, Search, search
+from chexray.engine.search import NearestRows, Search, search
 from chexray.errors import ResourceError, StorageError
 from chexray.storage import Storage, join
 
@@ -30,22 +30,22 @@ REFERENCES[400] = REFERENCES[7]
 QUERY_CODES, REFERENCE_CODES = np.arange(300) % 90, np.arange(700) % 90
 
 
-def brute(queries: np.ndarray, codes: tuple[np.ndarray, np.ndarray] | None = None) -> Found:
+def brute(queries: np.ndarray, codes: tuple[np.ndarray, np.ndarray] | None = None) -> NearestRows:
     difference = queries[:, None].astype(np.float64) - REFERENCES
     squared = np.einsum("ijk,ijk->ij", difference, difference)
     if codes:
         squared[codes[0][:, None] == codes[1]] = np.inf
     row = squared.argmin(1)
     found = squared[np.arange(len(row)), row]
-    return Found(found, np.where(np.isinf(found), -1, row))
+    return NearestRows(found, np.where(np.isinf(found), -1, row))
 
 
-def assert_same(found: Found, expected: Found) -> None:
+def assert_same(found: NearestRows, expected: NearestRows) -> None:
     np.testing.assert_array_equal(found.row, expected.row)
     np.testing.assert_allclose(found.squared, expected.squared, rtol=1e-13)
 
 
-def assert_identical(a: Found, b: Found) -> None:
+def assert_identical(a: NearestRows, b: NearestRows) -> None:
     assert (a.squared.tobytes(), a.row.tobytes()) == (b.squared.tobytes(), b.row.tobytes())
 
 
@@ -99,7 +99,7 @@ def test_it_finds_what_brute_force_finds(tasks, tmp_path, request, where) -> Non
     assert found["plain"].row[5] == 7  # of two equal references the lower
     assert found["plain"].squared[5] == 0
     assert_same(found["strangers"], brute(QUERIES, (QUERY_CODES, REFERENCE_CODES)))
-    assert_same(found["some"], Found(everything.squared[rows], everything.row[rows]))
+    assert_same(found["some"], NearestRows(everything.squared[rows], everything.row[rows]))
     assert found["none"].row.shape == found["none"].squared.shape == (0,)
     assert_same(found["mirrored"], brute(QUERIES * signs))
     assert set(found["nobody"].row) == {-1}
@@ -155,7 +155,7 @@ def test_a_worker_that_always_dies_ends_the_run(tasks, monkeypatch, tmp_path) ->
     root = str(tmp_path)
     monkeypatch.setattr(tasks_module, "MAX_RETRIES", 1)
     deadly = DeadlyStorage(at="block-00001.parquet", spare=os.getpid())
-    with pytest.raises(ResourceError, match=r"a worker process was lost 2 times.*ray\.num_cpus.*same command resumes"):
+    with pytest.raises(ResourceError, match=r"worker processes died 2 times.*ray\.num_cpus.*same command resumes"):
         run(root, a=make(root, deadly, query_rows=np.arange(10)))
 
 

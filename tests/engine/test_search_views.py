@@ -11,7 +11,7 @@ import pytest
 from chexray.engine import search as stage
 from chexray.engine.blocks import blocks_of_array
 from chexray.engine.progress import Progress
-from chexray.engine.search import Found, Search, search
+from chexray.engine.search import NearestRows, Search, search
 from chexray.storage import Storage
 
 WIDTH, VIEWS, N, M = 12, 3, 70, 90
@@ -22,17 +22,17 @@ CODES, REFERENCE_CODES = np.arange(N) % 9, np.arange(M) % 9
 ORDER = np.arange(WIDTH)[::-1].copy()
 
 
-def brute(order: np.ndarray | None, codes: bool) -> Found:
+def brute(order: np.ndarray | None, codes: bool) -> NearestRows:
     queries = QUERIES if order is None else QUERIES[:, order]
     apart = queries[:, None, None].astype(np.float64) - REFERENCES
     squared = (apart**2).sum(-1)
     if codes:
         squared[CODES[:, None] == REFERENCE_CODES] = np.inf
     flat = squared.reshape(N, -1)
-    return Found(flat.min(1), flat.argmin(1))
+    return NearestRows(flat.min(1), flat.argmin(1))
 
 
-def run(folder: Path, **options) -> Found:
+def run(folder: Path, **options) -> NearestRows:
     queries = blocks_of_array(QUERIES, str(folder / "queries"), Storage(), block_rows=16)
     references = blocks_of_array(REFERENCES.reshape(M, -1), str(folder / "references"), Storage(), block_rows=16)
     progress = Progress("search", "images", 0, stream=io.StringIO())

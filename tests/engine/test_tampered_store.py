@@ -98,7 +98,7 @@ def test_a_further_part_overrides_nothing(store: FeatureStore):
     put(join(store.folder(SPEC), "part-0.parquet"), **forged)
     np.testing.assert_array_equal(read(store), before)
     put(join(store.folder(SPEC), "part-0000000000000000.parquet"), **forged)
-    with pytest.raises(StorageError, match="its images are not those its name stands for"):
+    with pytest.raises(StorageError, match="its images do not match its name"):
         read(store)
 
 
@@ -142,7 +142,7 @@ def test_rejects_belong_to_the_chunk_too(store: FeatureStore):
         with pytest.raises(StorageError, match="Delete"):
             store.done(SPEC)
     Path(uri).unlink()
-    with pytest.raises(StorageError, match="its images are not those its name stands for"):
+    with pytest.raises(StorageError, match="its images do not match its name"):
         store.done(SPEC)
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from chexray.config import UtilityConfig
 from chexray.engine import train as stage
-from chexray.engine.pools import Resources
-from chexray.engine.train import plan_train_pool
+from chexray.engine.pools import Resources, plan_train_pool
 from chexray.engine.watching import summary_of
 from chexray.errors import ResourceError, RunFailed
 from chexray.storage import Storage
@@ -65,16 +64,16 @@ def test_ray_still_registers_its_interrupt_handler_where_we_replace_it() -> None
 
 
 def test_the_line_of_a_finished_training() -> None:
-    def epoch(number: int, phase: int, auroc: float | None) -> dict:
-        return {"epoch": number, "phase": phase, "val_auroc": auroc, "images": 100, "images_per_s": 50.0,
+    def epoch(best_epoch: int | None, best: float | None) -> dict:
+        return {"best_epoch": best_epoch, "best_auroc": best, "images": 100, "images_per_s": 50.0,
                 "input_images_per_s": 1000.0}  # fmt: skip
 
-    history = [epoch(1, 0, 0.9), epoch(2, 1, 0.7), epoch(3, 1, 0.8), epoch(4, 1, 0.75)]
-    assert summary_of(history) == (
+    history = [epoch(None, None), epoch(2, 0.7), epoch(3, 0.8), epoch(3, 0.8)]
+    assert summary_of(history, "auroc") == (
         ": epoch 3 of 4 is best, validation AUROC 0.800; 50 images/s, the input could give 1,000"
     )
-    assert summary_of([epoch(1, 0, None)]) == ""
-    assert summary_of([]) == ""
+    assert summary_of([epoch(1, None)], "auroc") == ""
+    assert summary_of([], "auroc") == ""
 
 
 def lost(monkeypatch, ends: list[Exception | None], committed: list[int]) -> list[str]:
@@ -143,6 +142,7 @@ def test_out_of_memory_in_any_process_of_a_training_is_told(monkeypatch, tmp_pat
     monkeypatch.setattr(TorchTrainer, "__init__", lambda *_, **__: None)
     monkeypatch.setattr(TorchTrainer, "fit", fit)
     monkeypatch.setattr(ray, "put", lambda value: value)
+    monkeypatch.setattr(stage, "free_groups", lambda: None)  # would start a Ray
     pool = plan_train_pool(UtilityConfig(), LAPTOP)
     store = SimpleNamespace(storage=Storage())
     task = stage.Task((), cast(Any, store), ANYTHING, ANYTHING, None, pool, str(tmp_path), "run-1")

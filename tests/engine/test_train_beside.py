@@ -12,12 +12,13 @@ from fixtures.fits import AFTER_AN_EPOCH, FailingStorage, Images, a_fit, run
 
 from chexray.encoders.base import EncoderSpec
 from chexray.engine import train as module
-from chexray.engine.features import Done, FeatureStore
-from chexray.engine.pools import Resources
-from chexray.engine.train import Task, TrainPool, train
+from chexray.engine.features import FeatureStore, StoreIndex
+from chexray.engine.pools import Resources, TrainPool
+from chexray.engine.train import train
+from chexray.engine.train_task import Task
 from chexray.errors import ResourceError, RunFailed
 from chexray.storage import Storage
-from chexray.utility.checkpointing import Folder
+from chexray.utility.loop.checkpointing import Folder
 
 SPEC = EncoderSpec("toy", "", "", "1", "none", "fp32", {"image": 4}, (8, 8), "uint8", 1, {})
 HERE = Resources(cpus=2, gpus=0, memory=4e9, nodes=1)
@@ -40,7 +41,7 @@ def images() -> Images:
 def task(tmp_path, images) -> Task:
     fits = tuple(a_fit(images, seed=seed, title=f"seed {seed}") for seed in range(3))
     store = FeatureStore(str(tmp_path), Storage())
-    return Task(fits, store, SPEC, Done(), None, TrainPool(1, "cpu", 1, 0.5), str(tmp_path / "fits"), "run-1")
+    return Task(fits, store, SPEC, StoreIndex(), None, TrainPool(1, "cpu", 1, 0.5), str(tmp_path / "fits"), "run-1")
 
 
 def trained(task: Task, monkeypatch, work: Any) -> dict[str, str]:
@@ -100,9 +101,9 @@ def test_the_same_run_started_twice_stops_for_its_own_errors_only(task, images, 
 
     stopped(twice)
     trained(task, monkeypatch, lambda task, fits: run(fits, images, task.root))
-    module._raise_if_stopped(task)
+    module.raise_if_stopped(task)
     with pytest.raises(ResourceError, match="out of memory"):
-        module._raise_if_stopped(twice)
+        module.raise_if_stopped(twice)
     assert not Storage().exists(twice.stopped)
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from chexray.encoders.pixels import Pixels
 from chexray.encoders.views import VIEWS, SmallImages, view_features
-from chexray.engine import view_blocks as stage
+from chexray.engine import blocks as stage
+from chexray.engine.blocks import Stored, write_view_blocks
 from chexray.engine.features import FeatureStore
-from chexray.engine.view_blocks import write_view_blocks
 from chexray.phantom import draw
 from chexray.storage import Storage, join
 
@@ -30,7 +30,8 @@ def fill(root: str, storage: Storage, images: list[np.ndarray]) -> tuple[Feature
 
 
 def write(store: FeatureStore, keys: list[str]):
-    plain, small = ((each.resolve(), store.done(each.resolve())) for each in (ENCODER, SMALL))
+    plain = Stored(ENCODER.resolve(), store.done(ENCODER.resolve()))
+    small = Stored(SMALL.resolve(), store.done(SMALL.resolve()), "image")
     return write_view_blocks(store, ENCODER, plain, small, keys, workers=2)
 
 

@@ -70,6 +70,7 @@ def texts(svg: bytes) -> list[str]:
     return [element.text or "" for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
+@pytest.mark.slow
 def test_every_synthetic_set_has_its_figures_and_real_stands_in_all() -> None:
     table = curves(("real", ""), ("synthetic", GOOD), ("synthetic", POOR), kinds=("roc", "reliability"))
     files = figure_files(table, history(("real", ""), ("synthetic", GOOD)), title="resnet50, tested on real_test")
@@ -91,6 +92,7 @@ def test_real_alone_has_plain_file_names_and_no_history_no_loss_figure() -> None
     assert set(figure_files(curves(("real", "")).slice(0, 0), history(("real", "")))) == {"loss.png", "loss.svg"}
 
 
+@pytest.mark.slow
 def test_equal_tables_give_equal_bytes_and_no_rule_of_the_user_matters() -> None:
     table = curves(("real", ""), ("synthetic", GOOD), kinds=("precision_recall",))
     first = figure_files(table)
@@ -165,6 +167,7 @@ def test_several_trainings_are_drawn_as_their_mean() -> None:
     assert merged.n.tolist() == [20, 2, 5]
 
 
+@pytest.mark.slow
 def test_several_trainings_and_odd_histories_draw() -> None:
     pairs = [("real", ""), ("synthetic", GOOD)]
     table = curves(*pairs, kinds=("roc", "precision_recall", "reliability"), seeds=(0, 1))

@@ -157,7 +157,8 @@ def through_command_line(made: Met, sandbox: Sandbox) -> Met:
             process.kill()
             process.wait()
             met.faults.append(["hang", " ".join(made.command)[:200]])
-        out.seek(0), err.seek(0)
+        out.seek(0)
+        err.seek(0)
         streams = out.read().decode("utf-8", "replace"), err.read().decode("utf-8", "replace")
     met.seconds = time.monotonic() - start
     met.faults += _stream_faults(process.returncode, *streams) if not met.faults else []

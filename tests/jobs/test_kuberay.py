@@ -71,6 +71,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @needs_kustomize
 @pytest.mark.parametrize(("overlays", "changes"), VARIANTS, ids=lambda value: "+".join(value))
 def test_every_variant_is_a_valid_job_of_this_config(overlays: tuple, changes: dict, shared: Path) -> None:
@@ -147,7 +148,7 @@ def test_an_output_that_would_die_with_its_pod_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^feature_store is /database, .*\(/data\)"):
         made("nfs", given=config(output="/data/out", feature_store="/database"))
     notes = made("nfs", given=config(output="/data/out", real="/data/a.csv", heldout="/models/b.csv"))[1].notes
-    assert notes[0] == "must be there on every node of the cluster: /models/b.csv (heldout.path)"
+    assert notes[0] == "must exist on every node of the cluster: /models/b.csv (heldout.path)"
 
 
 @needs_kustomize
@@ -155,7 +156,7 @@ def test_secrets_are_not_in_the_manifest_and_relative_paths_are_refused() -> Non
     done = made("s3", given=config(storage={"key": "AKIA1234", "secret": "hush-hush"}))[1]
     assert "AKIA1234" not in done.text
     assert "hush-hush" not in done.text
-    assert any("storage.key, storage.secret stay here" in note for note in done.notes)
+    assert any("storage.key, storage.secret are not sent" in note for note in done.notes)
     with pytest.raises(ConfigError, match=r"^real\.path"):
         made("s3", given=config(real="data.csv"))
 

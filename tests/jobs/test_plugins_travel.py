@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from chexray.cli import app
 from chexray.config import RunConfig, parse_config
 from chexray.errors import ChexrayError, ConfigError
+from chexray.jobs.bundle import PLUGINS, parcel
 from chexray.jobs.manifests import MAX_PLUGIN_BYTES, _with_plugins, kuberay_manifest
-from chexray.jobs.parcel import PLUGINS, parcel
-from chexray.jobs.travelling import check_names, distinct, plugin_flags, submission_id, unknown_names
+from chexray.jobs.portable_config import distinct, plugin_flags, submission_id
+from chexray.plan.naming import check_names
 from chexray.plugin_files import PluginFile
 from chexray.registry import use
 
@@ -72,15 +73,14 @@ def test_two_files_of_one_name_are_refused() -> None:
 
 def test_names_are_checked_before_anything_is_sent(tmp_path: Path) -> None:
     given = config(metrics=["kdi", "meandiff"], encoders=["pixel"], real={"source": "tabel", "path": "s3://b/r.csv"})
-    assert [line.split(".")[0] for line in unknown_names(given)] == [
+    assert [line.split(".")[0] for line in check_names(given, "--runtime-env")] == [
         "unknown encoder 'pixel'", "unknown metric 'kdi'", "unknown metric 'meandiff'", "unknown source 'tabel'",
     ]  # fmt: skip
     with pytest.raises(ConfigError, match=r"unknown encoder 'pixel'\. Did you mean 'pixels'"):
         check_names(given)
-    assert len(check_names(given, "--runtime-env")) == 4
     (tmp_path / "meandiff.py").write_text(METRIC)
     use([tmp_path / "meandiff.py"])
-    assert unknown_names(config(metrics=["meandiff"])) == []
+    assert check_names(config(metrics=["meandiff"])) == []
 
 
 @pytest.fixture

@@ -74,8 +74,8 @@ def test_a_run_is_dead_after_three_missed_signs_of_life(tmp_path: Path, state: s
     (found,) = read(tmp_path)
     assert (found.state, found.silent_s) == ("dead", least + 1)
     assert found.remark == (
-        f"waiting for 2 GPUs; silent for {spell(least + 1)} while {state}, by this machine's clock (3 signs of life "
-        "missed): its driver or pod is gone; the same command resumes"
+        f"waiting for 2 GPUs; no status update for {spell(least + 1)} while {state}, by this machine's clock (3 are "
+        "missing): its driver or pod has ended; the same command resumes"
     )
 
 
@@ -95,7 +95,7 @@ def test_a_later_attempt_does_not_demote_a_run_that_is_done(tmp_path: Path) -> N
     write(tmp_path, "a", state="done", exit_code=0, updated_at=at(days=2), attempt=attempt)
     (found,) = read(tmp_path)
     assert found.state == "done"
-    assert found.remark.startswith("a later attempt: dead, 3/9, silent for 9 min")
+    assert found.remark.startswith("a later attempt: dead, 3/9, no status update for 9 min")
 
 
 def test_what_a_dead_or_failed_run_has_left_is_said(tmp_path: Path) -> None:

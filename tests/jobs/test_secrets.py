@@ -13,9 +13,9 @@ import yaml
 from chexray.config import load_config, parse_config
 from chexray.config.secrets import looks_secret, url_problem
 from chexray.errors import ConfigError
-from chexray.jobs.parcel import open_secrets
+from chexray.jobs.bundle import open_secrets
+from chexray.jobs.portable_config import travelling
 from chexray.jobs.submitting import find_address
-from chexray.jobs.travelling import travelling
 
 BASE: dict[str, Any] = {"real": "s3://b/r", "synthetic": "s3://b/s", "encoders": "pixels", "output": "s3://b/out"}
 HIDDEN = "hunter2hunter2"
@@ -203,6 +203,7 @@ def test_an_address_with_a_login_is_not_repeated(text: str) -> None:
     assert HIDDEN not in str(found.value)
 
 
+@pytest.mark.slow
 def test_long_texts_are_searched_at_once() -> None:
     for unit in ("a", "a:", "s3://a:b", "eyJ", "-eyJ.", "@", "a:/", "hf_", "-----BEGIN ", "?a=", "secret", "bearer "):
         looks_secret(unit * (1_000_000 // len(unit)))

@@ -18,7 +18,7 @@ from fixtures.jobs_api import CUT, JobsApi, served
 from typer.testing import CliRunner
 
 from chexray.cli import app
-from chexray.engine.jobs import Jobs, JobState, LogBroken, auth_headers
+from chexray.engine.job_api import Jobs, JobState, LogBroken, auth_headers
 from chexray.errors import ConfigError, ResourceError
 from chexray.jobs import submitting
 
@@ -224,7 +224,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(api: JobsApi, monkeypatch: 
     code, _, error = run("--address", api.address, "--follow")
     (name,) = api.jobs
     assert code == 130
-    assert f"{name} goes on without you" in error
+    assert f"{name} keeps running" in error
     assert f"ray job logs --follow {name}" in error
     assert f"ray job stop {name}" in error
     assert api.jobs[name]["status"] == "RUNNING"
@@ -293,7 +293,7 @@ def test_the_address_given_holds_against_the_environment(api: JobsApi, monkeypat
 
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chexray.engine.jobs.ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("chexray.engine.job_api.ANSWER_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         code, _, error = run("--address", f"http://127.0.0.1:{mute.getsockname()[1]}")
     assert code == 2
@@ -397,7 +397,7 @@ def test_a_proxy_that_catches_the_dashboard_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HTTP_PROXY", dead)
     code, _, error = run("--address", "http://head.cluster:8265")
     assert code == 2
-    assert "HTTP_PROXY catches head.cluster" in error
+    assert "HTTP_PROXY applies to head.cluster" in error
     assert error.endswith("add head.cluster to no_proxy.")
 
 
@@ -415,6 +415,7 @@ def test_a_proxy_that_answers_in_place_of_the_dashboard_is_named(
     assert "add head.cluster to no_proxy." in error
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_line_and_no_chatter_of_ray(api: JobsApi, tmp_path: Path) -> None:
     """In a process of its own: what Ray's client logs goes past every capture."""
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}

@@ -9,8 +9,8 @@ import yaml
 
 from chexray.config import RunConfig, parse_config
 from chexray.errors import ConfigError, StorageError
-from chexray.jobs.parcel import folder_files, parcel, read_runtime_env
-from chexray.jobs.travelling import submission_id, travelling
+from chexray.jobs.bundle import folder_files, parcel, read_runtime_env
+from chexray.jobs.portable_config import submission_id, travelling
 
 PHANTOM = {"source": "phantom", "generator": "real", "n": 4, "seed": 1}
 
@@ -79,7 +79,7 @@ def test_a_hub_id_that_is_also_a_folder_here_is_refused(tmp_path: Path, monkeypa
 def test_absolute_paths_travel_with_one_note() -> None:
     sent = travelling(config(real="/data/test.csv", output="file:///data/out"))
     assert sent.notes == [
-        "must be there on every node of the cluster: /data/test.csv (real.path), file:///data/out (output)"
+        "must exist on every node of the cluster: /data/test.csv (real.path), file:///data/out (output)"
     ]
 
 
@@ -99,7 +99,7 @@ def test_secrets_stay_and_are_not_even_named_with_their_value() -> None:
     sent = travelling(config(storage={"key": "AKIA1234", "secret": "hush-hush", "profile": "lab"}))
     assert "AKIA1234" not in sent.text + "".join(sent.notes)
     assert "hush-hush" not in sent.text + "".join(sent.notes)
-    assert sent.notes[0].startswith("storage.key, storage.secret stay here")
+    assert sent.notes[0].startswith("storage.key, storage.secret are not sent")
     assert "'lab'" in sent.notes[1]
 
 
@@ -178,12 +178,12 @@ def test_folders_that_do_not_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     large = tmp_path / "large"
     large.mkdir()
     (large / "images.bin").write_bytes(b"x" * 2000)
-    monkeypatch.setattr("chexray.jobs.parcel.MAX_BYTES", 1000)
-    with pytest.raises(ConfigError, match="Data do not travel"):
+    monkeypatch.setattr("chexray.jobs.bundle.MAX_BYTES", 1000)
+    with pytest.raises(ConfigError, match="Data are not sent"):
         folder_files(large)
-    monkeypatch.setattr("chexray.jobs.parcel.MAX_BYTES", 10_000)
-    monkeypatch.setattr("chexray.jobs.parcel.MAX_FILES", 0)
-    with pytest.raises(ConfigError, match="Data do not travel"):
+    monkeypatch.setattr("chexray.jobs.bundle.MAX_BYTES", 10_000)
+    monkeypatch.setattr("chexray.jobs.bundle.MAX_FILES", 0)
+    with pytest.raises(ConfigError, match="Data are not sent"):
         folder_files(large)
 
 

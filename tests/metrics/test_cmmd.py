@@ -61,6 +61,7 @@ def test_an_offset_costs_no_digits():
     assert CMMD().score(real, synthetic)[0].value == pytest.approx(definition(real, synthetic), rel=1e-3)
 
 
+@pytest.mark.calibration
 def test_the_error_is_near_that_of_new_draws():
     found = [CMMD().score(rows(80, seed=i), rows(80, seed=i + 500, shift=0.3), floor=False)[0] for i in range(80)]
     ratio = np.sqrt(np.mean([s.std_error**2 for s in found])) / np.std([s.value for s in found], ddof=1)

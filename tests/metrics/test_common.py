@@ -75,7 +75,8 @@ def test_features_of_two_encoders_are_an_error():
 
 
 def test_a_number_gets_its_interval_and_a_missing_error_its_reason():
-    score = measured(OUT[0], 1.0, Error.of(1.0, "jackknife"), Floor(0.5, 0.1), low=0.0, note=None, k=3)
+    said: dict = {"method": {"k": 3}, "about": {"note": None}}
+    score = measured(OUT[0], 1.0, Error.of(1.0, "jackknife"), Floor(0.5, 0.1), low=0.0, **said)
     assert (score.ci_low, score.std_error_method, score.real_floor, score.params) == (0.0, "jackknife", 0.5, {"k": 3})
     score = measured(OUT[0], 1.0, Error.of(float("nan"), "jackknife"))
     assert score.std_error is None

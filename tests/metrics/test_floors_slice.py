@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from calibration.floors import Case, error_known, false_rates, scores, worse
+
+pytestmark = pytest.mark.calibration
 
 
 def test_perfect_generators_are_seldom_beyond_the_floor():

@@ -44,6 +44,7 @@ def test_a_score_is_complete():
     assert score.beyond_floor == "worse"
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize("n", [60, 300])
 def test_the_error_is_the_monte_carlo_one(n):
     found = [InceptionScore().score(rows(2, 0), rows(n, i), floor=False)[0] for i in range(80)]

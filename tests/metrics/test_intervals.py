@@ -15,6 +15,7 @@ from chexray.stats.intervals import Spread
 PATIENTS = {"images": "geometric", "synthetic_images": "geometric"}
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(
     ("world", "metric", "before"),
     [
@@ -36,18 +37,21 @@ def test_intervals_cover_heavy_tails_few_patients_and_numbers_near_zero(world, m
     assert 0.75 < found.ratio < 1.75
 
 
+@pytest.mark.calibration
 def test_blocks_of_unequal_size_do_not_inflate_the_error():
     """30 synthetic images in 20 blocks of one or two: the error of FID was 3.0 times the true one."""
     (found,) = measure(World(1000, 30, shift=0, d=48), 30, ("fid",))
     assert found.ratio < 1.9
 
 
+@pytest.mark.calibration
 def test_few_patients_still_give_fid_infinity_an_error():
     (found,) = measure(World(240, 240, images=16, synthetic_images=16), 40, ("fid_infinity",))
     assert found.with_interval == 1
     assert found.covered >= 0.9
 
 
+@pytest.mark.calibration
 def test_heavy_tails_are_marked_and_ordinary_ones_are_not():
     rates = {(name, n): rate for name, n, rate in heavy_tail_marks(25) if n == 320}
     assert rates["t3", 320] >= 0.8
@@ -70,7 +74,7 @@ def test_a_marked_score_says_so_and_is_wide():
 
 def test_a_note_of_the_metric_stays_beside_that_of_the_tails():
     error = Error.of_spread(Spread(1.0, 5.0), "jackknife", heavy_tails="heavy tails: said")
-    score = measured(Output("fid"), 2.0, error, note="both sides have the same moments")
+    score = measured(Output("fid"), 2.0, error, about={"note": "both sides have the same moments"})
     assert score.params["note"] == "both sides have the same moments; heavy tails: said"
 
 

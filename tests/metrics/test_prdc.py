@@ -46,6 +46,7 @@ def test_scores_are_complete_and_equal_the_prdc_package():
     assert np.isnan(images["rarity"]).mean() == pytest.approx(1 - scores[0].value)
 
 
+@pytest.mark.calibration
 def test_the_error_is_near_that_of_new_draws():
     """Both sides are drawn again each time, radii included, so this is what the errors are for, not what they assume.
 
@@ -119,6 +120,7 @@ def test_a_wrong_k_is_refused(k):
         PRDC(k=k)
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(("n", "m"), [(240, 24), (24, 240), (120, 120)])
 def test_floors_are_for_the_n_of_both_sets(n, m):
     """Coverage at 1000 / 100 is 0.37 for a perfect generator; halves of the real set said 0.97."""

@@ -39,6 +39,7 @@ def test_a_score_is_complete(n, d):
     assert score.beyond_floor == "worse"
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(("n", "d"), [(20, 30), (80, 12)])
 def test_the_error_is_the_monte_carlo_one_or_somewhat_wider(n, d):
     found = [Vendi().score(rows(2, d, 0), rows(n, d, i), floor=False)[0] for i in range(80)]

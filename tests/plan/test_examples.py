@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from chexray.data import manifest as manifests
+from chexray.data import schema
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import SCHEMA, UNPAIRED_SCHEMA, Pairs
 from chexray.errors import ConfigError
@@ -24,8 +24,8 @@ def examples(name: str, prompts: list[str | None], *, keys: list[str] | None = N
         "prompt": prompts,
         "labels": [[1] + [0] * (len(FINDINGS) - 1)] * n,
     }
-    table = pa.table({key: pa.array(columns.get(key, [None] * n), kind) for key, kind in manifests.COLUMNS.items()})
-    rejects = manifests.REJECT_SCHEMA.empty_table()
+    table = pa.table({key: pa.array(columns.get(key, [None] * n), kind) for key, kind in schema.COLUMNS.items()})
+    rejects = schema.REJECT_SCHEMA.empty_table()
     return Examples.of(Manifest(name, "synthetic", table, rejects, n), ("zeros", "zeros"))
 
 

@@ -6,12 +6,12 @@ import pytest
 
 from chexray.config import parse_config
 from chexray.errors import ConfigError
-from chexray.plan.naming import check_options
+from chexray.plan.naming import check_names
 
 
 def check(**changes: object) -> None:
     base = {"real": "s3://b/real.csv", "synthetic": "s3://b/made/", "encoders": ["pixels"], "metrics": ["kid"]}
-    check_options(parse_config({**base, **changes}))
+    check_names(parse_config({**base, **changes}), "--image")
 
 
 def test_neither_images_nor_weights_need_be_here() -> None:

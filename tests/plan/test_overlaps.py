@@ -43,7 +43,7 @@ def test_copies_and_links_of_files_are_found(write_images, tmp_path, how):
     (note,) = said(tmp_path, real, synthetic)
     assert note == (
         "SHARED IMAGES: 3 of 20 images of real set 'real' and 3 of 20 images of synthetic set 's0' are the same files, "
-        "first new0.png: scores then measure these copies. Unless that is meant, take them out of one of the two."
+        "first new0.png: scores then measure these copies. Remove them from one, unless this is intended."
     )
 
 

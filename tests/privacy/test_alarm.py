@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from chexray.privacy.alarm import FALSE_ALARM, precedence_p_value, raise_alarm
-from chexray.privacy.memorisation import memorisation_scores, ratio_test
-from chexray.privacy.ratio import HELD_OUT, RatioTest, calibrated
+from chexray.privacy.memorisation import memorisation_scores
+from chexray.privacy.ratio import HELD_OUT, RatioTest, calibrated, ratio_test
 
 
 def of_ratios(ratio: np.ndarray, null: np.ndarray) -> RatioTest:

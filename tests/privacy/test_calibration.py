@@ -229,6 +229,7 @@ def test_error_of_a_mean_over_pairs_is_that_of_a_loop(rng):
     assert pair_mean_std_error(values, left, right) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize("n_patients", [40, 120])
 def test_intervals_cover_the_truth(rng, n_patients):
     """The planted world's false-positive rates are known, its AUC from 4e5 independent pairs of each kind.

@@ -10,10 +10,10 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from chexray.privacy.dgm_eval import c_t_pca64, components
-from chexray.privacy.peers import c_t
+from chexray.privacy.other_tools import c_t
 
 
-def restated(training: np.ndarray, heldout: np.ndarray, synthetic: np.ndarray) -> tuple[float, list[np.ndarray]]:
+def restated(training: np.ndarray, heldout: np.ndarray, synthetic: np.ndarray) -> tuple[float, list]:
     """compute_CTscore of dgm_eval/metrics/ct.py, d57a6d2, with KMeans seeded; the cells of the three sets."""
     sets = [training, heldout, synthetic]
     if training.shape[1] > 64:

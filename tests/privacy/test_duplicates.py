@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
 from chexray.privacy.duplicates import (
-    OUTPUTS,
     Bits,
     Hamming,
     Nearest,
@@ -19,6 +18,7 @@ from chexray.privacy.duplicates import (
     first_equal,
     nearer,
 )
+from chexray.privacy.outputs import DUPLICATES
 
 digests = st.lists(st.integers(0, 5), max_size=25).map(
     lambda codes: np.random.default_rng(0).integers(0, 65536, (6, 8))[codes].astype(np.float32).reshape(-1, 8)
@@ -116,7 +116,7 @@ def test_scores_count_images_and_say_their_threshold() -> None:
     np.testing.assert_array_equal(found.exact_training[:3], [30, 4, -1])
     np.testing.assert_array_equal(np.flatnonzero(found.near_training), [0, 1, 2, 3])
     scores = duplicate_scores(found, bits, heldout_exact=np.arange(1000) < 1)
-    assert [score.metric for score in scores] == [output.name for output in OUTPUTS]
+    assert [score.metric for score in scores] == [output.name for output in DUPLICATES]
     assert [score.value for score in scores] == [2, 4, 2, 4]
     assert bits.bits == 34
     assert scores[0].real_floor == pytest.approx(0.02)

@@ -10,12 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chexray.errors import MetricError
-from chexray.privacy.memorisation import (
-    calibrated,
-    memorisation_nulls,
-    memorisation_scores,
-    ratio_test,
-)
+from chexray.privacy.memorisation import memorisation_nulls, memorisation_scores
+from chexray.privacy.ratio import calibrated, ratio_test
 
 small = st.lists(st.integers(0, 6), min_size=1, max_size=30).map(lambda values: np.array(values, dtype=float))
 
@@ -56,7 +52,7 @@ def test_nothing_to_divide() -> None:
     np.testing.assert_array_equal(test.flagged, [False, True, False])
     np.testing.assert_array_equal(test.ranking, [1, 0, 2])
     assert (test.n_flagged, test.expected, test.excess) == (1, pytest.approx(1.0), pytest.approx(0.0))
-    assert "2 null images support no false-positive rate below 0.33" in test.note
+    assert "2 baseline images support no false-positive rate below 0.33" in test.note
 
 
 def test_held_out_copies_of_training_images_leave_nothing_to_flag() -> None:
@@ -65,7 +61,7 @@ def test_held_out_copies_of_training_images_leave_nothing_to_flag() -> None:
     assert not test.flagged.any()
     share, excess = memorisation_scores(test, np.zeros(3), null)[:2]
     assert share.status == excess.status == "undefined"
-    assert "5 of 100 null images equal a training image" in share.reason
+    assert "5 of 100 baseline images equal a training image" in share.reason
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -1, math.nan])
@@ -75,7 +71,7 @@ def test_alpha_is_a_share(alpha: float) -> None:
 
 
 def test_no_null_and_bad_distances() -> None:
-    with pytest.raises(MetricError, match="no null ratio"):
+    with pytest.raises(MetricError, match="has no ratio"):
         ratio_test(np.ones(3), np.ones(3), np.ones(2), np.full(2, np.inf))
     with pytest.raises(MetricError, match="a reference set is empty"):
         ratio_test(np.ones(3), np.full(3, np.inf), np.ones(2), np.ones(2))

@@ -9,7 +9,8 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import mannwhitneyu, norm
 
-from chexray.privacy.peers import ToTraining, assign_cells, authenticity, c_t, fit_cells, nnaa_loss
+from chexray.privacy.nnaa import nnaa_loss
+from chexray.privacy.other_tools import ToTraining, assign_cells, authenticity, c_t, fit_cells
 
 
 def to_training(x: np.ndarray, training: np.ndarray) -> ToTraining:
@@ -39,6 +40,7 @@ def test_authenticity_by_its_definition() -> None:
     assert authenticity(to_training(training, training), spacing(training)).value == 0.0
 
 
+@pytest.mark.calibration
 def test_authenticity_error_against_monte_carlo() -> None:
     """Conditional on the training set: that is the generator's error, and what two generators differ by."""
     rng = np.random.default_rng(1)
@@ -86,6 +88,7 @@ def test_c_t_weights_cells_by_held_out_images_and_skips_small_ones() -> None:
     assert c_t(x, np.empty(0)).status == "too_few"
 
 
+@pytest.mark.calibration
 def test_c_t_falls_with_copies_and_its_errors_hold() -> None:
     rng = np.random.default_rng(4)
     scores = [c_t(rng.random(200) ** (1 / 8), rng.random(150) ** (1 / 8)) for _ in range(150)]
@@ -129,6 +132,7 @@ def test_nnaa_loss_draws_equal_sets() -> None:
     assert nnaa_loss(t, e[:1], s).status == "too_few"
 
 
+@pytest.mark.calibration
 def test_nnaa_error_against_monte_carlo() -> None:
     rng = np.random.default_rng(7)
     scores = [nnaa_loss(*rng.standard_normal((3, 100, 6)).astype(np.float32)) for _ in range(120)]

@@ -35,6 +35,7 @@ def test_patients_come_once_before_any_comes_twice():
     assert drawn(order, patients, 99).tolist() == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_views_find_what_a_plain_search_overlooks():
     """A slice of tests/calibration/altered_copies.py, on phantoms."""
     training, heldout = phantoms(60, 1), phantoms(40, 2)
@@ -45,6 +46,7 @@ def test_views_find_what_a_plain_search_overlooks():
     assert after >= FOUND
 
 
+@pytest.mark.slow
 def test_radiographs_turned_and_cropped_are_found(shared):
     training, heldout = radiographs("real_train", 120), radiographs("real_test", 80)
     before, after = (recall(training, heldout, 10, views, ("perceptual_hash",)) for views in (False, True))
@@ -53,6 +55,7 @@ def test_radiographs_turned_and_cropped_are_found(shared):
     assert before["exact"]["any"] == after["exact"]["any"] == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_flagged_more_often_than_stated():
     for each in false_flags(phantoms(120, 3), 40, views=True):
         assert each.flagged <= 2.5 * each.stated_flagged

@@ -10,14 +10,11 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from chexray.metrics.base import Score
-from chexray.privacy.memorisation import (
-    OUTPUTS,
-    MatchedReferences,
-    memorisation_scores,
-    neighbour_ratio,
-    ratio_test,
-)
-from chexray.privacy.peers import ToTraining, authenticity, c_t
+from chexray.privacy.distances import MatchedReferences
+from chexray.privacy.memorisation import memorisation_scores
+from chexray.privacy.other_tools import ToTraining, authenticity, c_t
+from chexray.privacy.outputs import MEMORISATION
+from chexray.privacy.ratio import neighbour_ratio, ratio_test
 
 # The planted-copies table of facts/metrics.md, 5: clustered Gaussian features with a power-law spectrum.
 
@@ -99,6 +96,7 @@ def table() -> dict[tuple[str, float], list[Line]]:
     return lines
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize("generator", GENERATORS, ids=lambda generator: "-".join(map(str, generator)))
 def test_planted_copies_are_flagged_and_little_else(table: dict, generator: tuple[str, float]) -> None:
     runs = table[generator]
@@ -110,6 +108,7 @@ def test_planted_copies_are_flagged_and_little_else(table: dict, generator: tupl
     assert 0.5 * nominal <= np.mean([run.false_positives for run in runs]) <= 2 * nominal
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize("generator", GENERATORS, ids=lambda generator: "-".join(map(str, generator)))
 def test_the_excess_is_the_share_of_copies(table: dict, generator: tuple[str, float]) -> None:
     excess = [run.scores["memorised_excess"] for run in table[generator]]
@@ -119,6 +118,7 @@ def test_the_excess_is_the_share_of_copies(table: dict, generator: tuple[str, fl
         assert all(score.params["significant"] for score in excess)
 
 
+@pytest.mark.calibration
 def test_averages_alarm_at_low_diversity_without_a_copy(table: dict) -> None:
     """5 % of copies move AuthPct, the distance to closest record and C_T less than low diversity alone does."""
 
@@ -139,6 +139,7 @@ def test_averages_alarm_at_low_diversity_without_a_copy(table: dict) -> None:
         assert all(score.params["cannot_see"] for run in runs for score in run.scores.values())
 
 
+@pytest.mark.calibration
 def test_reference_sets_may_differ_in_size_for_flags_not_for_shares() -> None:
     flagged, attained, closer, caught = [], [], [], []
     for seed in range(60):
@@ -195,11 +196,12 @@ def test_without_held_out_images_training_patients_are_the_null() -> None:
         scores = memorisation_scores(test, to_training[0], null[0], null_subjects=patient)
     assert np.mean(found) > 0.95
     assert ((np.mean(rates, axis=0) > 0.002) & (np.mean(rates, axis=0) < 0.02)).all()
-    assert [score.metric for score in scores] == [output.name for output in OUTPUTS]
+    assert [score.metric for score in scores] == [output.name for output in MEMORISATION]
     assert (scores[2].value, scores[2].reason) == (None, "no held-out images")
     assert scores[0].params["null"] == "training patients"
 
 
+@pytest.mark.calibration
 def test_closer_to_training_counts_a_shared_neighbour_once() -> None:
     """z without copies has a standard deviation of 1.2 to 1.3 by the binomial error; with the rows of the nearest
     references it is about 1."""

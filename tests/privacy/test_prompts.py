@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from chexray.privacy.pair_outputs import LATENT, REID
 from chexray.privacy.prompts import bootstrap_means, count_scores, pair_scores, prompt_table
 from chexray.privacy.shares import share_interval
 
@@ -38,7 +41,7 @@ def test_prompt_table_is_a_group_by(rng, extreme):
 def test_scores_have_the_names_directions_and_values_of_the_paper(rng):
     codes, values = some_pairs(rng)
     groups = pd.Series(values).groupby(codes)
-    scores = pair_scores("reid", values, codes, None, "lower", None, rng)
+    scores = pair_scores(REID, values, codes, None, None, rng)
     assert [score.metric for score in scores] == ["reid_mean", "reid_max_mean", "reid_max"]
     assert {score.better for score in scores} == {"lower"}
     expected = (groups.mean().mean(), groups.max().mean(), values.max())
@@ -47,7 +50,7 @@ def test_scores_have_the_names_directions_and_values_of_the_paper(rng):
     assert (params["n_prompts"], params["n_pairs"]) == (40, len(values))
     assert (params["n_seeds_min"], params["n_seeds_max"]) == (groups.count().min(), groups.count().max())
     assert scores[0].std_error_method == "bootstrap over prompts"
-    distances = pair_scores("latent_distance", values, codes, None, "higher", values / 2, rng)
+    distances = pair_scores(LATENT, values, codes, None, values / 2, rng)
     names = ["latent_distance", "latent_distance_min_mean", "latent_distance_min"]
     assert [score.metric for score in distances] == names
     expected = (groups.mean().mean(), groups.min().mean(), values.min())
@@ -57,7 +60,7 @@ def test_scores_have_the_names_directions_and_values_of_the_paper(rng):
 
 def test_an_extreme_has_no_error_and_says_that_it_grows(rng):
     codes, values = some_pairs(rng)
-    worst = pair_scores("reid", values, codes, None, "lower", None, rng, floor_reason="nobody is named")[2]
+    worst = pair_scores(REID, values, codes, None, None, rng, floor_reason="nobody is named")[2]
     assert (worst.std_error, worst.ci_low, worst.ci_high, worst.std_error_method) == (None, None, None, "")
     assert "gets worse with their number" in worst.params["std_error_reason"]
     assert worst.params["floor_reason"] == "nobody is named"
@@ -69,12 +72,11 @@ def test_the_order_of_pairs_changes_nothing(rng):
     patients = codes % 7
     order = rng.permutation(len(codes))
     thresholds = {"0.5": (0.5, 0.01)}
-    for function, end in ((pair_scores, "lower"), (count_scores, thresholds)):
+    for score in (partial(pair_scores, REID), partial(count_scores, thresholds=thresholds)):
         results = []
         for index in (slice(None), order):
-            name = ("reid",) if function is pair_scores else ()
             rows = values[index], codes[index], patients[index]
-            results.append(function(*name, *rows, end, values[index], np.random.default_rng(5)))  # type: ignore[operator]
+            results.append(score(*rows, floor_values=values[index], rng=np.random.default_rng(5)))
         assert results[0] == results[1]
 
 
@@ -94,8 +96,8 @@ def test_patients_are_resampled_whole(rng):
     patient = rng.normal(size=12)
     values = np.repeat(patient, 10)
     codes = np.arange(120)
-    whole = pair_scores("x", values + 10, codes, np.repeat(np.arange(12), 10), "higher", None, rng)[0]
-    apart = pair_scores("x", values + 10, codes, None, "higher", None, rng)[0]
+    whole = pair_scores(LATENT, values + 10, codes, np.repeat(np.arange(12), 10), None, rng)[0]
+    apart = pair_scores(LATENT, values + 10, codes, None, None, rng)[0]
     assert whole.std_error == pytest.approx(patient.std(ddof=1) / np.sqrt(12), rel=0.1)
     assert apart.std_error == pytest.approx(patient.std() / np.sqrt(120), rel=0.1)
     assert whole.std_error_method == "bootstrap over patients"
@@ -105,9 +107,9 @@ def test_patients_are_resampled_whole(rng):
 def test_a_prompt_ties_its_patients_and_unknown_ones_stand_alone(rng):
     codes = np.array([0, 0, 1, 2, 3, 4])
     patients = np.array([5, 6, 6, 7, -1, -1])
-    score = pair_scores("x", rng.random(6), codes, patients, "higher", None, rng)[0]
+    score = pair_scores(LATENT, rng.random(6), codes, patients, None, rng)[0]
     assert score.params["n_patients"] == 4  # {0, 1} by patients 5 and 6, {2}, {3}, {4}
-    score = pair_scores("x", rng.random(6), codes, np.full(6, -1), "higher", None, rng)[0]
+    score = pair_scores(LATENT, rng.random(6), codes, np.full(6, -1), None, rng)[0]
     assert score.std_error_method == "bootstrap over prompts"
 
 
@@ -132,18 +134,18 @@ def test_counts_are_of_prompts_strictly_above_and_never_rounded(rng):
 def test_what_cannot_be_computed_is_said(rng):
     empty = np.array([])
     for score in [
-        *pair_scores("reid", empty, empty, None, "lower", None, rng),
+        *pair_scores(REID, empty, empty, None, None, rng),
         *count_scores(empty, empty, None, {"0.5": (0.5, None)}, None, rng),
     ]:
         assert (score.value, score.status) == (None, "too_few")
         assert "no pairs" in score.reason
-    score = pair_scores("reid", np.array([0.1, np.nan]), np.arange(2), None, "lower", None, rng)[0]
+    score = pair_scores(REID, np.array([0.1, np.nan]), np.arange(2), None, None, rng)[0]
     assert (score.status, score.reason) == ("undefined", "the values of 1 of 2 pairs are NaN or infinite")
-    score = pair_scores("reid", np.array([0.1]), np.arange(1), None, "lower", np.array([np.nan]), rng)[0]
+    score = pair_scores(REID, np.array([0.1]), np.arange(1), None, np.array([np.nan]), rng)[0]
     assert (score.value, score.std_error, score.real_floor) == (0.1, None, None)
     assert "one prompt" in score.params["std_error_reason"]
     assert "NaN" in score.params["floor_reason"]
-    score = pair_scores("reid", np.full(20, 0.25), np.arange(20), None, "lower", None, rng)[0]
+    score = pair_scores(REID, np.full(20, 0.25), np.arange(20), None, None, rng)[0]
     assert (score.value, score.std_error, score.ci_low, score.ci_high) == (0.25, 0, 0.25, 0.25)
 
 
@@ -161,7 +163,7 @@ def test_the_interval_of_a_mean_covers_the_truth(rng, n_patients):
         code = np.repeat(np.arange(len(patient)), n_seeds)
         effect = rng.normal(0, patient_sd, n_patients)[patient[code]]
         values = 1 / (1 + np.exp(2 - effect - rng.normal(0, seed_sd, len(code))))
-        score = pair_scores("reid", values, code, patient[code], "lower", None, rng)[0]
+        score = pair_scores(REID, values, code, patient[code], None, rng)[0]
         assert score.ci_low is not None
         assert score.ci_high is not None
         hits += score.ci_low <= truth <= score.ci_high

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fixtures.summary import summary_lines
 from results.privacy_rows import flat, reid, row, search, text_of
 
 from chexray.privacy.calibration import Calibration, calibrate, calibration_scores, count_thresholds
-from chexray.results.privacy.sentences import summary
-from chexray.results.wording import Wording
 
 
 def scorer(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -44,14 +43,14 @@ def test_it_is_a_headline_in_the_summary_and_above_the_scores(low: float, high: 
         {**each, "value": 0.42, "ci_low": low, "ci_high": high} if each["metric"] == "reid_auc" else each
         for each in rows
     ]
-    loud, _ = summary(rows, Wording())
-    assert [line for line in loud if line.startswith("NO RE-IDENTIFICATION by siamese_reid")]
-    assert f"AUC 0.420 [{low:.3f}, {high:.3f}]" in loud[-1]
+    (said,) = (line for line in summary_lines(rows) if line.startswith("siamese_reid: NO RE-IDENTIFICATION"))
+    assert f"AUC 0.420 [{low:.3f}, {high:.3f}]" in said
     text = flat(text_of(rows))
-    assert "NO VERDICT: the network does not tell patients apart" in text
+    assert text.count("the network does not tell patients apart") == 1
+    assert "re-identification: siamese_reid (ResNet-50_epoch11_data_handling_RPN.pth): ignore its scores" in text
 
 
 def test_a_network_that_recognises_people_has_no_headline() -> None:
     rows = [*search(3, -0.008, 0.0164), *reid(), row("reid_mean", 0.5)]
-    assert not [line for line in summary(rows, Wording())[0] if "RE-IDENTIFICATION" in line]
-    assert "NO VERDICT" not in text_of(rows)
+    assert not [line for line in summary_lines(rows) if "RE-IDENTIFICATION" in line]
+    assert "ignore its scores" not in text_of(rows)

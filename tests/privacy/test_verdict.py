@@ -19,6 +19,7 @@ from chexray.privacy.shares import distinct_n
 DRAWS = 30
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(
     "world",
     [
@@ -39,6 +40,7 @@ def test_no_alarm_without_a_copy(world: World) -> None:
     assert looks <= limit(0.04, DRAWS)
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(
     "world",
     [
@@ -61,6 +63,7 @@ def test_the_shift_is_said_with_both_p_values() -> None:
     assert "case_mix_shifted" not in verdict(PLAIN, 0)
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize("images", [2, 4])
 def test_nnaa_loss_of_a_perfect_generator_of_clustered_patients(images: int) -> None:
     """Before, its mean was .10 and its interval lay above 0 in 88 % of draws."""
@@ -133,6 +136,7 @@ def test_patient_ranks_with_one_image_each_are_image_ranks() -> None:
     assert doubled.attained_alpha == pytest.approx(plain.attained_alpha, abs=0.5 / 41)
 
 
+@pytest.mark.calibration
 def test_a_new_patient_is_flagged_at_most_at_the_stated_rate() -> None:
     rng, flags, stated = np.random.default_rng(3), [], []
     for _ in range(600):
@@ -164,6 +168,7 @@ def test_a_copy_has_the_dimension_of_its_place() -> None:
     assert with_copies == pytest.approx(beside, rel=0.2)
 
 
+@pytest.mark.calibration
 def test_the_lowest_ratio_by_chance_of_a_power_law() -> None:
     """Ratios of two exponentials to the power 1 / D: the smallest of n falls below the bound as often as asked."""
     rng = np.random.default_rng(6)
@@ -179,6 +184,7 @@ def test_the_lowest_ratio_by_chance_of_a_power_law() -> None:
 # The baseline
 
 
+@pytest.mark.calibration
 def test_the_baseline_statistic_is_standard_normal_for_strangers() -> None:
     z = []
     for seed in range(150):

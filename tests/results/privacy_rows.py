@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from chexray.results.table import render
+from chexray.report.console import last_page, render
 
 TRAINING = "train@0123456789abcdef"
 COPIER, GOOD = "copier@aaaaaaaaaaaaaaaa", "good@bbbbbbbbbbbbbbbb"
@@ -158,11 +158,11 @@ def everything(**changes: Any) -> list[dict]:
 
 
 def text_of(rows: list[dict], width: int = 100, encoding: str = "utf-8", colour: bool = False) -> str:
-    """What `render` prints."""
+    """The whole page: every table, then the verdicts."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, newline="")
     console = Console(file=stream, width=width, force_terminal=colour, color_system="standard" if colour else None)
-    for part in render(rows):
+    for part in (*render(rows), last_page(rows)):
         console.print(part)
     stream.flush()
     return raw.getvalue().decode(encoding)

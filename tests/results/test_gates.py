@@ -8,9 +8,10 @@ import pytest
 from results.privacy_rows import COPIER, GOOD, duplicates, row, search
 
 from chexray.errors import ConfigError
-from chexray.results.gates import Gate, check_gates, flags, judge, read_gates, stretch
+from chexray.results.gates import Gate, check_gates, flags, read_gates
+from chexray.results.judged_by import without_numbers
+from chexray.results.judging import judge, stretch
 from chexray.results.rows import to_table
-from chexray.results.untested import without_numbers
 
 REAL, OTHER_REAL = "nih@0123456789abcdef", "other@ffffffffffffffff"
 
@@ -125,7 +126,7 @@ def test_what_was_not_judged_breaks_its_gate_and_says_why() -> None:
     nothing = [{**each, "value": None, "ci_low": None, "ci_high": None, "status": "too_few", "reason": "1 image"}
                for each in search()]  # fmt: skip
     (line,) = judged("copies", frame(*nothing)).broken
-    assert line == "copier: whether there are copies could not be judged: no verdict, 1 image (pixels)"
+    assert line == "copier: whether there are copies could not be judged: 1 image (pixels)"
     (line,) = judged("copies", frame(*duplicates())).broken
     assert "could not be judged: nothing was searched" in line
     assert judged("duplicates", frame(*search())).broken == ("copier: duplicates could not be judged",)

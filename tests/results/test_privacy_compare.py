@@ -9,11 +9,14 @@ import pytest
 from results.privacy_rows import COPIER, GOOD, RAD_DINO, REID, distances, reid, row, search
 from rich.console import Console
 
-from chexray.results.compare import compare, decide, method_params, render_compare
+from chexray.report.comparison import render_compare
+from chexray.results.aligned import compare
+from chexray.results.decisions import decide, method_params
+from chexray.results.legacy import upgraded
 
 
 def verdict(*rows):
-    return decide(dict(zip("ABC", rows, strict=False))).text
+    return decide(dict(zip("ABC", map(upgraded, rows), strict=False))).text
 
 
 def share(n_flagged, low, high, **changes):
@@ -23,14 +26,15 @@ def share(n_flagged, low, high, **changes):
 def test_outcomes_of_a_search_do_not_keep_it_from_being_compared():
     copier = share(20, 0.021, 0.066)
     good = share(3, -0.008, 0.016, params={"threshold_ratio": 0.6, "n_null": 200, "attained_alpha": 0.0099, "z": 1.0})
-    assert method_params(copier) == '{"alpha": 0.01, "null": "held-out"}'
+    assert method_params(upgraded(copier)) == '{"alpha": 0.01, "null": "held-out"}'
     assert verdict(copier, good) == "better: B"
     assert verdict(copier, share(18, 0.016, 0.06)) == "tie (intervals overlap)"
 
 
 @pytest.mark.parametrize("params", [{"alpha": 0.001}, {"null": "training patients"}])
 def test_level_and_null_are_method(params):
-    assert verdict(share(20, 0.02, 0.06), share(3, -0.01, 0.01, params=params)) == "not comparable: different params"
+    found = verdict(share(20, 0.02, 0.06), share(3, -0.01, 0.01, params=params))
+    assert found == f"not comparable: different {next(iter(params))}"
 
 
 def count(name, threshold, n=10, **params):
@@ -39,11 +43,11 @@ def count(name, threshold, n=10, **params):
 
 
 def test_a_given_threshold_is_method_and_a_found_one_is_not():
-    assert method_params(count("0.85", 0.85, false_positive_rate=0.1)) == '{"threshold": 0.85}'
+    assert method_params(upgraded(count("0.85", 0.85, false_positive_rate=0.1))) == '{"threshold": 0.85}'
     assert verdict(count("calibrated", 0.93), count("calibrated", 0.97, 40)) == "better: A"
-    assert verdict(count("0.85", 0.85), count("0.85", 0.851, 40)) == "not comparable: different params"
+    assert verdict(count("0.85", 0.85), count("0.85", 0.851, 40)) == "not comparable: different threshold"
     fidelity = row("kid", 0.1, suite="fidelity", params={"threshold": 1, "n_subsets": 100})
-    assert method_params(fidelity) == '{"n_subsets": 100, "threshold": 1}'
+    assert method_params(upgraded(fidelity)) == '{"n_subsets": 100, "threshold": 1}'
 
 
 def test_counts_and_maxima_need_equal_prompts_and_seeds():
@@ -66,7 +70,7 @@ def test_distances_to_the_nearest_need_equal_training_sets():
 
 def test_upstreams_pixel_distance_ranks_nobody():
     a, b = (row("pixel_distance_upstream", v, v - 1, v + 1, better="higher", encoder="") for v in (147.0, 157.0))
-    found = decide({"A": a, "B": b})
+    found = decide({"A": upgraded(a), "B": upgraded(b)})
     assert found.text == "not comparable: WRONG: differences wrap modulo 256"
     assert not found.winner
     assert "WRONG: differences wrap modulo 256" in found.notes

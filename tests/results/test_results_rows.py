@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from chexray.errors import ConfigError, StorageError
-from chexray.results.rows import FIELDS, SCHEMA, read_results, to_csv, to_json, to_records, to_table, write
+from chexray.results.reading import read_results
+from chexray.results.rows import FIELDS, SCHEMA, to_csv, to_json, to_records, to_table, write
 
 FORMATS = ("results.parquet", "results.csv", "results.json")
 
@@ -112,7 +113,7 @@ def test_a_run_folder_on_disk_is_read_whole(tmp_path):
         pd.testing.assert_frame_equal(frame, frames[0])
     assert frames[0]["n_real"].dtype == np.int64
     assert frames[0]["value"].dtype == np.float64
-    assert pq.read_schema(tmp_path / "results.parquet").metadata[b"format"] == b"chexray.results/1"
+    assert pq.read_schema(tmp_path / "results.parquet").metadata[b"format"] == b"chexray.results/2"
 
 
 def test_no_rows_are_results_too():
@@ -166,12 +167,12 @@ def test_json_is_plain_and_holds_its_own_legend():
         (row(better="up"), "better is 'up'"),
         (row(suite="charm"), "suite is 'charm'"),
         (row(n_real=2.5), "not a whole number"),
-        (row(n_rejected=-1), "n_rejected below 0"),
+        (row(n_rejected=-1), "n_rejected is -1, below 0"),
         (row(n_real=None), "n_real is None"),
         (row(reason=None), "reason is None"),
         (row(value="0.1"), "value is '0.1'"),
         (row(params="[1]"), "not a JSON object"),
-        (row(params={"x": float("nan")}), "params is"),
+        (row(params={"x": float("nan")}), "method is"),
         (row(created_at="yesterday"), "not an ISO 8601 time in UTC"),
         (row(created_at="2026-01-02T03:04:05"), "not an ISO 8601 time in UTC"),
         (row(colour="red"), "unknown fields ['colour']"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fixtures.summary import summary_lines
 from results.utility_rows import (
     GOOD,
     POOR,
@@ -18,9 +19,10 @@ from results.utility_rows import (
 )
 from scipy.stats import false_discovery_control
 
-from chexray.results.compare import compare, method_params
+from chexray.results.aligned import compare
+from chexray.results.decisions import method_params
+from chexray.results.legacy import upgraded
 from chexray.results.rows import to_table
-from chexray.results.table import summary_lines
 
 LEGEND = "the 95 % interval of the paired difference excludes 0; nothing corrects for many trainings"
 NO_STAR = "no star between single trainings: those that differ in their seed alone are often as far apart"
@@ -38,7 +40,7 @@ def test_single_trainings_get_no_star():
     assert flat(text).count(NO_STAR) == 1
     assert "excludes 0" not in found
     assert "no training is shown to differ" not in found
-    assert "]*" in text  # of gaps, which keep their rule
+    assert "0.030*" in text  # of gaps, which keep their rule
 
 
 def test_several_trainings_get_stars_and_their_legend():
@@ -59,14 +61,14 @@ def test_seeds_and_note_tell_single_trainings(params):
             each["params"] = {name: v for name, v in (each["params"] | params).items() if v is not None}
     assert "*" not in section(text_of(rows, 140), "AUROC by finding")
     assert "-0.047 [" in text_of(rows, 140)
-    assert any(line.endswith("; utility.seeds: 3 tells more") for line in summary_lines(rows))
+    assert any(line.endswith("; set utility.seeds to 3 or more") for line in summary_lines(rows))
 
 
 def test_a_star_of_a_finding_alone_is_withheld_with_its_reason():
     rows = trained() + trained("synthetic", 0.91, 0.01, synthetic_set=GOOD)
     next(r for r in rows if r["metric"] == "auroc_difference").update(value=0.05, ci_low=0.02, ci_high=0.08)
     text = flat(text_of(rows, 140))
-    assert "no training is shown to differ from real: the intervals hold 0" in text
+    assert "no training is shown to differ from real: all intervals include 0" in text
     assert NO_STAR in text
     assert NO_STAR not in flat(text_of(trained() + trained("synthetic", 0.91, 0.01, synthetic_set=GOOD)))
 
@@ -116,7 +118,7 @@ def test_a_gap_without_an_interval_gets_no_star():
     rows = trained()
     gap = next(each for each in rows if each["metric"] == "auroc_macro_gap")
     gap |= {"value": 0.4, "ci_low": 0.1, "ci_high": 0.7}
-    assert "0.400 [0.100, 0.700]*" in text_of(rows, 140)
+    assert "0.400* [0.100, 0.700]" in text_of(rows, 140)
     gap |= {"std_error": None, "ci_low": None, "ci_high": None, "std_error_method": ""}
     text = text_of(rows, 140)
     assert "0.400" in line_of(text, "sex: gap")
@@ -136,27 +138,28 @@ def test_groups_left_out_of_a_gap_are_named_with_the_reason():
 def test_differences_without_intervals_hold_nothing():
     rows = trained() + trained("synthetic", 0.861, -0.047, half=None, synthetic_set=GOOD)
     text = flat(text_of(rows))
-    assert "the intervals hold 0" not in text
+    assert "all intervals include 0" not in text
     assert "*" not in comparison(text)
-    assert any("0.04700 below real, without an interval (0 real" in line for line in summary_lines(rows))
+    assert any(line.startswith("phantom-good: no interval: synthetic alone") for line in summary_lines(rows))
+    assert any(line.endswith(", -0.04700 to real") for line in summary_lines(rows))
 
 
 def test_the_summary_claims_single_trainings_for_themselves_only():
     lines = summary_lines(everything(("synthetic", "mixed")))
     assert (
-        "phantom-good: trained on synthetic alone 0.861 AUROC macro, 0.047 [0.019, 0.075] below real in these two "
-        "trainings (0 real, 400 synthetic); utility.seeds: 3 tells more"
+        "phantom-good: worse, 1 seed: synthetic alone, 0 real + 400 synthetic: 0.861 [0.841, 0.881], -0.047 [-0.075, "
+        "-0.019] to real"
     ) in lines
+    says = "1 seed: trainings often differ as much by their seed alone; set utility.seeds to 3 or more"
+    assert lines.count(says) == 1
     assert (
-        "phantom-good: trained on real, half of it replaced by synthetic 0.918 AUROC macro, no difference to real "
-        "shown, 0.010 [-0.018, 0.038] (200 real, 200 synthetic)"
+        "phantom-good: no difference: real, half of it replaced by synthetic, 200 real + 200 synthetic: 0.918 [0.898, "
+        "0.938], 0.010 [-0.018, 0.038] to real"
     ) in lines
     chance = trained("synthetic", 0.5, -0.4, synthetic_set=GOOD)
-    assert summary_lines(chance)[0].endswith(
-        "below real in these two trainings (0 real, 400 synthetic): NOT SHOWN to be better than chance; "
-        "utility.seeds: 3 tells more"
-    )
-    assert not any("these two" in line for line in summary_lines(everything(params={"seeds": 3})))
+    assert summary_lines(chance)[0].startswith("phantom-good: worse, 1 seed: ")
+    assert summary_lines(chance)[0].endswith("to real; NOT SHOWN to be better than chance")
+    assert not any("1 seed" in line for line in summary_lines(everything(params={"seeds": 3})))
 
 
 def group_params(rows, **params):
@@ -209,7 +212,8 @@ def test_unequal_budgets_are_said(budget, presented, said):
 def test_rows_without_a_budget_had_the_usual_one():
     assert LONGER not in flat(text_of(everything()))
     named = {"budget": "images", "n_presented": 8000}
-    assert method_params(row("auroc_macro", 0.9, params=named)) == method_params(row("auroc_macro", 0.9))
+    bare, full = (upgraded(row("auroc_macro", 0.9, params=params)) for params in ({}, named))
+    assert method_params(full) == method_params(bare)
 
 
 @pytest.mark.parametrize("width", [62, 80, 140])
@@ -225,14 +229,14 @@ def test_a_failed_training_is_a_dash_with_its_reason(width, encoding):
         poor = raw.split("phantom-poor ")[1]
         line = next(line for line in poor.splitlines() if "mixed 50 %" in line)
         assert flat(line) == f"mixed 50 % 200 + 200 {dash}"
-    assert text.count("loss is NaN") == 1
+    assert text.count("loss is NaN") == 2  # below the table, and with what failed
 
 
 def test_a_failed_training_is_loud_in_the_summary():
     rows = [*trained(), *failed("synthetic", synthetic_set=GOOD)]
     lines = summary_lines(rows)
-    assert lines[0] == f"FAILED: 1 of {len(rows)} numbers; first auroc_macro, all: loss is NaN in epoch 1 at step 3"
-    assert "phantom-good: trained on synthetic alone: no AUROC macro, loss is NaN in epoch 1 at step 3" in lines
+    assert f"FAILED: 1 of {len(rows)} numbers; first auroc_macro, all: loss is NaN in epoch 1 at step 3" in lines
+    assert "phantom-good: FAILED: synthetic alone, 0 real + 400 synthetic" in lines
     assert "1 FAILED" in lines[-1]
 
 
@@ -248,8 +252,8 @@ def test_where_real_failed_the_others_stand_alone():
     assert "synthetic" in " ".join(head)
     assert "real" not in " ".join(head)
     lines = summary_lines(rows)
-    assert "trained on real alone: no AUROC macro, loss is NaN in epoch 1 at step 3" in lines
-    assert "phantom-good: trained on synthetic alone 0.861 [0.841, 0.881] AUROC macro (0 real, 400 synthetic)" in lines
+    assert "real images: FAILED: real alone, 400 real + 0 synthetic" in lines
+    assert "phantom-good: synthetic alone, 0 real + 400 synthetic: 0.861 [0.841, 0.881]" in lines
 
 
 def test_where_all_failed_there_is_a_table_of_dashes():
@@ -283,12 +287,12 @@ def test_numbers_elsewhere_take_one_line():
     rows += [row(f"{name}_macro_difference", 0.1) for name in ("brier", "average_precision")]
     text = flat(text_of([r for r in rows if r["metric"] not in ("auroc_micro", "recall_macro")]))
     assert (
-        "also in results.csv: per-finding and micro averages of average precision, F1, precision, recall, "
-        "specificity, balanced accuracy, Brier, calibration error; more differences"
+        "also in results.csv: per-finding and micro averages of precision, average precision, F1, recall, "
+        "specificity, balanced accuracy, Brier, calibration error; brier_micro, more differences"
     ) in text
     assert "also in results.csv: per-finding values of precision" in text_of(
         [r for r in trained() if r["metric"] not in ("auroc_micro", "recall_macro")]
     )
     many = [row(f"invented_{n}", 0.1) for n in range(9)] + [row("precision", 0.1)]
-    assert "; invented_0, invented_1, invented_2, invented_3 and 6 more" in flat(text_of(trained() + many))
+    assert "; invented_0, invented_1, invented_2, invented_3 and 5 more" in flat(text_of(trained() + many))
     assert "also in" not in text_of(faithfulness(synthetic_set=GOOD))

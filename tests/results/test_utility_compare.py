@@ -9,7 +9,10 @@ import pytest
 from results.utility_rows import GOOD, POOR, everything, faithfulness, row, trained
 from rich.console import Console
 
-from chexray.results.compare import compare, decide, method_params, render_compare
+from chexray.report.comparison import render_compare
+from chexray.results.aligned import compare
+from chexray.results.decisions import decide, method_params
+from chexray.results.legacy import upgraded
 
 
 def several(rows):
@@ -18,14 +21,14 @@ def several(rows):
 
 
 def verdict(*rows):
-    return decide(dict(zip("ABC", several(rows), strict=False))).text
+    return decide(dict(zip("ABC", map(upgraded, several(rows)), strict=False))).text
 
 
 def test_of_one_training_each_no_run_is_better():
-    apart = {"A": macro(0.9), "B": macro(0.7)}
+    apart = {"A": upgraded(macro(0.9)), "B": upgraded(macro(0.7))}
     assert decide(apart).text == "unknown: intervals of one training each hold no spread between trainings"
-    assert decide(dict(zip("AB", several(apart.values()), strict=True))).text == "better: A"
-    assert decide({"A": macro(0.9), "B": macro(0.89)}).text == "tie (intervals overlap)"
+    assert verdict(macro(0.9), macro(0.7)) == "better: A"
+    assert decide({"A": upgraded(macro(0.9)), "B": upgraded(macro(0.89))}).text == "tie (intervals overlap)"
 
 
 def macro(value, **changes):
@@ -68,7 +71,7 @@ def test_method_is(params, what):
 def test_sets_are_known_by_their_fingerprints():
     assert verdict(macro(0.9), macro(0.7, params={"training_set": "other@fedcba9876543210"})) == "better: A"
     assert verdict(macro(0.9), macro(0.7, real_set="x@0000000000000000")) == "not comparable: different real set"
-    assert '"training_set": "fedcba9876543210"' in method_params(macro(0.9))
+    assert '"training_set": "fedcba9876543210"' in method_params(upgraded(macro(0.9)))
 
 
 @pytest.mark.parametrize("name", ["precision", "recall"])
@@ -87,7 +90,7 @@ def test_settings_never_share_a_line():
     table = compare({"A": frame(a), "B": frame(trained("synthetic", 0.7, synthetic_set=POOR))})
     found = table[(table["metric"] == "auroc_macro") & (table["subset"] == "all")]
     assert list(found["verdict"]) == ["only in A", "better: A", "only in A"]
-    thresholds = table[(table["metric"] == "f1_macro") & table["params"].str.contains('"synthetic"')]
+    thresholds = table[(table["metric"] == "f1_macro") & table["method"].str.contains('"synthetic"')]
     assert len(thresholds) == 2
 
 
@@ -96,14 +99,14 @@ def test_what_needs_no_synthetic_set_is_compared_once_between_runs():
     table = compare({"A": frame(two), "B": frame(trained(auroc=0.8) + trained("synthetic", 0.7, synthetic_set=POOR))})
     names = [name.removesuffix(".value") for name in table.columns if name.endswith(".value")]
     assert names == ["A", "A/phantom-good", "A/phantom-poor", "B"]
-    overall = table[(table["metric"] == "auroc_macro") & (table["subset"] == "all")].set_index("params")
+    overall = table[(table["metric"] == "auroc_macro") & (table["subset"] == "all")].set_index("method")
     verdicts = {("real" if '"real"' in params else "synthetic"): v for params, v in overall["verdict"].items()}
     assert verdicts == {"real": "better: A", "synthetic": "better: A/phantom-good"}
 
 
 def test_within_a_run_only_its_sets_are_compared():
     table = compare({"A": frame(everything(("synthetic",)))})
-    assert not table["params"].str.contains('"setting": "real"')[table["metric"] == "auroc_macro"].any()
+    assert not table["method"].str.contains('"setting": "real"')[table["metric"] == "auroc_macro"].any()
     assert [name for name in table.columns if name.endswith(".value")] == [
         "A/phantom-good.value",
         "A/phantom-poor.value",

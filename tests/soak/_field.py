@@ -30,7 +30,12 @@ N_REAL, N_GENERATED = 48, 32
 GENERATORS = ("one", "other")
 LONGEST_S = 900
 """After which a run on a busy machine is given up."""
-NOT_STARTED = ("no local Ray starts", "timed out during startup", "Timed out waiting for file", "did not start")
+NOT_STARTED = (
+    "Ray did not start on this machine",
+    "timed out during startup",
+    "Timed out waiting for file",
+    "did not start",
+)
 MOST_NOT_STARTED = 20
 GONE_S = 10
 """Within which everything that a run started must be gone."""

@@ -141,6 +141,7 @@ def test_the_influence_ignores_dead_features_and_refuses_singular_sets():
     assert influence(Moments.of(np.ones((50, 4))), Moments.of(np.ones((50, 4)))) is None
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(("n", "method"), [(10, "jackknife"), (24, "jackknife"), (48, "influence"), (144, "influence")])
 def test_the_error_is_the_monte_carlo_one_or_somewhat_wider(n, method):
     """At n < d, 1.5 d, 3 d and 9 d. Both methods overstate the error by up to 1.6 and must not understate it."""

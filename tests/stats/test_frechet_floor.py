@@ -20,6 +20,7 @@ def population(n: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray,
     return (x * SCALE).astype(np.float32), patients
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(
     ("n", "m", "size"), [(24, 24, 1), (12, 12, 1), (24, 240, 1), (240, 24, 1), (96, 96, 4), (240, 240, 8)]
 )

@@ -113,6 +113,7 @@ def test_effective_patients():
     assert effective_units(10, np.array([0] * 9 + [1])) == pytest.approx(100 / 82)
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize("groups", [15, 40])
 def test_the_mean_of_skewed_patients_of_unequal_size_is_covered(groups):
     """Patients of 1 to 16 images with a lognormal level: 1.96 standard errors cover 79 to 86 %."""

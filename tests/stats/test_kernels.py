@@ -163,6 +163,7 @@ def test_scale_and_offset_of_features_cost_no_digits(scale, offset):
     assert mmd(kernel_sums(x, y, Cubic()), biased=False).value == pytest.approx(float(expected), rel=2e-4)
 
 
+@pytest.mark.calibration
 def test_jackknife_error_of_kid_against_monte_carlo():
     values, errors = [], []
     for seed in range(150):

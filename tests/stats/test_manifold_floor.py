@@ -44,6 +44,7 @@ def test_a_ball_is_asked_without_the_patient_it_may_hold():
     np.testing.assert_array_equal(Neighbours.of(x, patients, K).held(), expected)
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(("n", "m", "size"), [(80, 80, 4), (160, 16, 2), (96, 200, 8)])
 def test_clustered_real_images_have_the_floor_of_perfect_generators(n, m, size):
     values, floors = [], []

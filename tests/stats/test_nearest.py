@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chexray.stats import nearest as module
-from chexray.stats.nearest import Block, Found, nearest, nearest_in_blocks
+from chexray.stats.nearest import Block, NearestRows, nearest, nearest_in_blocks
 from chexray.stats.neighbours import squared_distances
 
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def brute(x, y, rows=None, x_codes=None, y_codes=None) -> Found:
+def brute(x, y, rows=None, x_codes=None, y_codes=None) -> NearestRows:
     """The definition: every pair from float64 differences, the lowest row among equals."""
     rows = np.arange(len(y)) if rows is None else rows
     order = np.argsort(rows)
@@ -28,7 +28,7 @@ def brute(x, y, rows=None, x_codes=None, y_codes=None) -> Found:
             squared[i, :-1][y_codes[order] == x_codes[i]] = np.inf
     least = squared.argmin(1)
     found = squared[np.arange(len(x)), least]
-    return Found(found, np.where(np.isinf(found), -1, np.append(rows[order], -1)[least]))
+    return NearestRows(found, np.where(np.isinf(found), -1, np.append(rows[order], -1)[least]))
 
 
 def cut(y: np.ndarray, sizes, rng, codes=None, rows=None) -> list[Block]:
@@ -41,7 +41,7 @@ def cut(y: np.ndarray, sizes, rng, codes=None, rows=None) -> list[Block]:
     return blocks
 
 
-def same(got: Found, expected: Found) -> None:
+def same(got: NearestRows, expected: NearestRows) -> None:
     np.testing.assert_array_equal(got.squared, expected.squared)
     np.testing.assert_array_equal(got.row, expected.row)
     assert (got.squared.dtype, got.row.dtype) == (np.float64, np.int64)

@@ -12,7 +12,6 @@ from scipy import integrate, stats
 
 from chexray.stats.ranking import (
     auc_std_error,
-    clopper_pearson,
     false_positive_rate,
     mann_whitney_z,
     roc_auc,
@@ -89,13 +88,6 @@ def test_thresholds_by_hand():
     assert threshold_at_fpr([0.3], 0.1) == (-math.inf, 1.0)
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 50), (1, 50), (7, 20), (49, 50), (50, 50), (3, 100_000)])
-@pytest.mark.parametrize("level", [0.9, 0.95])
-def test_clopper_pearson_equals_scipy(k, n, level):
-    expected = stats.binomtest(k, n).proportion_ci(level, "exact")
-    assert clopper_pearson(k, n, level) == pytest.approx((expected.low, expected.high), rel=1e-8, abs=1e-12)
-
-
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(2, 60), m=st.integers(2, 60), seed=st.integers(0, 99), step=steps)
 def test_mann_whitney_equals_scipy(n, m, seed, step):
@@ -152,6 +144,7 @@ def _pairs_of_patients(rng: np.random.Generator, n_patients: int, effect_within:
     return positive, negative, same, np.stack([first, second], axis=1)
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(("effect_within", "ratio_of_naive"), [(2.0, (1.05, 1.5)), (-2.0, (0.4, 0.65))])
 def test_the_clustered_error_is_the_spread_over_sets_of_patients(effect_within, ratio_of_naive):
     """Monte Carlo over 600 sets of 60 patients. Taken as independent, the pairs give an error too large where a
@@ -185,7 +178,6 @@ def test_errors_of_too_little():
         lambda: roc_curve([1.0], [0.0], n_points=3),
         lambda: threshold_at_fpr([1.0], 1.5),
         lambda: false_positive_rate([], 0.5),
-        lambda: clopper_pearson(3, 2),
         lambda: auc_std_error([1.0, 2.0], [0.0], [1], [2]),
     ],
 )

@@ -40,6 +40,7 @@ def test_one_patient_has_no_error():
     assert math.isnan(jackknife_std_error(np.array([1.0])))
 
 
+@pytest.mark.calibration
 def test_the_clustered_error_matches_monte_carlo():
     rng = np.random.default_rng(2)
     subjects = np.sort(rng.integers(0, 60, 150))

@@ -210,7 +210,7 @@ def test_a_proxy_that_catches_a_local_server_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setenv("NO_PROXY", "other")
     error = boto.ConnectTimeoutError(endpoint_url="http://minio:9000")
     text = str(explain(error, "s3://b/k", "b", "http://minio:9000", Storage()))
-    assert text.endswith(" HTTP_PROXY catches minio: where it is to be reached directly, add minio to no_proxy.")
+    assert text.endswith(" HTTP_PROXY applies to minio. To reach it directly, add minio to no_proxy.")
     assert "password" not in text
     refused = explain(answer("GetObject", 403, "403"), "s3://b/k", "b", "http://minio:9000", Storage())
     assert "no_proxy" in str(refused)  # a proxy's own refusal has no error code of S3

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from fixtures.s3 import S3
 
+from chexray.curation.judged_run import ReadOnlyStorage
 from chexray.errors import StorageError
-from chexray.filtering import _ReadOnly
 from chexray.storage import Storage, join
 
 
@@ -92,5 +92,5 @@ def test_what_is_kept_is_not_written_again(tmp_path):
 def test_a_storage_for_reading_creates_nothing(tmp_path):
     for verb in ("create", "keep", "write"):
         with pytest.raises(StorageError, match="the filter writes no set"):
-            getattr(_ReadOnly(), verb)(str(tmp_path / "x"), b"")
+            getattr(ReadOnlyStorage(), verb)(str(tmp_path / "x"), b"")
     assert not list(tmp_path.iterdir())

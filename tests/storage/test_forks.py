@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from fixtures.stub_s3 import StubS3
 
 FORKING = """
@@ -35,6 +36,7 @@ print("sound")
 """
 
 
+@pytest.mark.slow
 def test_a_fork_in_the_middle_of_requests_has_connections_of_its_own():
     with StubS3(1500) as stub:
         stub.answers["/bucket/a"] = ("binary/octet-stream", b"hello")

@@ -25,6 +25,7 @@ def storage(stub: StubS3) -> Storage:
     return reach(stub.url, "s3://many").storage
 
 
+@pytest.mark.slow
 def test_100000_keys_come_in_100_pages(stub: StubS3, storage: Storage):
     stub.asked.clear()
     found = storage.list("s3://many/images")

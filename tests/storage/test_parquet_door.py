@@ -18,7 +18,7 @@ from fixtures.pickled import METADATA, NAME, payload, pickled_field
 
 from chexray.data.images import embedded_uri, load_images
 from chexray.data.manifest import build
-from chexray.data.pairs import build as build_pairs
+from chexray.data.pairing import build as build_pairs
 from chexray.data.sources.folder import Folder
 from chexray.data.sources.parquet_images import ParquetImages
 from chexray.data.sources.table import Table
@@ -26,7 +26,7 @@ from chexray.engine.arrow_types import REGISTERED
 from chexray.errors import ChexrayError
 from chexray.results.reading import read_results
 from chexray.storage import Storage
-from chexray.storage.extension_types import INERT, extension_names
+from chexray.storage.extension_types import INERT, names_in_footer
 from chexray.storage.parquet import ParquetFile, to_bytes
 
 PACKAGE = Path(__file__).resolve().parents[2] / "chexray"
@@ -68,7 +68,7 @@ NESTS = list(nests(Path("unused")))
 def test_the_type_is_refused_in_every_place_of_a_schema(place: str, tmp_path):
     field, column = nests(tmp_path / "ran")[place]
     data = saved(pa.table([pa.array(["x"]), column.cast(field.type)], schema=pa.schema([("id", pa.string()), field])))
-    assert NAME in extension_names(data)
+    assert NAME in names_in_footer(io.BytesIO(data))
     with pytest.raises(ChexrayError, match=r"set\.parquet is refused: .*ray\.data\.arrow_pickled_object"):
         ParquetFile(io.BytesIO(data), "set.parquet")
     assert not (tmp_path / "ran").exists()
@@ -139,6 +139,7 @@ print(json.dumps({"said": [line for line in said if line], "ran": marker.exists(
 """
 
 
+@pytest.mark.slow
 def test_it_is_refused_where_ray_data_was_imported_before(tmp_path):
     """A second `evaluate` of a notebook, and every worker: Arrow then knows the type and would unpickle."""
     tests = str(Path(__file__).resolve().parents[1])
@@ -158,7 +159,7 @@ pa.register_extension_type = pa.lib.register_extension_type = record
 import ray, ray.data, ray.train, ray.train.torch
 from chexray.engine.arrow_types import forget_extension_types
 from chexray.engine import cluster, encode, worker, train, search, reduce, pixel_pairs, blocks
-import chexray.evaluation, transformers, timm, pandas
+import chexray.run.evaluation, transformers, timm, pandas
 forget_extension_types()
 left = []
 for name in dict.fromkeys(names):
@@ -171,6 +172,7 @@ print(json.dumps({"registered": sorted(set(names)), "left": left}))
 """
 
 
+@pytest.mark.slow
 def test_a_later_ray_adds_no_type_unseen():
     """What the imports of a driver and of workers register is what `forget_extension_types` takes back."""
     done = subprocess.run([sys.executable, "-c", REGISTRATIONS], capture_output=True, text=True, check=True)
@@ -222,7 +224,7 @@ def test_every_footer_is_read_wherever_its_schema_begins():
         metadata = {"p" * (1 + length % 5): "v" * length}
         schema = pa.schema([pickled_field("x")], metadata=metadata)
         data = saved(pa.table([pa.array([b"x"], pa.large_binary())], schema=schema))
-        assert extension_names(data) == [NAME], length
+        assert names_in_footer(io.BytesIO(data)) == [NAME], length
 
 
 def test_damaged_files_are_one_line_without_arrow_s_words(tmp_path):
@@ -302,7 +304,7 @@ def test_a_schema_of_the_old_form_with_a_harmless_one_inside_is_refused_by_its_f
     outer = pa.schema([pickled_field("a", {**METADATA, b"zz": decoy})]).serialize().to_pybytes()
     for message in (outer, outer[4:]):  # Arrow before 0.15 wrote no marker in front
         data = with_schema(base64.b64encode(message).rstrip(b"="))
-        assert extension_names(data), message[:8]
+        assert names_in_footer(io.BytesIO(data)), message[:8]
 
 
 VALUES = {
@@ -311,6 +313,7 @@ VALUES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VALUES)
 def test_one_large_value_many_times_is_expanded_a_few_rows_at_once(name: str, tmp_path):
     column = VALUES[name]

@@ -1,4 +1,4 @@
-"""A proxy of the environment that catches a server nearby is named, with the host that no_proxy wants."""
+"""A proxy of the environment that applies to a server nearby is named, with the host that no_proxy wants."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PROXY = "http://proxy.example:3128"
     ("address", "environment", "expected"),
     [
         ("http://head:8265", {}, ""),
-        ("http://head:8265", {"HTTP_PROXY": PROXY}, "HTTP_PROXY catches head"),
-        ("http://head:8265", {"http_proxy": PROXY, "HTTP_PROXY": "http://other"}, "http_proxy catches head"),
+        ("http://head:8265", {"HTTP_PROXY": PROXY}, "HTTP_PROXY applies to head"),
+        ("http://head:8265", {"http_proxy": PROXY, "HTTP_PROXY": "http://other"}, "http_proxy applies to head"),
         ("http://head:8265", {"HTTPS_PROXY": PROXY}, ""),
-        ("https://head", {"HTTPS_PROXY": PROXY}, "HTTPS_PROXY catches head"),
-        ("https://head", {"ALL_PROXY": PROXY}, "ALL_PROXY catches head"),
+        ("https://head", {"HTTPS_PROXY": PROXY}, "HTTPS_PROXY applies to head"),
+        ("https://head", {"ALL_PROXY": PROXY}, "ALL_PROXY applies to head"),
         ("http://127.0.0.1:9000", {"HTTP_PROXY": PROXY}, "add 127.0.0.1 to no_proxy"),
         ("http://[::1]:9000", {"HTTP_PROXY": PROXY}, "add ::1 to no_proxy"),
         ("http://localhost:9000", {"HTTP_PROXY": PROXY, "no_proxy": "localhost,127.0.0.1"}, ""),
@@ -53,10 +53,10 @@ def dead_proxy(monkeypatch) -> str:
 
 def test_submit_and_doctor_name_no_proxy(dead_proxy, monkeypatch) -> None:
     from chexray.doctor.cluster import jobs_api
-    from chexray.engine.jobs import Jobs
+    from chexray.engine.job_api import Jobs
 
     with pytest.raises(
-        ResourceError, match=r"no Ray dashboard answers .* HTTP_PROXY catches localhost: .* to no_proxy"
+        ResourceError, match=r"no Ray dashboard answers .* HTTP_PROXY applies to localhost\..* to no_proxy"
     ):
         Jobs("http://localhost:8265")
     assert "add localhost to no_proxy" in jobs_api("http://localhost:8265", "RAY_ADDRESS").line
@@ -77,6 +77,6 @@ def test_submit_and_doctor_name_no_proxy(dead_proxy, monkeypatch) -> None:
 )
 def test_s3_names_no_proxy(dead_proxy, error) -> None:
     told = str(explain(error, "s3://bucket/key", "bucket", "http://minio:9000", Storage(timeout_s=5.0)))
-    assert "HTTP_PROXY catches minio" in told
+    assert "HTTP_PROXY applies to minio" in told
     assert "proxy.example" not in told  # it may hold a password
     assert "no_proxy" not in str(explain(error, "s3://bucket/key", "bucket", "AWS S3", Storage(timeout_s=5.0)))

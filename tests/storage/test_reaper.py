@@ -46,7 +46,7 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
     while not holds():
         if time.monotonic() > end:
             return False
-        os.sched_yield()
+        time.sleep(0.02)
     return True
 
 

@@ -73,6 +73,7 @@ def run(hidden: S3, folder: Path, variables: dict[str, str]) -> subprocess.Compl
     return subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refused", ["key", "web identity"])
 def test_the_command_line_says_a_line_a_set_and_shows_nothing(hidden: S3, tmp_path: Path, refused: str):
     if refused == "key":

@@ -7,7 +7,7 @@ from fixtures.classroom import Classroom, make_classroom
 from fixtures.patients import World, make_world
 
 from chexray import evaluate
-from chexray.evaluation import Run
+from chexray.run.evaluation import Run
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,7 @@ def texts_of(path: Path) -> bytes:
     return f"{table.schema} {table.schema.metadata} {table.to_pydict()}".encode()
 
 
+@pytest.mark.ray
 def test_all_suites_say_write_and_log_nothing_of_it(study, tmp_path):
     config, folder = study
     logs = tmp_path / "ray"
@@ -111,7 +112,7 @@ def test_all_suites_say_write_and_log_nothing_of_it(study, tmp_path):
 
 
 @pytest.mark.parametrize("spoiled", ["ragged", "labels", "latin-1", "missing images"])
-def test_an_error_says_nothing_of_it_here_nor_through_submit(study, tmp_path, spoiled):
+def test_an_error_says_nothing_of_it_here_nor_through_submit(study, tmp_path, command, spoiled):
     config, _ = study
     data = yaml.safe_load(config.read_text(encoding="utf-8"))
     path = Path(data["training"])
@@ -130,27 +131,19 @@ def test_an_error_says_nothing_of_it_here_nor_through_submit(study, tmp_path, sp
         csv.writer(file).writerows(rows)
     data |= {"training": str(broken), "output": str(tmp_path / "out")}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
-    for command in (["validate"], ["run"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "chexray.cli", *command, "run.yaml"], capture_output=True, cwd=tmp_path, timeout=120
-        )
-        said = [line for line in done.stderr.decode().splitlines() if not line.startswith("plan: ")]
-        assert done.returncode == 2, said
+    for verb in ("validate", "run"):
+        code, output, errors = command(verb, "run.yaml", at=tmp_path)
+        said = [line for line in errors.splitlines() if not line.startswith("plan: ")]
+        assert code == 2, said
         assert len(said) == 1, said
-        assert not holds(done.stdout + done.stderr)
+        assert not holds((output + errors).encode())
 
 
-def test_what_submit_sends_and_says_holds_none(study, tmp_path, monkeypatch):
+def test_what_submit_sends_and_says_holds_none(study, tmp_path, command):
     config, _ = study
     data = yaml.safe_load(config.read_text(encoding="utf-8")) | {"output": "s3://bucket/out"}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with served(JobsApi()) as api:
-        done = subprocess.run(
-            [sys.executable, "-m", "chexray.cli", "submit", "run.yaml", "--address", api.address],
-            capture_output=True,
-            cwd=tmp_path,
-            timeout=120,
-        )
-        assert not holds(done.stdout + done.stderr)
+        _, output, errors = command("submit", "run.yaml", "--address", api.address, at=tmp_path)
+        assert not holds((output + errors).encode())
         assert not any(holds(repr(request).encode()) for request in vars(api).values())

@@ -20,8 +20,8 @@ from fixtures.patients import World, numbers, tables
 from chexray import evaluate
 from chexray.engine import blocks
 from chexray.engine import search as stage
-from chexray.evaluation import Run, evaluate_plan
 from chexray.plan import make_plan
+from chexray.run.evaluation import Run, evaluate_plan
 
 
 def stripes(store: Path) -> dict[Path, int]:

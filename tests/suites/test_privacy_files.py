@@ -25,7 +25,7 @@ from fixtures.patients import (
 from PIL import Image
 
 from chexray import evaluate
-from chexray.evaluation import Run
+from chexray.run.evaluation import Run
 
 CELLS = 8
 
@@ -153,7 +153,7 @@ def test_duplicates_and_verdicts_name_what_was_copied(calm: Run) -> None:
     assert (verdicts["flagged"] == (verdicts["reasons"].map(len) > 0)).all()
     reasons = verdicts.loc[EXACT_COPY, "reasons"]
     assert "duplicate: same pixels as training image t20" in list(reasons)
-    assert any(text.startswith("pixels: nearer to training image t20 than strangers are") for text in reasons)
+    assert any(text.startswith("pixels: nearer to training image t20 than unseen patients are") for text in reasons)
     assert any("from training image t00" in text for text in verdicts.loc[NEAR_COPY, "reasons"])
     flagged = set(found["copies"].query("flagged")["sample_id"])
     flagged |= {name for kind, name in duplicates.index if kind.endswith("training")}

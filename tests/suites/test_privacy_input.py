@@ -142,8 +142,8 @@ def test_what_the_run_will_lack_is_said_in_the_plan(world: World, tmp_path: Path
 
     assert "no re-identification: give --reid-weights" in remarks()
     assert "held-out" not in remarks()
-    assert "no held-out real images: the search for copies takes its null from the training" in remarks(heldout=None)
-    assert "no search for copies: no encoder of the suite spans a space" in remarks(encoders="perceptual_hash")
+    assert "no held-out set: the baseline of the search for copies comes from the training" in remarks(heldout=None)
+    assert "no search for copies: no encoder of the suite can search" in remarks(encoders="perceptual_hash")
     assert "the real set is not used" in remarks(training={"path": str(world.training), "name": "seen"})
 
 

@@ -11,7 +11,8 @@ from fixtures.patients import N_HELDOUT, N_SYNTHETIC, N_TRAINING, World, numbers
 
 from chexray import evaluate
 from chexray.errors import ConfigError, RunFailed
-from chexray.evaluation import Run
+from chexray.results.rows import params_of
+from chexray.run.evaluation import Run
 
 MEMORISATION = (
     "memorised_share", "memorised_excess", "closer_to_training", "dcr_q01", "dcr_q05", "dcr_below_null",
@@ -63,7 +64,7 @@ def test_one_synthetic_image(run, world: World) -> None:
     assert len(found["pairs"]) == len(found["prompts"]) == 1
     row = numbers(done).set_index("metric").loc["pixel_distance"]
     assert row[["std_error", "ci_low", "ci_high"]].isna().all()
-    assert "one prompt" in json.loads(row["params"])["std_error_reason"]
+    assert "one prompt" in params_of(row)["std_error_reason"]
 
 
 def test_one_training_image(run, world: World) -> None:
@@ -74,13 +75,13 @@ def test_one_training_image(run, world: World) -> None:
     }
     assert set(tables(done)["copies"]["nearest_training_id"]) == {"t00"}
     assert "33 of 36 synthetic images are in no pair: no real image has its prompt" in "\n".join(done.notes)
-    params = json.loads(done.results.set_index("metric").loc["pixel_distance", "params"])
+    params = params_of(done.results.set_index("metric").loc["pixel_distance"])
     assert "no image of another patient" in params["floor_reason"]
 
 
 def test_one_heldout_image(run, world: World) -> None:
     done = run(heldout=part(world, "one-heldout", read_rows(world.heldout)[:1]))
-    why = "no null ratio (held-out): every image of it needs a training and a reference image of another patient"
+    why = "the baseline (held-out) has no ratio: every image needs a training and a reference image of another patient"
     assert {name: reasons(done).get(name) for name in MEMORISATION} == dict.fromkeys(MEMORISATION, why)
     assert len(tables(done)["copies"]) == 0
     assert tables(done)["verdicts"]["flagged"].sum() > 0  # duplicates are still found
@@ -92,7 +93,7 @@ def test_one_image_everywhere_and_no_heldout(run, world: World) -> None:
         heldout=None,
         synthetic=[world.generated(Path(part(world, "only-generated", read_rows(world.synthetic)[:1])))],
     )
-    why = "1 training images of 1 patients give no null: give --heldout"
+    why = "1 training images of 1 patients give no baseline: give --heldout"
     assert reasons(done) == dict.fromkeys((*MEMORISATION, "authenticity", "c_t", "nnaa_loss"), why)
 
 
@@ -122,10 +123,9 @@ def test_heldout_images_of_training_patients_are_no_strangers(run, world: World)
     for row in rows[:3]:
         row["patientID"] = "t-3"
     done = run(heldout=part(world, "heldout-known", rows))
-    assert (
-        "3 of 24 held-out images are left out of the null: they, or their patients, are also in training" in done.notes
-    )
-    params = json.loads(done.results.set_index("metric").loc["memorised_share", "params"])
+    note = "3 of 24 held-out images are left out of the baseline: they, or their patients, are also in training"
+    assert note in done.notes
+    params = params_of(done.results.set_index("metric").loc["memorised_share"])
     assert params["n_null"] == N_HELDOUT - 3
 
 
@@ -139,7 +139,7 @@ def test_heldout_images_that_are_all_of_training_leave_the_other_null(run, world
     done = run(heldout=same, encode={"max_reject_fraction": 0.1})
     notes = "\n".join(done.notes)
     assert "30 of 30 held-out images are left out" in notes
-    assert "no image of same is left: the search for copies takes its null from the training patients" in notes
+    assert "no image of same is left: the search for copies takes its baseline from the training patients" in notes
     without = run(heldout=None)
     kept = ["metric", "encoder", "value", "ci_low", "ci_high", "reason"]
     assert numbers(done)[kept].equals(numbers(without)[kept])

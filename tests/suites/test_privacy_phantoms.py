@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from fixtures.patients import read_rows, tables
 
 from chexray import evaluate, parse_config
-from chexray.evaluation import Run
+from chexray.results.rows import params_of
+from chexray.run.evaluation import Run
 
 N_TRAINING, N_HELDOUT, N_GOOD, N_COPIER = 120, 240, 100, 200
 
@@ -60,7 +60,7 @@ def test_every_copy_is_first_flagged_and_traced(run: Run, copy_of: dict[str, str
 
 def test_the_copier_is_caught_and_the_good_generator_is_not(run: Run) -> None:
     rows = run.results.set_index(["metric", "encoder", run.results["synthetic_set"].str.split("@").str[0]])
-    params = {key: json.loads(rows.loc[("memorised_excess", *key), "params"]) for key in
+    params = {key: params_of(rows.loc[("memorised_excess", *key)]) for key in
               ((encoder, name) for encoder in ("pixels", "patches") for name in ("good", "copier"))}  # fmt: skip
     assert any(params[encoder, "copier"]["significant"] for encoder in ("pixels", "patches"))
     assert not any(params[encoder, "good"]["significant"] for encoder in ("pixels", "patches"))

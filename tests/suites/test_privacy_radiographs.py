@@ -8,7 +8,7 @@ import pytest
 from fixtures.patients import read_rows, tables
 
 from chexray import evaluate, parse_config
-from chexray.evaluation import Run
+from chexray.run.evaluation import Run
 
 ENCODERS = ("pixels", "patches", "transformer")
 

@@ -16,8 +16,9 @@ from sklearn.metrics import roc_auc_score
 from chexray import evaluate
 from chexray.encoders.siamese_reid import SiameseReid
 from chexray.engine.features import FeatureStore
-from chexray.evaluation import Run
 from chexray.plan import make_plan
+from chexray.results.rows import params_of
+from chexray.run.evaluation import Run
 from chexray.storage import Storage
 
 N_SEEDS = 10
@@ -26,7 +27,7 @@ N_SEEDS = 10
 @pytest.fixture
 def counted_reid(monkeypatch) -> None:
     """`counted_reid` is an encoder that configs may name."""
-    from chexray.plan import building
+    from chexray.plan import encoders as building
 
     find = building.find
     monkeypatch.setattr(
@@ -81,7 +82,7 @@ def test_twenty_passes_a_prompt_become_eleven(ray_cluster, world, counted_reid, 
     assert len(set(scores)) == N_SEEDS
     found = by_metric(run, "siamese_reid")
     assert found.loc["reid_max", "value"] == pairs["reid_siamese_reid"].max()
-    params = json.loads(found.loc["reid_mean", "params"])
+    params = params_of(found.loc["reid_mean"])
     assert (params["n_prompts"], params["n_seeds_min"], params["n_seeds_max"]) == (1, N_SEEDS, N_SEEDS)
     assert found.loc["reid_auc", ["status", "reason"]].tolist() == [
         "too_few", "all real images are of one patient: there is no pair of two patients",
@@ -108,7 +109,7 @@ def test_scores_counts_and_calibration(reid: Run, world: World) -> None:
     threshold = value["reid_threshold"]
     for label, cut in (("0.3", 0.3), ("0.9", 0.9), ("calibrated", threshold)):
         assert value[f"reid_count_{label}"] == (prompts.max() > cut).sum()
-        assert json.loads(result.loc[f"reid_count_{label}", "params"])["n_prompts"] == N_PROMPTS
+        assert params_of(result.loc[f"reid_count_{label}"])["n_prompts"] == N_PROMPTS
     assert "reid_count_0.5" not in value
 
     real = [(f"{kind}/{row['id']}.png", row["patientID"]) for kind, table in
@@ -118,7 +119,7 @@ def test_scores_counts_and_calibration(reid: Run, world: World) -> None:
     left, right = np.triu_indices(len(real), 1)
     scores = FallsWithDistance()(vectors[left], vectors[right])
     same = patients[left] == patients[right]
-    params = json.loads(result.loc["reid_auc", "params"])
+    params = params_of(result.loc["reid_auc"])
     assert (params["n_same"], params["n_different"], params["n_patients"]) == (same.sum(), (~same).sum(), 27)
     assert value["reid_auc"] == pytest.approx(roc_auc_score(same, scores), rel=1e-12)
     assert value["reid_fpr_0.3"] == pytest.approx((scores[~same] > 0.3).mean(), rel=1e-12)
@@ -156,7 +157,7 @@ def test_without_patients_nothing_is_calibrated_and_the_reason_is_said(reid, wor
     }  # fmt: skip
     assert (missing["reason"] == "the real set names no patients").all()
     assert result["std_error_method"]["reid_mean"] == "bootstrap over prompts"
-    assert json.loads(result["params"]["reid_mean"])["floor_reason"].endswith("names no patients")
+    assert params_of(result.loc["reid_mean"])["floor_reason"].endswith("names no patients")
     with_patients = by_metric(reid, "counted_reid")
     for metric in ("reid_mean", "reid_max", "reid_count_0.3"):
         assert result["value"][metric] == with_patients["value"][metric]

@@ -24,8 +24,9 @@ from fixtures.patients import (
 from PIL import Image
 
 from chexray import evaluate
-from chexray.evaluation import Run
 from chexray.plan import make_plan
+from chexray.results.rows import params_of
+from chexray.run.evaluation import Run
 
 NEED_HELDOUT = ("closer_to_training", "c_t", "c_t_pca64", "nnaa_loss")
 
@@ -103,7 +104,7 @@ def test_the_benchmarks_protocol_deduplicates_for_fidelity_only(calm, world: Wor
         rows = run.results[run.results["suite"] == suite]
         assert rows["real_set"].str.startswith(f"{name}@").all()
         assert (rows["n_real"] == n).all()
-    params = json.loads(run.results.set_index("metric").loc["memorised_share", "params"])
+    params = params_of(run.results.set_index("metric").loc["memorised_share"])
     assert params["n_null"] == N_HELDOUT
     assert "pixel_distance_upstream" in set(run.results["metric"])
     copied = tables(run)["copies"].nsmallest(2, "ratio")
@@ -129,9 +130,9 @@ def test_upstreams_wrapped_distance_is_shown_under_its_own_name_and_protocol_onl
 
 def test_without_heldout_images_training_patients_give_the_null(calm: Run, world: World, tmp_path) -> None:
     run = evaluate(world.config(tmp_path, heldout=None))
-    assert any("takes its null from the training patients" in note for note in run.notes)
+    assert any("comes from the training patients" in note for note in run.notes)
     rows = run.results.set_index("metric")
-    params = json.loads(rows.loc["memorised_share", "params"])
+    params = params_of(rows.loc["memorised_share"])
     assert params["null"] == "training patients"
     assert params["n_null"] == 6  # a fifth of 30
     missing = rows[rows["value"].isna()]

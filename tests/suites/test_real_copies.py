@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fixtures.summary import summary_lines
 from PIL import Image
 
 from chexray import evaluate, parse_config
-from chexray.engine.reduce import Matrix
-from chexray.results.table import summary_lines
+from chexray.engine.reduce import FeatureMatrix
+from chexray.results.rows import params_of
 from chexray.storage import Storage
 from chexray.suites.real_copies import BLANK, confirmed, digests, same_digests, suspects
 
@@ -22,9 +22,9 @@ class Spec:
         self.weights, self.precision = weights, precision
 
 
-def matrix(prefix: str, features: np.ndarray) -> dict[str, Matrix]:
+def matrix(prefix: str, features: np.ndarray) -> FeatureMatrix:
     ids = np.array([f"{prefix}{row}" for row in range(len(features))])
-    return {"features": Matrix(ids, features.astype(np.float32), None)}
+    return FeatureMatrix(ids, {"features": features.astype(np.float32)}, None)
 
 
 def test_pairs_of_equal_features_are_suspects_and_noise_of_a_network_does_not_hide_one():
@@ -115,10 +115,10 @@ def test_copies_are_said_aloud_marked_and_listed(ray_cluster, leak, tmp_path):
     done = evaluate(parse_config(config))
     first = summary_lines(done.results)[0]
     assert first.startswith(
-        "COPIES OF REAL IMAGES: 6 of 36 images of leak are images of real (4 equal pixel by pixel, 2 in all features), "
-        "first 0000.bmp, 0001.bmp, 0002.bmp."
+        "leak: COPIES OF REAL IMAGES: 6 of 36 images are images of real (4 equal pixel by pixel, 2 in all features), "
+        "first 0000.bmp, 0001.bmp, 0002.bmp; "
     )
-    said = {row.synthetic_set.split("@")[0]: json.loads(row.params) for row in done.results.itertuples()}
+    said = {row.synthetic_set.split("@")[0]: params_of(row._asdict()) for row in done.results.itertuples()}
     assert said["leak"]["n_copies_of_real"] == 6
     assert "n_copies_of_real" not in said["clean"]
     listed = pq.read_table(Path(done.uri) / "copies_of_real.parquet").to_pandas()
@@ -137,6 +137,4 @@ def test_a_set_against_itself_may_be_evaluated(ray_cluster, leak, tmp_path):
     }
     done = evaluate(parse_config(config))
     assert done.exit_code == 0
-    assert summary_lines(done.results)[0].startswith(
-        "COPIES OF REAL IMAGES: 40 of 40 images of same are images of real"
-    )
+    assert summary_lines(done.results)[0].startswith("same: COPIES OF REAL IMAGES: 40 of 40 images are images of real")

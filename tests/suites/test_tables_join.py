@@ -12,7 +12,7 @@ import pytest
 from fixtures.patients import EXACT_COPY, NEAR_COPY, World
 
 from chexray import evaluate
-from chexray.evaluation import Run
+from chexray.run.evaluation import Run
 from chexray.suites.common import Outcome, with_set_names
 
 NAMES = {"synthetic_set": "synthetic_set", "subset": "subset", "other_set": None}

@@ -25,7 +25,8 @@ from fixtures.classroom import (
 from sklearn.metrics import roc_auc_score
 
 from chexray import evaluate
-from chexray.evaluation import Run
+from chexray.results.rows import params_of
+from chexray.run.evaluation import Run
 
 
 def test_the_same_question_again_trains_nothing_by_the_real_command(
@@ -88,7 +89,7 @@ def test_another_generator_and_another_seed_train_only_what_is_new(lesson: Run, 
     macro = macro.assign(name=macro["synthetic_set"].str.split("@").str[0]).set_index(["setting", "name"])
     assert set(macro.index) == {("real", ""), ("synthetic", "drawn"), ("synthetic", "noise")}
     for key, row in macro.iterrows():
-        params = json.loads(row["params"])
+        params = params_of(row)
         rows = found["predictions"].set_index(["setting", "synthetic_set"]).loc[[(key[0], row["synthetic_set"])]]
         areas = [
             np.mean([roc_auc_score(one[f"y_{f}"], one[f"p_{f}"]) for f in (*VISIBLE, INVISIBLE)])

@@ -17,8 +17,8 @@ from fixtures.classroom import Classroom, assert_same, committed, fits, tables
 from fixtures.training_faults import KillsAtCheckpoint
 
 from chexray import evaluate
-from chexray.evaluation import Run, evaluate_plan
 from chexray.plan import make_plan
+from chexray.run.evaluation import Run, evaluate_plan
 
 SETTINGS = ["real", "synthetic"]
 SECOND_EPOCH_OF_THE_SECOND_FIT = 3 + 2

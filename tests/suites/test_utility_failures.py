@@ -18,10 +18,11 @@ from fixtures.training_faults import OutOfMemory
 from chexray import evaluate
 from chexray.engine import train as stage
 from chexray.errors import ResourceError, RunFailed
-from chexray.evaluation import Run, evaluate_plan
 from chexray.plan import make_plan
-from chexray.utility.fit import Fit
-from chexray.utility.training import run_fits
+from chexray.results.rows import params_of
+from chexray.run.evaluation import Run, evaluate_plan
+from chexray.utility.loop.fit_all import run_fits
+from chexray.utility.loop.fit_spec import Fit
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_images_that_cannot_be_read_are_rejects_and_in_no_count(damaged: Run) ->
     assert predictions.groupby("setting")["sample_id"].nunique().eq(N_TEST - 1).all()
     assert "u005" not in set(predictions["sample_id"])
     results = found["results"]
-    params = pd.DataFrame([json.loads(text) for text in results["params"]])
+    params = pd.DataFrame([params_of(one) for one in results.to_dict("records")])
     real = params["setting"] == "real"
     with_labels = N_TRAINING - 3 - 1
     assert (params.loc[real, "n_train_real"] + params.loc[real, "n_validation"] == with_labels).all()
@@ -152,9 +153,9 @@ def test_notes_that_unreadable_images_change_say_so(damaged: Run) -> None:
         changed
     )
     assert {
-        "drawn-damaged: 5 of 125 images were made for test images and are not trained on",
-        "drawn-damaged: 3 images without labels are not trained on",
-        "training-damaged: 1 images without labels are not trained on",
+        "drawn-damaged: 5 of 125 images were made for test images and are not used for training",
+        "drawn-damaged: 3 images without labels are not used for training",
+        "training-damaged: 1 images without labels are not used for training",
     } <= set(damaged.notes)
     assert len(damaged.notes) == len(set(damaged.notes))
 

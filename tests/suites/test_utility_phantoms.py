@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from chexray import evaluate, parse_config
-from chexray.evaluation import Run
 from chexray.findings import FINDINGS
-from chexray.utility import scores
+from chexray.run.evaluation import Run
+from chexray.utility.classification import estimates
 
 N_TRAINING, N_GENERATED, N_TEST, SIDE = 1600, 800, 300, 64
 
@@ -61,10 +61,10 @@ def run(ray_cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def auroc(run: Run) -> dict[tuple[str, str, str], float]:
     """AUROC by setting, generator and subset: the findings and their mean, "all"."""
     rows = run.results.query("metric in ('auroc', 'auroc_macro')")
-    columns = (rows[name] for name in ("params", "synthetic_set", "subset", "value"))
+    columns = (rows[name] for name in ("method", "synthetic_set", "subset", "value"))
     return {
-        (json.loads(params)["setting"], name.split("@")[0], subset): value
-        for params, name, subset, value in zip(*columns, strict=True)
+        (json.loads(method)["setting"], name.split("@")[0], subset): value
+        for method, name, subset, value in zip(*columns, strict=True)
     }
 
 
@@ -80,7 +80,7 @@ def test_a_worse_generator_teaches_less(run: Run, auroc: dict[tuple[str, str, st
     assert poor < min(real, good)
     difference = next(
         score
-        for subset, score in scores.differences(table_of(run, "poor"), table_of(run, "good"))
+        for subset, score in estimates.differences(table_of(run, "poor"), table_of(run, "good"))
         if (subset, score.metric) == ("all", "auroc_macro_difference")
     )
     assert difference.value == pytest.approx(poor - good, abs=1e-9)
@@ -88,11 +88,13 @@ def test_a_worse_generator_teaches_less(run: Run, auroc: dict[tuple[str, str, st
     assert difference.ci_high < 0
 
 
-def table_of(run: Run, generator: str) -> scores.Table:
+def table_of(run: Run, generator: str) -> estimates.Table:
     """The scores of setting `synthetic`, from its predictions."""
     found = pd.read_parquet(Path(run.uri) / "predictions.parquet").query(
         "setting == 'synthetic' and synthetic_set.str.startswith(@generator + '@')"
     )
     said, labels = (found[[f"{kind}_{name}" for name in FINDINGS]].to_numpy() for kind in "py")
     halves = np.full((1, len(FINDINGS)), 0.5)
-    return scores.evaluate(scores.Predictions(labels.astype(np.int8), said[None], halves), {}, resamples=300, seed=0)
+    return estimates.evaluate(
+        estimates.Predictions(labels.astype(np.int8), said[None], halves), {}, resamples=300, seed=0
+    )

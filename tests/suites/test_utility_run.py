@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,12 @@ from fixtures.classroom import (
 )
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from chexray.evaluation import Run
 from chexray.findings import FINDINGS
 from chexray.plan import make_plan
 from chexray.plan.utility import IMAGES
-from chexray.suites.utility.fits import trained_settings
+from chexray.results.rows import params_of
+from chexray.run.evaluation import Run
+from chexray.suites.utility.planned_fits import trained_settings
 
 ALL = (*SETTINGS, "mixed_25")
 WITH_SYNTHETIC = ALL[1:]
@@ -46,7 +46,7 @@ AT_THRESHOLDS = {"f1", "precision", "recall", "specificity", "balanced_accuracy"
 @pytest.fixture(scope="module")
 def results(lesson: Run) -> pd.DataFrame:
     found = tables(lesson)["results"]
-    params = pd.DataFrame([json.loads(text) for text in found["params"]])
+    params = pd.DataFrame([params_of(one) for one in found.to_dict("records")])
     return found.join(params.drop(columns="setting"))
 
 
@@ -246,7 +246,7 @@ def test_the_comparison_is_a_line_a_setting_with_the_numbers_of_the_results(less
     assert list(table.index) == list(ALL)
     overall = lesson.results[lesson.results["subset"] == "all"]
     for row in overall.itertuples():
-        params = json.loads(row.params)
+        params = params_of(row._asdict())
         if row.metric in ("auroc_macro", "brier_macro", "accuracy"):
             found = table.loc[params["setting"]]
             assert (found[row.metric], found[f"{row.metric}_ci_low"]) == (row.value, row.ci_low)

@@ -7,10 +7,10 @@ from fixtures.faults import Rule
 from fixtures.s3 import S3, SECRET
 
 from chexray import evaluate
-from chexray.evaluation import Run
+from chexray.run.evaluation import Run
 
 SETTINGS = ["real", "synthetic"]
-NAMED_BY_PLACE = ["run_id", "real_set", "synthetic_set", "params"]
+NAMED_BY_PLACE = ["run_id", "real_set", "synthetic_set", "method"]
 """Fingerprints of sets hold where their images lie."""
 
 

@@ -11,12 +11,14 @@ import pyarrow as pa
 import pytest
 
 from chexray.data.labels import NOT_MENTIONED, from_codes, targets, to_codes
+from chexray.engine import tasks
 from chexray.engine.progress import Progress
 from chexray.findings import FINDINGS
 from chexray.plan.examples import Examples
-from chexray.suites.utility import faithful, scored
-from chexray.utility.fit import Sample
-from chexray.utility.scores import Predictions, Table, to_scores
+from chexray.suites.utility import faithful
+from chexray.suites.utility import score_rows as scored
+from chexray.utility.classification.estimates import Predictions, Table, to_scores
+from chexray.utility.loop.fit_spec import Sample
 
 N, RESAMPLES = 60, 40
 FLOOR = dict.fromkeys(FINDINGS, 0.8)
@@ -45,15 +47,15 @@ def setting(seeds: int, strength: float) -> Predictions:
     return Predictions(labels, probabilities, np.full((seeds, 14), 0.4), np.arange(N) // 2)
 
 
-def watched(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[bool]:
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each stage was asked to work here. The work always runs here, and what comes first finishes last."""
-    asked, run = [], module.as_they_finish
+    asked, run = [], tasks.as_they_finish
 
     def noted(*arguments: Any, here: bool, **more: Any) -> Any:
         asked.append(here)
         return reversed(list(run(*arguments, here=True, **more)))
 
-    monkeypatch.setattr(module, "as_they_finish", noted)
+    monkeypatch.setattr(tasks, "as_they_finish", noted)
     return asked
 
 
@@ -82,7 +84,7 @@ def test_ray_scores_settings_as_they_are_scored_here_and_in_their_order(
 
 
 def test_trainings_count_as_work_and_a_single_setting_needs_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = watched(monkeypatch, scored)
+    asked = watched(monkeypatch)
     monkeypatch.setattr(scored, "SMALL_CELLS", 4 * N * RESAMPLES)
     for seeds in ((1, 1, 1), (1, 3), (3, 2), (5,)):
         tables = scored.evaluated(Room(), [setting(n, 1.0) for n in seeds], {}, RESAMPLES, 0)
@@ -137,7 +139,7 @@ def test_ray_judges_synthetic_sets_as_they_are_judged_here_and_in_their_order(
 
 
 def test_every_training_and_set_counts_as_work_and_one_set_needs_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = watched(monkeypatch, faithful)
+    asked = watched(monkeypatch)
     monkeypatch.setattr(faithful, "SMALL_CELLS", 4 * N * RESAMPLES)
     for seeds, n_sets in ((1, 3), (2, 2), (1, 4), (5, 1)):
         tables = [table for _, table in Judge(seeds, n_sets).judged(Room())]

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from chexray.errors import ConfigError
-from chexray.utility import augmentation
-from chexray.utility.augmentation import augment
+from chexray.utility.loop import augmentation
+from chexray.utility.loop.augmentation import augment
 
 
 def chests(n: int, side: int = 48) -> torch.Tensor:

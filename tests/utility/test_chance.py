@@ -9,8 +9,8 @@ from calibration.gaps import Case, population, rates
 
 from chexray.findings import FINDINGS
 from chexray.stats.classification import placements
-from chexray.utility.chance import MIN_PATIENTS, judged
-from chexray.utility.scores import Predictions, evaluate, gaps
+from chexray.utility.classification.chance import MIN_PATIENTS, judged
+from chexray.utility.classification.estimates import Predictions, evaluate, gaps
 
 AUROC = frozenset({"auroc"})
 
@@ -25,6 +25,7 @@ def test_placements_average_to_the_auroc_of_scikit_learn():
     assert np.isnan(placements(np.ones(3), np.arange(3.0))).all()
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(
     "case",
     [
@@ -50,6 +51,7 @@ def test_the_gap_by_chance_is_that_of_populations_served_equally_well(case):
     assert np.mean(said) == pytest.approx(np.quantile(found, 0.95), rel=0.18)
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize(
     "case",
     [

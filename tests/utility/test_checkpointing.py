@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 
 from chexray.errors import WeightsError
 from chexray.storage import Storage, join
-from chexray.utility.checkpointing import Folder, from_bytes, metadata_of, to_bytes, with_metadata
+from chexray.utility.loop.checkpointing import Folder, from_bytes, metadata_of, to_bytes, with_metadata
 
 
 @pytest.fixture
@@ -103,7 +103,8 @@ def test_predictions_return_in_their_order(folder):
 
 def test_a_fit_starts_from_the_final_weights_of_another(tmp_path):
     """Classifier, mean and std travel in model.safetensors."""
-    from chexray.utility.classifier import build, find_weights, has_head, mean_std
+    from chexray.utility.classification.classifier import build, find_weights, has_head
+    from chexray.utility.loop.network import mean_std
 
     images = Images()
     fit = a_fit(images)

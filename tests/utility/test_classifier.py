@@ -14,16 +14,13 @@ from torch import nn
 from torchvision import transforms
 
 from chexray.errors import ConfigError, WeightsError
-from chexray.utility.classifier import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+from chexray.utility.classification.classifier import (
     build,
     fetch_weights,
     find_weights,
     has_head,
-    mean_std,
-    normalise,
 )
+from chexray.utility.loop.network import IMAGENET_MEAN, IMAGENET_STD, mean_std, normalise
 
 SIZE = 64
 

@@ -9,8 +9,8 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from chexray.figures import figure_files
 from chexray.findings import FINDINGS
-from chexray.utility.curves import CURVES, curves_table, describes, predictions_table
-from chexray.utility.scores import Predictions
+from chexray.utility.classification.curves import CURVES, curves_table, describes, predictions_table
+from chexray.utility.classification.estimates import Predictions
 
 EMPTY, POSITIVE_ONLY = FINDINGS.index("Pleural Other"), FINDINGS.index("Fracture")
 

@@ -12,7 +12,9 @@ from fixtures.ddp import fit_and_images, work
 from fixtures.fits import run
 
 from chexray.storage import Storage, join
-from chexray.utility.checkpointing import Folder
+from chexray.utility.loop.checkpointing import Folder
+
+pytestmark = pytest.mark.slow
 
 WORKERS = 2
 
@@ -21,7 +23,7 @@ WORKERS = 2
 def reports(tmp_path_factory):
     """What two gloo processes on the loopback interface say, and their folder."""
     root = tmp_path_factory.mktemp("ddp")
-    torch.multiprocessing.spawn(work, (WORKERS, str(root)), nprocs=WORKERS)
+    torch.multiprocessing.spawn(work, (WORKERS, str(root)), nprocs=WORKERS)  # pyright: ignore[reportPrivateImportUsage]
     return [json.loads((root / f"report-{rank}.json").read_text()) for rank in range(WORKERS)], root
 
 

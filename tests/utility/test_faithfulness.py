@@ -9,7 +9,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from chexray.findings import FINDINGS
-from chexray.utility.faithfulness import CONTRADICTIONS, FLOOR_METHOD, contradictions, faithfulness, resamples_of
+from chexray.utility.classification.faithfulness import (
+    CONTRADICTIONS,
+    FLOOR_METHOD,
+    contradictions,
+    faithfulness,
+    resamples_of,
+)
 
 FLOOR: dict[str, float | None] = dict.fromkeys(FINDINGS, 0.9)
 N = len(FINDINGS)

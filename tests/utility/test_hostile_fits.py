@@ -23,9 +23,9 @@ from safetensors.torch import load, save, save_file
 
 from chexray.errors import ChexrayError
 from chexray.storage import Storage
-from chexray.utility.checkpointing import Folder, metadata_of, predictions_name, to_bytes, with_metadata
-from chexray.utility.classifier import build, find_weights, has_head
-from chexray.utility.fit import Fit
+from chexray.utility.classification.classifier import build, find_weights, has_head
+from chexray.utility.loop.checkpointing import Folder, metadata_of, predictions_name, to_bytes, with_metadata
+from chexray.utility.loop.fit_spec import Fit
 
 
 class Case:
@@ -339,6 +339,7 @@ def test_weights_to_start_from_with_other_metadata_are_refused(about, tmp_path):
     assert "in its metadata" in refusal(lambda: has_head("test_resnet", weights, image_size=32))
 
 
+@pytest.mark.slow
 def test_files_changed_at_random_end_in_one_line_or_in_a_fit(case, tmp_path):
     rng = random.Random(11)
     sources = {"checkpoint.pt": case.stopped, "history.json": case.done}

@@ -13,7 +13,7 @@ from torchvision import transforms
 
 from chexray.encoders.base import Encoder
 from chexray.errors import ConfigError
-from chexray.utility.images import ResizedImages
+from chexray.utility.loop.images import ResizedImages
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -65,7 +65,7 @@ def test_bad_options_are_named(options, match):
 
 
 def test_neither_the_cache_nor_the_choice_of_a_classifier_loads_torch():
-    modules = "sys, chexray.utility.images, chexray.utility.classifier"
+    modules = "sys, chexray.utility.loop.images, chexray.utility.classification.classifier"
     code = f"import {modules}; print({{'torch', 'timm', 'ray'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

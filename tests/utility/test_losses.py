@@ -7,7 +7,7 @@ import torch
 from torchvision.ops import sigmoid_focal_loss
 
 from chexray.errors import ConfigError
-from chexray.utility.losses import balanced_pos_weight, loss_function
+from chexray.utility.classification.losses import balanced_pos_weight, loss_function
 
 LOSSES = ("bce", "focal", "asymmetric")
 

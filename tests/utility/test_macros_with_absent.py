@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics as sk
 
 from chexray.findings import FINDINGS
-from chexray.utility.scores import Predictions, evaluate, macros_with_absent, to_scores
+from chexray.utility.classification.estimates import Predictions, evaluate, macros_with_absent, to_scores
 
 SCORERS = {"f1": sk.f1_score, "precision": sk.precision_score, "recall": sk.recall_score}
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chexray.errors import ConfigError
-from chexray.utility.fit import Sample
+from chexray.utility.loop.fit_spec import Sample
 from chexray.utility.mixtures import (
     KINDS,
     Setting,
@@ -169,7 +169,8 @@ def test_every_other_setting_takes_whole_sets():
 
 def test_too_few_twins_names_both_numbers_and_what_would_fit():
     with pytest.raises(
-        ConfigError, match=r"mixed replaces 10 of 20 .* only 4 have a synthetic twin in good\. .*mixed_22"
+        ConfigError,
+        match=r"mixed replaces 10 of 20 .* only 4 have a synthetic image made for them in good\. .*mixed_22",
     ):
         phases_of("mixed", world(20, [0, 1, 2, 3, 3, -1, -1, -1, -1, -1, -1, -1, -1]), seed=0)
     assert phases_of("mixed_22", world(20, [0, 1, 2, 3, 3]), seed=0).n_synthetic == 4

@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from chexray.utility.scores import Predictions, differences, evaluate, to_scores
+from chexray.utility.classification.estimates import Predictions, differences, evaluate, to_scores
 
 TRIALS, RESAMPLES, MANY = 200, 100, 50_000
 WANTED = {
@@ -71,12 +71,14 @@ def covered() -> dict[tuple[str, str], float]:
     return {name: count / TRIALS for name, count in hits.items()}
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize("name", sorted(WANTED), ids="-".join)
 def test_an_interval_covers_at_the_nominal_rate(covered, name):
     # 200 trials: two standard errors of a coverage of 0.95 are 0.031.
     assert 0.92 <= covered[name] <= 0.985, f"{name}: {covered[name]:.3f}"
 
 
+@pytest.mark.calibration
 def test_where_images_of_a_patient_are_alike_resampling_images_is_not_enough():
     """100 patients with three nearly equal images each."""
     trials, name = 200, ("finding:Atelectasis", "auroc")

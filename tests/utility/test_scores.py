@@ -11,8 +11,15 @@ from scipy.stats import t as student
 
 from chexray.errors import MetricError
 from chexray.findings import FINDINGS
-from chexray.utility.intervals import interval
-from chexray.utility.scores import Predictions, differences, evaluate, gaps, to_scores, tuned_thresholds
+from chexray.utility.classification.estimates import (
+    Predictions,
+    differences,
+    evaluate,
+    gaps,
+    to_scores,
+    tuned_thresholds,
+)
+from chexray.utility.classification.intervals import interval
 
 
 def example(seed: int = 0, n: int = 150, seeds: int = 1, shift: float = 1.5) -> Predictions:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chexray.utility.loading import AHEAD, Loader
-from chexray.utility.stream import DROPOUT, PASSES, Stream, derived_seed, phase_epochs
+from chexray.utility.loop.loading import AHEAD, Loader
+from chexray.utility.loop.stream import DROPOUT, PASSES, Stream, derived_seed, phase_epochs
 
 streams = st.builds(
     Stream,

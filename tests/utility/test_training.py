@@ -14,12 +14,12 @@ from sklearn.metrics import roc_auc_score
 
 from chexray.errors import ResourceError, StorageError
 from chexray.storage import Storage, join
-from chexray.utility import epoch as epoch_module
-from chexray.utility import fitting
-from chexray.utility.checkpointing import Folder
-from chexray.utility.fit import Phase, Sample
-from chexray.utility.scoring import macro_auroc, own_slice, predict_images, selection
-from chexray.utility.world import World
+from chexray.utility.classification.head import Classification, macro_auroc
+from chexray.utility.loop import epoch as epoch_module
+from chexray.utility.loop.checkpointing import Folder
+from chexray.utility.loop.fit_spec import Phase, Sample
+from chexray.utility.loop.predict import outputs_of, own_slice
+from chexray.utility.loop.workers import Workers
 
 TIMED = {"images_per_s", "input_images_per_s", "seconds"}
 
@@ -61,6 +61,7 @@ def test_it_learns_a_separable_set_and_masked_findings_do_not_matter(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"schedule": "plateau", "optimizer": "adam", "grad_clip": 0.5}, {}])
 def test_resuming_after_any_failed_write_gives_the_same_bits(tmp_path, changes):
     """Two phases with augmentation and a schedule; the plug is pulled at each of the writes in turn."""
@@ -104,6 +105,7 @@ def test_a_failure_mid_epoch_leaves_nothing_behind(tmp_path, monkeypatch):
     assert kept(fit, tmp_path / "again") == kept(fit, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_the_global_generators_and_threads_are_left_as_they_were(tmp_path):
     images = Images()
     torch.manual_seed(5)
@@ -169,7 +171,7 @@ def test_phases_follow_each_other_and_the_best_epoch_is_of_the_last(tmp_path):
 
 
 def test_without_epochs_the_weights_are_committed_as_built(tmp_path):
-    from chexray.utility.classifier import build
+    from chexray.utility.classification.classifier import build
 
     images = Images()
     fit = a_fit(images, recipe=replace(RECIPE, epochs=0))
@@ -185,7 +187,7 @@ def test_without_epochs_the_weights_are_committed_as_built(tmp_path):
 def test_training_stops_when_patience_is_over_also_after_a_resume(tmp_path, monkeypatch):
     images = Images()
     areas = iter([0.5, 0.7, 0.7, 0.6, 0.9, 0.9])
-    monkeypatch.setattr("chexray.utility.scoring.macro_auroc", lambda *_: next(areas))
+    monkeypatch.setattr("chexray.utility.classification.head.macro_auroc", lambda *_: next(areas))
     fit = a_fit(images, recipe=replace(RECIPE, epochs=6, patience=2))
     storage = FailingStorage(1 + 4 * 2)  # fit.json, four epochs; then the final weights fail
     with pytest.raises(StorageError):
@@ -203,7 +205,7 @@ def test_without_both_classes_the_lowest_loss_decides_and_without_labels_the_las
         labels = np.full_like(fit.validation.labels, value)
         other = replace(fit, validation=Sample(fit.validation.ids, fit.validation.keys, labels))
         (summary,) = run([other], images, tmp_path)
-        assert summary["best_by"] == by == selection(labels)
+        assert summary["best_by"] == by
         assert summary["best_auroc"] is None
         assert summary["best_epoch"] in ((2,) if by == "last" else (1, 2))
     nothing = replace(fit, validation=fit.validation.take(np.arange(0)), score={})
@@ -224,7 +226,7 @@ def test_a_loss_that_is_not_finite_names_the_images_of_its_batch_and_ends_no_oth
     images = Images()
     fit = a_fit(images)
     other = replace(fit, title="real, seed 1", seed=1)
-    real, calls = fitting.loss_function, []
+    real, calls = Classification.loss, []
 
     def poisoned(*args):
         inner = real(*args)
@@ -235,7 +237,7 @@ def test_a_loss_that_is_not_finite_names_the_images_of_its_batch_and_ends_no_oth
 
         return loss
 
-    monkeypatch.setattr(fitting, "loss_function", poisoned)
+    monkeypatch.setattr(Classification, "loss", poisoned)
     summary, second = run([fit, other], images, tmp_path)
     folders = [Folder(str(tmp_path / each.name), each, Storage()) for each in (fit, other)]
     text = folders[0].failure
@@ -255,9 +257,9 @@ def test_weights_that_break_in_the_last_step_are_not_committed(tmp_path, monkeyp
     def breaks(network, *rest):
         with torch.no_grad():
             next(network.model.parameters()).fill_(float("nan"))
-        return predict_images(network, *rest)
+        return outputs_of(network, *rest)
 
-    monkeypatch.setattr("chexray.utility.scoring.predict_images", breaks)
+    monkeypatch.setattr("chexray.utility.loop.predict.outputs_of", breaks)
     (summary,) = run([fit], images, tmp_path)
     assert summary["failed"].startswith("predictions are not finite after epoch 1 of real, seed 0")
     assert sorted(path.name for path in (tmp_path / fit.name).iterdir()) == ["failed.json", "fit.json"]
@@ -308,11 +310,12 @@ def test_a_batch_larger_than_the_set_is_the_set(tmp_path):
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 300])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_workers_score_whole_batches(n, size):
-    slices = [own_slice(n, World(rank, size)) for rank in range(size)]
+    slices = [own_slice(n, Workers(rank, size)) for rank in range(size)]
     assert [i for part in slices for i in range(n)[part]] == list(range(n))
     assert all(part.start % 64 == 0 or part.start == n for part in slices)
 
 
+@pytest.mark.slow
 def test_macro_auroc_equals_sklearn():
     rng = np.random.default_rng(0)
     labels = rng.integers(-1, 2, (200, 14)).astype(np.int8)

@@ -19,10 +19,12 @@ import torch
 from fixtures.fits import RECIPE, Images, a_fit
 from fixtures.turns import REST, Killed, Memory, MemoryStorage, Turns, schedules
 
-from chexray.utility import fitting, training
-from chexray.utility.checkpointing import Folder
-from chexray.utility.fit import Fit
-from chexray.utility.network import Network
+from chexray.utility.classification.head import Classification
+from chexray.utility.loop import fit_all, fit_run
+from chexray.utility.loop.checkpointing import Folder
+from chexray.utility.loop.epoch import PhaseTraining
+from chexray.utility.loop.fit_spec import Fit
+from chexray.utility.loop.network import Network
 
 ROOT = "s3://bucket/fits"
 TIMED = {"images_per_s", "input_images_per_s", "seconds"}
@@ -47,10 +49,10 @@ def trained(monkeypatch) -> None:
     """Trainings of three epochs in no time."""
 
     def network(*_: Any) -> Network:
-        return Network(Weights(), torch.device("cpu"), "fp32", (0.5,) * 3, (0.5,) * 3)
+        return Network(Classification(), Weights(), torch.device("cpu"), "fp32", (0.5,) * 3, (0.5,) * 3)
 
-    def epoch(network: Network, *rest: Any) -> dict[str, Any]:
-        number, mine = rest[5] + 1, WHO[threading.get_ident()]
+    def trained_epoch(phase: PhaseTraining, epoch: int, _: str) -> dict[str, Any]:
+        network, number, mine = phase.network, epoch + 1, WHO[threading.get_ident()]
         with torch.no_grad():
             weight_of(network).fill_(number + mine)
         return {"lr": 0.1, "loss": weight_of(network).item(), "images_per_s": 1.0 + mine, "input_images_per_s": 1.0}
@@ -63,10 +65,10 @@ def trained(monkeypatch) -> None:
         return np.full((len(keys), 14), weight_of(network).item(), np.float32)
 
     monkeypatch.setattr(Network, "of", network)
-    monkeypatch.setattr(fitting, "train_epoch", epoch)
-    monkeypatch.setattr(fitting, "validate", validated)
-    monkeypatch.setattr(training, "predict_keys", predicted)
-    monkeypatch.setattr(training, "arithmetic", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(fit_run, "train_epoch", trained_epoch)
+    monkeypatch.setattr(fit_run, "validate", validated)
+    monkeypatch.setattr(fit_all, "predict_keys", predicted)
+    monkeypatch.setattr(fit_all, "arithmetic", lambda *_: contextlib.nullcontext())
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def a_run(fit: Fit, storage: MemoryStorage, number: int, seed: int = 0) -> Calla
         WHO[threading.get_ident()] = number / 8
         folder = Folder(f"{ROOT}/{fit.name}", fit, storage)
         if not folder.is_done:
-            training.run_fits(
+            fit_all.run_fits(
                 [fit], lambda keys: np.zeros((len(keys), 32, 32), np.uint8), lambda _: folder.uri, storage,
                 device="cpu", threads=1, weights=None, say=lambda _: None,
             )  # fmt: skip
@@ -133,6 +135,7 @@ def check(fit: Fit, memory: Memory, storage: MemoryStorage, results: list[Any], 
         assert names == {"fit.json", "history.json", "model.safetensors", "predictions"}
 
 
+@pytest.mark.slow
 def test_both_end_with_the_model_that_was_committed_first(fit, trained):
     n = steps_alone(fit)
     assert 20 < n < 60

@@ -19,21 +19,22 @@ from PIL import Image
 
 from chexray import parse_config
 from chexray.encoders.base import EncoderSpec
-from chexray.engine.features import Done, FeatureStore
-from chexray.engine.train import Task, TrainPool
+from chexray.engine.features import FeatureStore, StoreIndex
+from chexray.engine.pools import TrainPool
+from chexray.engine.train_task import Task
 from chexray.findings import FINDINGS
 from chexray.plan import make_plan
 from chexray.plan.utility import IMAGES, UtilityPlan
 from chexray.storage import Storage
-from chexray.suites.utility.fits import Trained, TrainedSetting, trained_settings
+from chexray.suites.utility.planned_fits import Trained, TrainedSetting, trained_settings
 from chexray.suites.utility.side_tables import tables_of
-from chexray.utility.classifier import build, find_weights, mean_std, normalise
-from chexray.utility.epoch import Optimisation
-from chexray.utility.images import ResizedImages
-from chexray.utility.network import Network
-from chexray.utility.recipe import Recipe
-from chexray.utility.scores import Predictions, evaluate, to_scores
-from chexray.utility.training import run_fits
+from chexray.utility.classification.classifier import build, find_weights
+from chexray.utility.classification.estimates import Predictions, evaluate, to_scores
+from chexray.utility.loop.epoch import Optimisation
+from chexray.utility.loop.fit_all import run_fits
+from chexray.utility.loop.images import ResizedImages
+from chexray.utility.loop.network import Network, mean_std, normalise
+from chexray.utility.loop.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def test_50_an_image_that_is_lost_shifts_no_prediction_against_its_row(classroom
     (asked,) = trained_settings(plan, cohorts, spec, "cpu")
     root = str(classroom.folder / "fits-50")
     store = FeatureStore(str(classroom.folder), Storage())
-    task = Task(asked.fits, store, spec, Done(), None, TrainPool(1, "cpu", 1, 1.0), root, run_id="run-50")
+    task = Task(asked.fits, store, spec, StoreIndex(), None, TrainPool(1, "cpu", 1, 1.0), root, run_id="run-50")
     run_fits(
         asked.fits,
         lambda keys: np.stack([images[key] for key in keys]),
@@ -197,6 +198,7 @@ def test_50_an_image_that_is_lost_shifts_no_prediction_against_its_row(classroom
     assert table[[f"p_{name}" for name in FINDINGS]].drop_duplicates().shape[0] == len(table)
 
 
+@pytest.mark.slow
 def test_51_every_seed_asked_for_is_a_training_of_its_own(classroom: Classroom) -> None:
     for each in fits_of(classroom, settings=["real", "synthetic"], seeds=3):
         assert [fit.seed for fit in each.fits] == [0, 1, 2]

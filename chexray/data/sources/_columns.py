@@ -11,13 +11,14 @@ import pyarrow.compute as pc
 
 from chexray.data import labels as label_reader
 from chexray.data.keys import root_setting, setting
-from chexray.data.labels import NoLabels, fold
-from chexray.data.manifest import METADATA_KEY, RESERVED
+from chexray.data.labels import NoLabels
+from chexray.data.schema import METADATA_KEY, RESERVED
 from chexray.data.sources._names import NO_HEADER, is_row, no_such_column
 from chexray.data.sources._types import is_nested, kind_of
-from chexray.data.values import as_text, is_identifier, is_utf8, nearest
+from chexray.data.values import as_text, is_identifier, is_utf8
 from chexray.errors import ConfigError, ManifestError
 from chexray.findings import FINDINGS
+from chexray.spelling import fold, suggestion
 from chexray.text import listed, quoted, shown
 
 _FILES = ("image", "image_path", "uri", "filename", "file_name", "image_filename", "file", "image_index")
@@ -91,7 +92,7 @@ def detect(names: Sequence[str], origin: str, columns: Mapping[str, str | None] 
     for role, name in (columns or {}).items():
         if role not in known:
             raise ConfigError(
-                f"{setting(origin, 'columns')}: unknown role {quoted(role)}. {nearest(str(role), list(known))}"
+                f"{setting(origin, 'columns')}: unknown role {quoted(role)}. {suggestion(str(role), list(known))}"
             )
         if name is not None and name not in names:
             raise ManifestError(
@@ -219,9 +220,3 @@ def _same_blanks(prompts: pa.ChunkedArray) -> pa.ChunkedArray:
     for pattern, kept in ((r"\r\n?", "\n"), (r"[ \t\x{00a0}]+", " "), (r" ?\n ?", "\n"), (r"^\s+|\s+$", "")):
         prompts = pc.call_function("replace_substring_regex", [prompts], pc.ReplaceSubstringOptions(pattern, kept))
     return prompts
-
-
-def blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text with empty and blank cells as null."""
-    cells = column.to_pylist()
-    return pa.chunked_array([pa.array([cell if cell and cell.strip() else None for cell in cells], pa.string())])

@@ -12,7 +12,7 @@ from chexray.errors import ManifestError
 from chexray.text import quoted, shown
 
 
-def is_frame(value: Any) -> bool:
+def is_frame(value: object) -> bool:
     """Whether a value is a table: a pandas DataFrame, or what offers Arrow its columns, as polars does."""
     return _is_pandas(value) or isinstance(value, pa.Table) or hasattr(value, "__arrow_c_stream__")
 
@@ -49,5 +49,5 @@ def _column(values: Any, where: str) -> pa.Array:
         raise ManifestError(f"{where} whose values are no texts, numbers or dates of one kind. Convert it.") from None
 
 
-def _is_pandas(value: Any) -> bool:
+def _is_pandas(value: object) -> bool:
     return type(value).__name__ == "DataFrame" and type(value).__module__.partition(".")[0] == "pandas"

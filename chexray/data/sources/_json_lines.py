@@ -29,7 +29,7 @@ def read_json_lines(where: str, data: bytes) -> pa.Table:
 
     Raises ManifestError, with the line and never its text, for a line that is no object or repeats a key.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     names: dict[str, None] = {}
     for number, line in enumerate(data.splitlines(), start=1):
         if not line.strip():
@@ -54,7 +54,7 @@ class _Repeated(Exception):
     """An object has a key twice; nobody knows which one is meant."""
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise _Repeated
@@ -64,7 +64,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats)
 
 
-def _object(line: bytes, where: str, number: int) -> dict[str, Any]:
+def _object(line: bytes, where: str, number: int) -> dict[str, object]:
     row, problem = None, "is not a JSON object. Expected one object an image and line"
     try:
         row = _DECODER.decode(str(line, "utf-8"))
@@ -83,7 +83,7 @@ def _name(name: str, where: str) -> str:
     return name
 
 
-def _column(values: list[Any], where: str, name: str) -> pa.Array:
+def _column(values: list[object], where: str, name: str) -> pa.Array:
     if not _would_explode(values):
         try:
             return pa.array(values)
@@ -102,7 +102,7 @@ def _column(values: list[Any], where: str, name: str) -> pa.Array:
     raise ManifestError(f"{where}: the values of {quoted(name)} fit no column. Write them as text, or leave them out.")
 
 
-def _would_explode(values: Sequence[Any]) -> bool:
+def _would_explode(values: Sequence[object]) -> bool:
     """Whether a column of these cells would have too many fields, one for each key of any object, or too deep ones."""
     waiting: list[tuple[int, Sequence[Any]]] = [(0, values)]
     n_keys = n_cells = 0

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from chexray.data.keys import setting
-from chexray.data.labels import fold
-from chexray.data.sources._names import IMAGE_SUFFIXES, without_suffix
-from chexray.data.values import as_text, identified, nearest
+from chexray.data.schema import IMAGE_SUFFIXES
+from chexray.data.sources._names import without_suffix
+from chexray.data.values import as_text, identified
 from chexray.errors import ManifestError
+from chexray.spelling import fold, suggestion
 from chexray.storage import Storage
 from chexray.text import quoted, shown
 
@@ -129,7 +130,7 @@ def filled(template: str, table: pa.Table, roles: Mapping[str, str | None], orig
         if name is None:
             raise ManifestError(
                 f"{path}: has no column {quoted(field)}, named in {setting(origin, 'image_template')}. "
-                f"{nearest(field, table.column_names)}"
+                f"{suggestion(field, table.column_names)}"
             )
         cells = as_text(table[name]).to_pylist()
         parts.append([None if cell in (None, "") else f"{text}{format(cell, form)}" for cell in cells])

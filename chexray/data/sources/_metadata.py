@@ -9,7 +9,7 @@ import pyarrow as pa
 from chexray.data.sources import _columns
 from chexray.data.sources._places import Root, places_of
 from chexray.data.sources._tables import TABLE_SUFFIXES, read_table, suffix
-from chexray.data.values import identified
+from chexray.data.values import blank_to_null, identified
 from chexray.errors import ManifestError
 from chexray.storage import Storage, basename, parent
 from chexray.text import shown
@@ -49,7 +49,7 @@ def read_metadata(
         column = _image_column(table, origin, columns, path)
         texts = _columns.role_as_text(table[column], column, "image", path, origin)
         here = Root(root, "", parent(path), parent(path), named=False)
-        for row, uri in enumerate(places_of(path, here, _columns.blank_to_null(texts).to_pylist(), None)):
+        for row, uri in enumerate(places_of(path, here, blank_to_null(texts).to_pylist(), None)):
             if uri is None:
                 raise ManifestError(
                     f"{path}: data row {row + 1} has no {shown(column, 60)}. Fill it, or remove the row."

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from chexray.data.values import is_id_like, nearest
+from chexray.data.schema import IMAGE_SUFFIXES
+from chexray.data.values import is_id_like
 from chexray.errors import ManifestError
+from chexray.spelling import nearest
 from chexray.text import listed, quoted
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".bmp", ".tif", ".tiff", ".webp")
 
 NO_HEADER = "a first line that looks like a row of data. Give the table a header with the names of its columns"
 
@@ -33,8 +33,8 @@ def no_such_column(wanted: str, names: Sequence[str]) -> str:
     """The end of an error about a missing column: the nearest name, where one is near, and the first of all."""
     if is_row(names):
         return f"Found {NO_HEADER}."
-    near = nearest(wanted, names, shown=0)
-    return f"{near} Columns: {listed(names)}." if near.startswith("Did") else f"Columns: {listed(names)}."
+    near = nearest(wanted, names)
+    return f"{f'Did you mean {quoted(near)}? ' if near else ''}Columns: {listed(names)}."
 
 
 def refuse_repeats(names: Sequence[str], where: str) -> None:

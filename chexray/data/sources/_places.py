@@ -20,7 +20,7 @@ from chexray.data.sources._names import without_suffix
 from chexray.data.values import identified, is_id_like, may_exist
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, absolute, basename, inside, is_remote, join, parent
-from chexray.storage.uris import local_path, split
+from chexray.storage.uris import local_path, shared_folder, split
 from chexray.text import shown
 
 N_PROBES = 16
@@ -143,7 +143,7 @@ def nowhere(path: str, roots: Sequence[Root], images: Sequence[str | None], orig
     if odd := odd_path(probes[0]):
         return ManifestError(f"{path}: data row {row + 1} names {identified(probes[0])}, {odd}.")
     where = " and ".join(dict.fromkeys(shown(root.uri) for root in roots))
-    shared = _shared_folder(images)
+    shared = _absolute_folder(images)
     if roots[0].place(probes[0]) is None:
         return _leaves(path, row, probes[0], where, shared, origin)
     seen = "" if is_remote(path) else _seen(parent(path), probes)
@@ -165,7 +165,7 @@ def places_of(path: str, root: Root, images: Sequence[str | None], origin: str |
         if image is not None and place is None:
             if odd := odd_path(image):
                 raise ManifestError(f"{path}: data row {row + 1} names {identified(image)}, {odd}.")
-            raise _leaves(path, row, image, shown(root.uri), _shared_folder(images), origin)
+            raise _leaves(path, row, image, shown(root.uri), _absolute_folder(images), origin)
         uris.append(place)
     return uris
 
@@ -188,12 +188,11 @@ def _leaves(path: str, row: int, image: str, root: str, shared: str, origin: str
     )
 
 
-def _shared_folder(images: Sequence[str | None]) -> str:
-    """The deepest folder that all images lie in, where all have absolute paths."""
+def _absolute_folder(images: Sequence[str | None]) -> str:
+    """The deepest folder that all images lie in, where all have absolute paths; none of their cells may be a text."""
     known = [image for image in images if image is not None]
-    fits = all(image.startswith("/") and is_id_like(image) for image in known)
-    found = posixpath.commonpath({posixpath.dirname(posixpath.normpath(image)) for image in known}) if fits else ""
-    return "" if found in ("", "/") else found
+    found = shared_folder(known) if all(map(is_id_like, known)) else ""
+    return "" if found == "/" else found
 
 
 def _seen(folder: str, images: Sequence[str]) -> str:

@@ -13,7 +13,6 @@ import pyarrow as pa
 from chexray.data.keys import setting
 from chexray.data.sources import _columns
 from chexray.data.sources._metadata import below, is_metadata, read_metadata
-from chexray.data.sources._names import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from chexray.data.sources._splits import chooser, left_out, of_folders
 from chexray.data.values import is_utf8
 from chexray.errors import ManifestError, StorageError
@@ -27,17 +26,19 @@ MAX_PATTERNS = 1_000
 class Folder:
     """Image files in a folder; metadata.csv or .jsonl in it or in a subfolder (column file_name) adds the rest.
 
-    path: the folder. pattern: which files, by name or by path below the folder, with *, ? and {a,b}, in any case.
-    recursive: look into subfolders too. split: which of the splits that its subfolders are called after, such as test;
-    all to read them as one set. columns: roles of the metadata's columns, as for a table.
     sample_id is the path below the folder.
     """
 
     path: str
+    """The folder."""
     pattern: str = "*.{png,jpg,jpeg,dcm,dicom,bmp,tif,tiff,webp}"
+    """Files of the set, by name or by path below the folder, with `*`, `?` and `{a,b}`, in any case."""
     recursive: bool = True
+    """Read subfolders too."""
     columns: dict[str, str | None] | None = None
+    """Roles of the columns of metadata, as for a table."""
     split: str | None = None
+    """Split to read, where subfolders are named after splits, such as `test`; `all` reads them as one set."""
 
     def __post_init__(self) -> None:
         _columns.check_columns(self.columns)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 
@@ -15,8 +12,9 @@ from chexray.data.sources._frames import as_arrow
 from chexray.data.sources._types import checked
 from chexray.data.sources.table import Table
 from chexray.errors import ManifestError
-from chexray.storage import Storage, is_remote, parent
+from chexray.storage import Storage
 from chexray.storage.parquet import to_bytes
+from chexray.storage.uris import shared_folder
 from chexray.text import shown
 
 _KEPT: dict[str, pa.Table] = {}
@@ -26,7 +24,7 @@ PREFIX = "DataFrame-"
 """What the path of such a set begins with; its digest follows."""
 
 
-def keep(value: Any, where: str) -> str:
+def keep(value: object, where: str) -> str:
     """The path under which a table can be read in this process: equal tables have the same one, so that the same call
     resumes the same run. Raises ManifestError that begins with `where`."""
     table = as_arrow(value, f"{where}: found").combine_chunks()
@@ -48,7 +46,8 @@ class Frame(Table):
         """The rows as a source's table. Raises ManifestError in a process that was not given the table."""
         table = self._rows(self.path, storage)
         image = _columns.detect(table.column_names, origin, self.columns, self.path).image
-        root = _common_folder(table[image].to_pylist()) if image and not self.image_root else ""
+        named = [cell for cell in table[image].to_pylist() if isinstance(cell, str) and cell] if image else []
+        root = "" if self.image_root else shared_folder(named)
         return Table.read(replace(self, image_root=root) if root else self, origin, storage)
 
     def _rows(self, path: str, storage: Storage) -> pa.Table:
@@ -59,16 +58,3 @@ class Frame(Table):
                 "chexray.evaluate with it again, or write it to a file and name that."
             )
         return checked(found, self.path)
-
-
-def _common_folder(images: list[Any]) -> str:
-    """The folder that holds all images, where each has an absolute path or an s3:// URL; else ""."""
-    named = [each for each in images if isinstance(each, str) and each]
-    if not named or not all(is_remote(each) or each.startswith("/") for each in named):
-        return ""
-    folders = {parent(each) for each in named}
-    if any(map(is_remote, folders)):
-        parts = [each.rstrip("/").split("/") for each in folders]
-        shared = list(itertools.takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False)))
-        return "/".join(level[0] for level in shared) if len(shared) > 2 else ""  # from the bucket on
-    return os.path.commonpath(folders)

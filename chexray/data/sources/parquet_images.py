@@ -14,7 +14,7 @@ from chexray.data.sources import _columns
 from chexray.data.sources._names import no_such_column, refuse_repeats
 from chexray.data.sources._splits import chooser, left_out, of_shards
 from chexray.data.sources._types import checked, is_nested, kind_of, plain
-from chexray.data.values import as_text
+from chexray.data.values import as_text, blank_to_null
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, absolute, basename
 from chexray.text import listed, quoted, shown
@@ -26,16 +26,18 @@ IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "png", "jpeg", "jpg")
 class ParquetImages:
     """Parquet with embedded PNG, JPEG or DICOM bytes: a binary column, or a {bytes, path} struct as `datasets` writes.
 
-    path: a file, a folder, or a pattern with * and ?. split: which of the splits that its files are called after, such
-    as train; all to read them as one set. image_column: recognised when not given.
-    columns: roles of the other columns, as for a table. Only columns other than the images are read here.
-    sample_id is a column of ids or file names where there is one, otherwise file and row.
+    Only columns other than the images are read here. sample_id is a column of ids or file names where there is one,
+    otherwise file and row.
     """
 
     path: str
+    """A file, a folder, or a pattern with `*` and `?`."""
     image_column: str | None = None
+    """Column of the images. Default: recognised."""
     columns: dict[str, str | None] | None = None
+    """Roles of the other columns, as for a table."""
     split: str | None = None
+    """Split to read, where files are named after splits, such as `train`; `all` reads them as one set."""
 
     def __post_init__(self) -> None:
         _columns.check_columns(self.columns)
@@ -97,7 +99,7 @@ class ParquetImages:
                 pa.table({"path": pc.call_function("struct_field", [table[image]], pc.StructFieldOptions("path"))}),
                 shown(file),
             )["path"]
-            inner = inner if is_nested(paths.type) else _columns.blank_to_null(as_text(paths))
+            inner = inner if is_nested(paths.type) else blank_to_null(as_text(paths))
             table = table.drop_columns([image])
         columns = {name: plain(table[name]) for name in table.column_names}
         columns[_URI] = pa.array([embedded_uri(file, image, row) for row in range(n)], pa.string())

@@ -38,22 +38,25 @@ MOST = {"n": 1_000_000, "size": 4096, "training_n": 1_000_000}
 class Phantom:
     """Phantom radiographs with labels and prompts, drawn from a seed into a folder.
 
-    n: images. generator: "real" for the reference world, or one that imitates it ("good", "poor", "copier", "blurred").
-    seed: its patients; sets of different seeds share none, so real and synthetic sets need different ones. size: pixels
-    a side.
-    training_seed, training_n: the "real" set that "copier" learned from and copies now and then; no other takes them.
-    Its manifest.csv names in `copy_of` the training image that an image repeats, and has its prompts.
-    path: the folder, local or s3://; by default one below ./phantoms named after the other fields.
     The folder also gets manifest.csv, in upstream's columns. A complete set of the same fields is read, not redrawn.
+    manifest.csv of "copier" names in `copy_of` the training image that an image repeats, and has its prompts.
     """
 
     n: int
+    """Number of images."""
     generator: str
+    """`real` for the reference world, or an imitation of it: `good`, `poor`, `copier`, `blurred`."""
     seed: int
+    """Seed of the patients. Sets with different seeds share no patient, so real and synthetic sets need different
+    ones."""
     size: int = 256
+    """Pixels on each side."""
     path: str = ""
+    """Folder for the images, local or s3://. Default: below `<output>/phantoms/`, named after the other fields."""
     training_seed: int | None = None
+    """Seed of the `real` set that `copier` was trained on and sometimes copies; for `copier` only."""
     training_n: int | None = None
+    """Number of images of that set; for `copier` only."""
 
     def __post_init__(self) -> None:
         if self.generator not in GENERATORS:

@@ -8,34 +8,36 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from chexray.data.keys import setting
-from chexray.data.labels import fold
 from chexray.data.sources import _columns
 from chexray.data.sources._columns import Roles
 from chexray.data.sources._lookup import filled, look_up
 from chexray.data.sources._places import candidates, choose, nowhere, places_of
 from chexray.data.sources._tables import read_table
 from chexray.data.sources._types import holds_bytes
+from chexray.data.values import blank_to_null
 from chexray.errors import ManifestError
+from chexray.spelling import fold
 from chexray.storage import Storage, absolute, parent
 from chexray.text import quoted, shown
 
 
 @dataclass(frozen=True)
 class Table:
-    """CSV, TSV, Parquet or JSON lines (also .gz), one row an image.
-
-    path: the table. image_root: the folder its image paths start from or, when absolute or with `../`, lie below; by
-    default the table's own folder, or a folder of the table's name. image_template: the path of a row's image from
-    columns, such as "files/p{subject_id}/{id}.jpg". image_lookup: whether images are found by name alone, in any folder
-    below the root; by default where no path leads to one and the root was named.
-    columns: role -> column for sample_id, image, subject_id, prompt and labels, null for none; recognised by default.
-    """
+    """CSV, TSV, Parquet or JSON lines (also .gz), one row for each image."""
 
     path: str
+    """The table."""
     image_root: str | None = None
+    """Folder that relative image paths start from, and below which absolute paths and paths with `../` must lie.
+    Default: the folder of the table, or a folder with the name of the table."""
     columns: dict[str, str | None] | None = None
+    """Role to column, for the roles sample_id, image, subject_id, prompt and labels; null for a role without a column.
+    Default: recognised by usual names."""
     image_template: str | None = None
+    """Path of an image, built from columns, such as `files/p{subject_id}/{id}.jpg`."""
     image_lookup: bool | None = None
+    """Find images by name alone, in any folder below the root. Default: where no path leads to an image and the root
+    was given."""
 
     def __post_init__(self) -> None:
         _columns.check_columns(self.columns)
@@ -76,7 +78,7 @@ class Table:
                 "parquet_images."
             )
         texts = _columns.role_as_text(table[column], column, "image", path, origin)
-        return _columns.blank_to_null(texts).to_pylist(), roles
+        return blank_to_null(texts).to_pylist(), roles
 
     def _places(
         self, path: str, images: list[str | None], roles: Roles, table: pa.Table, origin: str, storage: Storage

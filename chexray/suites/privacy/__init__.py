@@ -1,7 +1,7 @@
 """Privacy: does a generator give away the patients it learned from?
 
 Three questions of stored vectors and one of pixels: do pairs of a real image and what its prompt gave look like one
-patient (pairs), is any synthetic image nearer to a training image than a stranger would be (copies), is any an
+patient (pairs), is any synthetic image nearer to a training image than an unseen image would be (copies), is any an
 equal or a mirrored one (duplicates). A verdict for every image comes of the answers.
 """
 
@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from chexray.metrics.base import Score
-from chexray.plan.plan import PRIVACY
 from chexray.stats.ranking import Roc
+from chexray.suite_names import PRIVACY
 from chexray.suites.common import Context, Outcome, result_row, with_set_names
 from chexray.suites.privacy.copies import null_rows, search_copies
 from chexray.suites.privacy.duplicates import search_duplicates
-from chexray.suites.privacy.guard import Guard
+from chexray.suites.privacy.failures import FailureCollector
 from chexray.suites.privacy.pairs import calibrate_networks, pair_rows, prompt_rows, score_pairs
 from chexray.suites.privacy.planted import search_planted
 from chexray.suites.privacy.sets import ImageSet, Sets, read_sets
@@ -28,7 +28,7 @@ from chexray.suites.privacy.worklists import told_copies, told_duplicates, told_
 
 def evaluate_privacy(context: Context) -> Outcome:
     """The privacy rows of every synthetic set, and its tables, the verdicts first."""
-    sets, guard = read_sets(context), Guard()
+    sets, guard = read_sets(context), FailureCollector()
     calibrations, calibration_scores = calibrate_networks(context, sets, guard)
     pairs = score_pairs(context, sets, calibrations, guard)
     copies = search_copies(context, sets, guard)
@@ -44,7 +44,7 @@ def evaluate_privacy(context: Context) -> Outcome:
         for one in pairs:
             if one.synthetic is images:
                 for label, scores in one.scores.items():
-                    rows += _rows(context, sets, images, label, scores, params={"pairs": one.pairs.how})
+                    rows += _rows(context, sets, images, label, scores, method={"pairs": one.pairs.how})
         for each in copies:
             if each.synthetic is images:
                 rows += _rows(context, sets, images, each.label, each.scores)
@@ -94,23 +94,16 @@ def _roc_rows(label: str, roc: Roc) -> pa.Table:
 
 
 def _rows(
-    context: Context, sets: Sets, images: ImageSet, label: str, scores: list[Score], params: dict | None = None
+    context: Context, sets: Sets, images: ImageSet, label: str, scores: list[Score], method: dict | None = None
 ) -> list[dict]:
     return [
         result_row(
-            context,
-            score,
-            suite=PRIVACY,
-            real=sets.training.manifest,
-            synthetic=images.manifest,
-            n_real=len(sets.training),
-            n_synthetic=len(images),
-            encoder=label,
-            params=params,
+            context, score, suite=PRIVACY, real=sets.training.manifest, synthetic=images.manifest,
+            n_real=len(sets.training), n_synthetic=len(images), encoder=label, method=method,
             also=None if sets.heldout is None else sets.heldout.manifest,
         )
         for score in scores
-    ]
+    ]  # fmt: skip
 
 
 def _lost_pairs(context: Context, pairs: list) -> list[str]:

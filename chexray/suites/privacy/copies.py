@@ -12,26 +12,22 @@ import pyarrow as pa
 from chexray.engine.search import Search
 from chexray.errors import MetricError
 from chexray.metrics.base import Score
-from chexray.privacy.memorisation import (
-    MatchedReferences,
-    RatioTest,
-    memorisation_nulls,
-    memorisation_scores,
-    neighbour_ratio,
-    ratio_test,
-)
+from chexray.privacy.distances import MatchedReferences
+from chexray.privacy.memorisation import memorisation_nulls, memorisation_scores
+from chexray.privacy.outputs import AUTHENTICITY, SHARE
+from chexray.privacy.ratio import RatioTest, neighbour_ratio, ratio_test
 from chexray.suites.common import Context, own_codes
 from chexray.suites.privacy.evidence import Evidence, baseline_of, dimensions_of, repeats_of
-from chexray.suites.privacy.guard import Guard
-from chexray.suites.privacy.peers import peer_nulls, peer_scores, spacing_searches
+from chexray.suites.privacy.failures import FailureCollector
+from chexray.suites.privacy.other_tools import peer_nulls, peer_scores, spacing_searches
 from chexray.suites.privacy.searches import (
     HELDOUT,
     MATCHED_SIZES,
     NULL,
     SYNTHETIC,
     TRAINING,
+    EncodedSets,
     Key,
-    Space,
     distance,
     matched_sample,
     own_or_patient,
@@ -43,17 +39,12 @@ from chexray.suites.privacy.views import among_views, own_views, search_views, v
 
 IMAGES_SCHEMA = pa.schema(
     [
-        ("synthetic_set", pa.string()),
-        ("encoder", pa.string()),
-        ("sample_id", pa.string()),
-        ("nearest_training_id", pa.string()),
-        ("distance_training", pa.float64()),
-        ("distance_stranger", pa.float64()),
-        ("ratio", pa.float64()),
-        ("p_value", pa.float64()),
+        ("synthetic_set", pa.string()), ("encoder", pa.string()), ("sample_id", pa.string()),
+        ("nearest_training_id", pa.string()), ("distance_training", pa.float64()),
+        ("distance_stranger", pa.float64()), ("ratio", pa.float64()), ("p_value", pa.float64()),
         ("flagged", pa.bool_()),
     ]
-)
+)  # fmt: skip
 """One row a synthetic image and encoder. distance_stranger: to the nearest held-out image, or, without a held-out set,
 to the nearest training image of another patient than the nearest one's. Sort by ratio for the worst cases."""
 
@@ -69,14 +60,14 @@ class Copies:
     images: pa.Table = field(default_factory=IMAGES_SCHEMA.empty_table)
 
 
-def search_copies(context: Context, sets: Sets, guard: Guard) -> list[Copies]:
+def search_copies(context: Context, sets: Sets, guard: FailureCollector) -> list[Copies]:
     """A `Copies` for each search encoder and synthetic set of the run."""
     labels = context.plan.roles.search
     if not labels:
         return []
     with_heldout = sets.heldout is not None and len(sets.heldout) > 0
     search = _against_heldout if with_heldout else _against_own_patients
-    return search(context, sets, {label: Space(context, label) for label in labels}, guard)
+    return search(context, sets, {label: EncodedSets(context, label) for label in labels}, guard)
 
 
 def prompt_codes(images: ImageSet) -> np.ndarray | None:
@@ -85,7 +76,9 @@ def prompt_codes(images: ImageSet) -> np.ndarray | None:
     return found if found is not None and len(np.unique(found)) < len(found) else None
 
 
-def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], guard: Guard) -> list[Copies]:
+def _against_heldout(
+    context: Context, sets: Sets, spaces: dict[str, EncodedSets], guard: FailureCollector
+) -> list[Copies]:
     training, heldout, seed = sets.training, sets.heldout, context.plan.config.seed
     assert heldout is not None
     size = min(len(training), len(heldout))
@@ -140,13 +133,15 @@ def _against_heldout(context: Context, sets: Sets, spaces: dict[str, Space], gua
     ]
 
 
-def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space], guard: Guard) -> list[Copies]:
-    """Without strangers: a fifth of the training patients play them, against all others."""
+def _against_own_patients(
+    context: Context, sets: Sets, spaces: dict[str, EncodedSets], guard: FailureCollector
+) -> list[Copies]:
+    """Without held-out images: a fifth of the training patients take their place, against all others."""
     training = sets.training
     patients = own_or_patient(training)
     aside, others = set_aside(training, context.plan.config.seed)
     if not len(aside) or not len(others):
-        why = f"{len(training)} training images of {len(np.unique(patients))} patients give no null: give --heldout"
+        why = f"{len(training)} training images of {len(np.unique(patients))} patients give no baseline: give --heldout"
         nulls = [*memorisation_nulls("too_few", why), *peer_nulls(context, "too_few", why)]
         return [Copies(label, images, list(nulls)) for label in spaces for images in sets.synthetic]
     first: dict[Key, Search] = {}
@@ -184,16 +179,16 @@ def _against_own_patients(context: Context, sets: Sets, spaces: dict[str, Space]
 def _judge(
     context: Context,
     sets: Sets,
-    space: Space,
+    space: EncodedSets,
     images: ImageSet,
-    guard: Guard,
+    guard: FailureCollector,
     test: Callable[..., RatioTest],
     found: Evidence,
     spacing: np.ndarray | None,
 ) -> Copies:
     one = Copies(space.label, images, [])
     to_training, null_to_training = distance(found.near), distance(found.null_near)
-    with guard(f"{space.label} {images.name}", "memorised_share", one.scores):
+    with guard(f"{space.label} {images.name}", SHARE, one.scores):
         try:
             judged = test(
                 *map(distance, found.judged), alpha=context.plan.config.privacy.alpha, subjects=found.null_patients
@@ -211,10 +206,10 @@ def _judge(
                 groups=repeats_of(space, images, sets.training, judged, found), dimensions=found.dimensions,
                 baseline=found.baseline,
             )  # fmt: skip
-            one.scores += [replace(each, params={**each.params, "note_lowest_id": lowest}) for each in scores]
+            one.scores += [replace(each, about={**each.about, "note_lowest_id": lowest}) for each in scores]
     if spacing is not None:
         heldout_near = None if sets.heldout is None or not len(sets.heldout) else found.null_near
-        with guard(f"{space.label} {images.name}", "authenticity", one.scores):
+        with guard(f"{space.label} {images.name}", AUTHENTICITY, one.scores):
             one.scores += peer_scores(
                 context, sets, space, images, found.near, heldout_near, spacing,
                 prompts=prompt_codes(images), baseline=found.baseline,

@@ -9,16 +9,17 @@ import numpy as np
 from chexray.engine.blocks import FeatureBlocks
 from chexray.privacy.baseline import Baseline, check_baseline
 from chexray.privacy.case_mix import MIN_REFERENCES, Dimensions, local_dimension
-from chexray.privacy.memorisation import MatchedReferences, RatioTest
+from chexray.privacy.distances import MatchedReferences
+from chexray.privacy.ratio import RatioTest
 from chexray.privacy.repeats import MOST, repeat_groups
-from chexray.stats.nearest import Found
+from chexray.stats.nearest import NearestRows
 from chexray.suites.privacy.searches import (
     HELDOUT,
     MATCHED_SIZES,
     NULL,
     TRAINING,
+    EncodedSets,
     Key,
-    Space,
     distance,
     own_or_patient,
 )
@@ -31,16 +32,16 @@ MOST_REFERENCES = 1000
 
 @dataclass(frozen=True)
 class Evidence:
-    """Nearest training image and nearest stranger of the synthetic images, and of the images of the null.
+    """Nearest training and nearest held-out image of the synthetic images, and of the images of the baseline.
 
     viewed: the same four among turned and cropped images, where the space has views: they are judged. The others, among
     images as they are, give the distances that other tools report.
     """
 
-    near: Found
-    far: Found
-    null_near: Found
-    null_far: Found
+    near: NearestRows
+    far: NearestRows
+    null_near: NearestRows
+    null_far: NearestRows
     null_patients: np.ndarray | None
     matched: MatchedReferences | None = None
     baseline: Baseline | None = None
@@ -54,9 +55,9 @@ class Evidence:
 
 
 def baseline_of(
-    found: dict[Key, Found], label: str, samples: dict[str, np.ndarray | None], heldout: ImageSet
+    found: dict[Key, NearestRows], label: str, samples: dict[str, np.ndarray | None], heldout: ImageSet
 ) -> Baseline:
-    """Whether the held-out images are strangers to each other, by reference sets of one size."""
+    """Whether the held-out images are of patients that differ from each other, by reference sets of one size."""
     near, far = (
         found.get((label, NULL, MATCHED_SIZES, side), found[label, NULL, side]) for side in (TRAINING, HELDOUT)
     )
@@ -68,7 +69,7 @@ def baseline_of(
 
 
 def dimensions_of(
-    spaces: dict[str, Space],
+    spaces: dict[str, EncodedSets],
     sets: Sets,
     null: ImageSet,
     training: ImageSet,
@@ -103,7 +104,9 @@ def _local(blocks: FeatureBlocks, references: np.ndarray) -> np.ndarray:
     return out
 
 
-def repeats_of(space: Space, images: ImageSet, training: ImageSet, test: RatioTest, found: Evidence) -> np.ndarray:
+def repeats_of(
+    space: EncodedSets, images: ImageSet, training: ImageSet, test: RatioTest, found: Evidence
+) -> np.ndarray:
     """(n,) codes of synthetic images that count once: see `repeat_groups`."""
     suspects = test.ranking[: min(test.n_flagged, MOST)]
     features = space.of(images).take(np.sort(suspects)) if len(suspects) else np.zeros((0, 1), np.float32)

@@ -14,11 +14,13 @@ import pyarrow as pa
 from chexray.data.pairs import Pairs, restrict
 from chexray.data.strangers import other_patients
 from chexray.data.values import codes
+from chexray.encoders.base import pair_scorer
 from chexray.metrics.base import Score
 from chexray.privacy.calibration import Calibration, calibrate, calibration_scores, count_thresholds
+from chexray.privacy.pair_outputs import LATENT, PIXEL, PIXEL_UPSTREAM, REID, REID_AUC
 from chexray.privacy.prompts import count_scores, pair_scores, prompt_table
 from chexray.suites.common import Context
-from chexray.suites.privacy.guard import Guard
+from chexray.suites.privacy.failures import FailureCollector
 from chexray.suites.privacy.pixels import pixel_values
 from chexray.suites.privacy.sets import ImageSet, Sets
 
@@ -42,13 +44,15 @@ class PairsOf:
         return codes(self.pairs.table["prompt_id"])
 
 
-def score_pairs(context: Context, sets: Sets, calibrations: dict[str, Calibration], guard: Guard) -> list[PairsOf]:
+def score_pairs(
+    context: Context, sets: Sets, calibrations: dict[str, Calibration], guard: FailureCollector
+) -> list[PairsOf]:
     """A `PairsOf` for each synthetic set: re-identification, latent and pixel distances of its pairs."""
     return [_score_set(context, sets, images, calibrations, guard) for images in sets.synthetic]
 
 
 def _score_set(
-    context: Context, sets: Sets, images: ImageSet, calibrations: dict[str, Calibration], guard: Guard
+    context: Context, sets: Sets, images: ImageSet, calibrations: dict[str, Calibration], guard: FailureCollector
 ) -> PairsOf:
     plan, training = context.plan, sets.training
     one = PairsOf(images, restrict(plan.pairs[images.name], training.ids, images.ids))
@@ -57,11 +61,11 @@ def _score_set(
     patients = _patients(one.pairs, training)
     for label in plan.roles.reid:
         scores = one.scores.setdefault(label, [])
-        with guard(f"{label} {images.name}", "reid_mean", scores):
+        with guard(f"{label} {images.name}", REID[0], scores):
             values, at_floor = _both(_reid, context, label, one.pairs, floor, training, images)
             one.columns[f"reid_{label}"] = values
             kw = {"floor_codes": _prompt_codes(floor), "floor_reason": why}
-            scores += pair_scores("reid", values, one.prompts, patients, "lower", at_floor, rng, **kw)
+            scores += pair_scores(REID, values, one.prompts, patients, at_floor, rng, **kw)
             calibration = calibrations.get(label)
             if calibration is not None:
                 why_not = calibration.recognises_nobody or calibration.reason or calibration.threshold_reason
@@ -72,16 +76,16 @@ def _score_set(
                 )  # fmt: skip
     for label in plan.roles.latent:
         scores = one.scores.setdefault(label, [])
-        with guard(f"{label} {images.name}", "latent_distance", scores):
+        with guard(f"{label} {images.name}", LATENT[0], scores):
             values, at_floor = _both(_latent, context, label, one.pairs, floor, training, images)
             one.columns[f"latent_distance_{label}"] = values
             scores += pair_scores(
-                "latent_distance", values, one.prompts, patients, "higher", at_floor, rng,
+                LATENT, values, one.prompts, patients, at_floor, rng,
                 floor_codes=_prompt_codes(floor), floor_reason=why,
             )  # fmt: skip
     if plan.config.privacy.pixel_distance:
         scores = one.scores.setdefault("", [])
-        with guard(images.name, "pixel_distance", scores):
+        with guard(images.name, PIXEL[0], scores):
             _pixels(context, one, floor, why, training, patients, rng, scores)
     return one
 
@@ -103,7 +107,7 @@ def _vectors(context: Context, label: str, column: pa.ChunkedArray, images: Imag
 
 
 def _reid(context: Context, label: str, pairs: Pairs, real: ImageSet, other: ImageSet) -> np.ndarray:
-    scorer = context.plan.encoders[label][0].scorer()  # pyright: ignore[reportAttributeAccessIssue]
+    scorer = pair_scorer(context.plan.encoders[label][0])
     left = _vectors(context, label, pairs.table["real_id"], real)
     return scorer(left, _vectors(context, label, pairs.table["synthetic_id"], other))
 
@@ -141,15 +145,13 @@ def _pixels(
     usable = np.isfinite(found.distance)
     some_patients = None if patients is None else patients[usable]
     scores += pair_scores(
-        "pixel_distance", found.distance[usable], one.prompts[usable], some_patients, "higher", at_floor, rng,
+        PIXEL, found.distance[usable], one.prompts[usable], some_patients, at_floor, rng,
         floor_codes=floor_codes, floor_reason=why,
     )  # fmt: skip
     if found.wrapped is not None:
-        one.columns["pixel_distance_upstream"] = found.wrapped
-        first, *_ = pair_scores(
-            "pixel_distance_upstream", found.wrapped[usable], one.prompts[usable], some_patients, "higher", None, rng
-        )
-        scores.append(first)
+        one.columns[PIXEL_UPSTREAM.name] = found.wrapped
+        outputs = (PIXEL_UPSTREAM,) * 3
+        scores.append(pair_scores(outputs, found.wrapped[usable], one.prompts[usable], some_patients, None, rng)[0])
 
 
 def _some_prompts(floor: Pairs, rng: np.random.Generator) -> Pairs:
@@ -175,7 +177,7 @@ def _patients(pairs: Pairs, training: ImageSet) -> np.ndarray | None:
 
 
 def calibrate_networks(
-    context: Context, sets: Sets, guard: Guard
+    context: Context, sets: Sets, guard: FailureCollector
 ) -> tuple[dict[str, Calibration], dict[str, list[Score]]]:
     """{label: Calibration} and its scores, for each re-identification encoder, on all real images of the run."""
     calibrations, scores = {}, {}
@@ -186,9 +188,9 @@ def calibrate_networks(
     for label in context.plan.roles.reid:
         encoder, spec = context.plan.encoders[label]
         mine = scores.setdefault(label, [])
-        with guard(label, "reid_auc", mine):
+        with guard(label, REID_AUC, mine):
             vectors = context.store.read(spec, "features", keys, context.done[label])
-            scorer = encoder.scorer()  # pyright: ignore[reportAttributeAccessIssue]
+            scorer = pair_scorer(encoder)
             rng = np.random.default_rng([context.plan.config.seed, 2])
             thresholds = context.plan.config.privacy.thresholds
             calibrations[label] = calibrate(vectors, patients, scorer, rng, thresholds=thresholds)

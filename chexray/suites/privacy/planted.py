@@ -11,26 +11,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from chexray.encoders.base import MIRROR, mirroring
 from chexray.engine.blocks import FeatureBlocks
 from chexray.engine.planted import OriginalLost, planted_blocks
 from chexray.engine.search import Search
-from chexray.metrics.base import Output, Score
+from chexray.metrics.base import Score
 from chexray.metrics.common import nulls
 from chexray.privacy.augmentations import ALTERATIONS, EXACT
-from chexray.privacy.memorisation import HELD_OUT, RatioTest
-from chexray.privacy.planted import PREFIX, drawn, planted_scores
-from chexray.privacy.ratio import ratios
-from chexray.stats.nearest import Found
+from chexray.privacy.outputs import planted_found
+from chexray.privacy.planted import drawn, planted_scores
+from chexray.privacy.ratio import HELD_OUT, RatioTest, ratios
+from chexray.stats.nearest import NearestRows
 from chexray.suites.common import Context
 from chexray.suites.privacy.copies import Copies
 from chexray.suites.privacy.duplicates import DuplicatesOf
-from chexray.suites.privacy.guard import Guard
+from chexray.suites.privacy.failures import FailureCollector
 from chexray.suites.privacy.searches import (
     HELDOUT,
     MIRRORED,
     TRAINING,
+    EncodedSets,
     Key,
-    Space,
     distance,
     own_or_patient,
     run_searches,
@@ -43,7 +44,7 @@ ANY = ""
 
 
 def search_planted(
-    context: Context, sets: Sets, copies: Sequence[Copies], duplicates: Sequence[DuplicatesOf], guard: Guard
+    context: Context, sets: Sets, copies: Sequence[Copies], duplicates: Sequence[DuplicatesOf], guard: FailureCollector
 ) -> dict[str, list[Score]]:
     """{encoder label: planted_found_* of what its search found}, ANY for all of them together; {} without a search
     that could judge a copy, and with privacy.planted 0.
@@ -53,14 +54,13 @@ def search_planted(
     """
     n, roles, encoders = context.plan.config.privacy.planted, context.plan.roles, context.plan.encoders
     tests = {each.label: each.test for each in copies if each.test is not None and each.test.attained_alpha}
-    labels = [label for label in roles.search if label in tests and hasattr(encoders[label][0], "mirror_order")]
+    labels = [label for label in roles.search if label in tests and MIRROR in encoders[label][1].roles]
     hashed = roles.duplicates if any(each.found is not None for each in duplicates) else None
     labels += [hashed] if hashed else []
     if not n or not labels or not len(sets.training):
         return {}
     scores: dict[str, list[Score]] = {ANY: []}
-    metric = f"{PREFIX}{EXACT}"
-    with guard("planted copies", metric, scores[ANY]):
+    with guard("planted copies", planted_found(EXACT), scores[ANY]):
         ids = sets.training.ids
         order = sorted(
             range(len(ids)), key=lambda i: hashlib.blake2b(f"{context.plan.config.seed}|{ids[i]}".encode()).digest()
@@ -77,7 +77,7 @@ def search_planted(
             )  # fmt: skip
         except OriginalLost:
             why = "a training image could not be read again to plant copies of it: run the same command again"
-            return {ANY: nulls([Output(metric, "higher")], "undefined", why)}
+            return {ANY: nulls([planted_found(EXACT)], "undefined", why)}
         found = _ratios(context, sets, {label: blocks[label] for label in labels if label != hashed}, tests)
         if hashed:
             bits = _nearest_hash(context, sets, hashed, blocks[hashed])
@@ -121,17 +121,18 @@ def _nearest_hash(context: Context, sets: Sets, label: str, blocks: FeatureBlock
     name = (label, TRAINING)
     found = _search(context, {name: AmongViews(label, blocks, sets.training)})[name].squared
     if label not in context.plan.roles.views:
-        signs = context.plan.encoders[label][0].mirror_signs()  # pyright: ignore[reportAttributeAccessIssue]
-        plain = Search(blocks, Space(context, label).of(sets.training), signs=signs)
+        plain = Search(
+            blocks, EncodedSets(context, label).of(sets.training), **mirroring(*context.plan.encoders[label])
+        )
         found = np.minimum(found, run_searches(context, {(label, MIRRORED): plain})[label, MIRRORED].squared)
     return found / 4
 
 
-def _search(context: Context, wanted: dict[Key, AmongViews]) -> dict[Key, Found]:
+def _search(context: Context, wanted: dict[Key, AmongViews]) -> dict[Key, NearestRows]:
     """Each search as the run makes it in that space: among views where it has them, else among images as they are."""
     viewed = {name: each for name, each in wanted.items() if each.label in context.plan.roles.views}
     plain = {
-        name: Search(each.queries, Space(context, each.label).of(each.real), each.query_codes, each.real_codes)
+        name: Search(each.queries, EncodedSets(context, each.label).of(each.real), each.query_codes, each.real_codes)
         for name, each in wanted.items()
         if name not in viewed
     }

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from chexray.engine.blocks import FeatureBlocks, write_blocks
+from chexray.engine.blocks import FeatureBlocks, Stored, write_blocks
 from chexray.engine.search import Search, search
-from chexray.stats.nearest import Found
+from chexray.stats.nearest import NearestRows
 from chexray.suites.common import Context
 from chexray.suites.privacy.sets import ImageSet, Sets
 
 SET_ASIDE, MAX_SET_ASIDE = 0.2, 5000
-"""Without a held-out set: the share of training patients, and the most images, that play strangers for the null."""
+"""Without a held-out set: the share of training patients, and the most images, that stand for unseen patients."""
 
 MATCHED = 0.02
 """Reference sets whose sizes differ by less need no sampling: the bias is a fiftieth of one over the dimension."""
@@ -34,7 +34,7 @@ TRAINING, HELDOUT, WITHIN, MIRRORED = "training", "heldout", "within", "mirrored
 
 
 @dataclass
-class Space:
+class EncodedSets:
     """One encoder's space, with blocks of each set in it. Sets are known by name."""
 
     context: Context
@@ -49,12 +49,12 @@ class Space:
             context = self.context
             keys = images.keys if rows is None else [images.keys[row] for row in rows]
             spec = context.plan.encoders[self.label][1]
-            done = context.done[self.label]
-            self.blocks[name] = write_blocks(context.store, spec, self.output, keys, done, workers=context.workers)
+            stored = Stored(spec, context.done[self.label], self.output)
+            self.blocks[name] = write_blocks(context.store, stored, keys, workers=context.workers)
         return self.blocks[name]
 
 
-def run_searches(context: Context, searches: Mapping[Key, Search]) -> dict[Key, Found]:
+def run_searches(context: Context, searches: Mapping[Key, Search]) -> dict[Key, NearestRows]:
     """What the searches find; those that an earlier run finished are read."""
     progress = context.progress("search", "images", 0)
     root, storage = context.plan.store_uri, context.plan.storage
@@ -76,7 +76,7 @@ def matched_sample(n: int, size: int, seed: int) -> np.ndarray | None:
 
 
 def set_aside(training: ImageSet, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of training patients that play strangers, and the rows of all others; both sorted. Whole patients."""
+    """Rows of training patients that stand for unseen ones, and the rows of all others; both sorted. Whole patients."""
     patients = own_or_patient(training)
     known = np.unique(patients)
     shuffled = np.random.default_rng([seed, len(known)]).permutation(known)
@@ -87,25 +87,12 @@ def set_aside(training: ImageSet, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(aside), np.flatnonzero(~aside)
 
 
-def distance(found: Found) -> np.ndarray:
+def distance(found: NearestRows) -> np.ndarray:
     """(n,) float64 distances, infinite where there was no reference."""
     return np.sqrt(found.squared)
 
 
 __all__ = [
-    "HELDOUT",
-    "MATCHED_SIZES",
-    "MIRRORED",
-    "NULL",
-    "SYNTHETIC",
-    "TRAINING",
-    "WITHIN",
-    "Key",
-    "Sets",
-    "Space",
-    "distance",
-    "matched_sample",
-    "own_or_patient",
-    "run_searches",
-    "set_aside",
-]
+    "HELDOUT", "MATCHED_SIZES", "MIRRORED", "NULL", "SYNTHETIC", "TRAINING", "WITHIN", "EncodedSets", "Key", "Sets",
+    "distance", "matched_sample", "own_or_patient", "run_searches", "set_aside",
+]  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from chexray.data.manifest import Manifest
-from chexray.plan.plan import PRIVACY
+from chexray.suite_names import PRIVACY
 from chexray.suites.common import Context, own_codes
 
 
@@ -64,7 +64,7 @@ class Sets:
 
 def read_sets(context: Context) -> Sets:
     """The sets of a run. Held-out images whose patient or whose very file is also in training are left out, with a
-    note: the null is made of strangers."""
+    note: the baseline is made of unseen patients."""
     plan = context.plan
     assert plan.training is not None
     training = _accepted(context, plan.training)
@@ -77,19 +77,19 @@ def read_sets(context: Context) -> Sets:
         )
     heldout = _accepted(context, plan.heldout)
     n = len(heldout)
-    strangers = ~_in(heldout, training, "image_key")
+    unseen = ~_in(heldout, training, "image_key")
     if training["subject_id"].null_count < len(training) and heldout["subject_id"].null_count < len(heldout):
-        strangers &= ~_in(heldout, training, "subject_id")
-    heldout = heldout.filter(pa.array(strangers))
+        unseen &= ~_in(heldout, training, "subject_id")
+    heldout = heldout.filter(pa.array(unseen))
     if len(heldout) < n:
         notes.append(
-            f"{n - len(heldout)} of {n} held-out images are left out of the null: they, or their patients, "
+            f"{n - len(heldout)} of {n} held-out images are left out of the baseline: they, or their patients, "
             f"are also in {plan.training.name}"
         )
     if not len(heldout):
         notes.append(
-            f"no image of {plan.heldout.name} is left: the search for copies takes its null from the training "
-            "patients themselves"
+            f"no image of {plan.heldout.name} is left: the search for copies takes its baseline from the "
+            "training patients"
         )
     both = pa.chunked_array([*training["subject_id"].chunks, *heldout["subject_id"].chunks], pa.string())
     codes = own_codes(both)
@@ -116,8 +116,8 @@ def _without_patients(codes: np.ndarray | None, *sets: Manifest) -> list[str]:
         return []
     keys = " and ".join(each.setting("columns.subject_id") for each in sets)
     return [
-        "the real images name no patients: errors are not clustered, a null image may have met its own patient, and "
-        f"re-identification cannot be calibrated. Name the column in {keys}"
+        "the real images name no patients: errors are not clustered, the baseline may match a patient with themselves, "
+        f"and re-identification cannot be calibrated. Name the column in {keys}"
     ]
 
 

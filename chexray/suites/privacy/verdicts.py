@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from chexray.metrics.base import Score
 from chexray.privacy.calibration import Calibration
+from chexray.privacy.outputs import FLAGGED
 from chexray.suites.privacy.copies import Copies
 from chexray.suites.privacy.duplicates import DuplicatesOf
 from chexray.suites.privacy.pairs import PairsOf
@@ -49,7 +50,7 @@ def verdicts(
                 judged = True
                 nearest = each.images["nearest_training_id"]
                 for i in np.flatnonzero(each.test.flagged):
-                    text = f"{each.label}: nearer to training image {nearest[int(i)]} than strangers are (p = "
+                    text = f"{each.label}: nearer to training image {nearest[int(i)]} than unseen patients are (p = "
                     text += f"{each.test.p_value[i]:.2g})"
                     reasons.setdefault(ids[i], []).append(text)
         for found in duplicates:
@@ -75,14 +76,14 @@ def flagged_scores(table: pa.Table, name: str) -> list[Score]:
     """How many images of a set are flagged by any part of the suite, as a row without direction or error: a count that
     chance contributes to, which the searches' own rows test. [] where nothing could judge them.
 
-    params: note_flagged, the first ids, those that most parts flag first.
+    about: note_flagged, the first ids, those that most parts flag first.
     """
     rows = [row for row in table.to_pylist() if row["synthetic_set"] == name and row["flagged"] is not None]
     if not rows:
         return []
     flagged = sorted((row for row in rows if row["flagged"]), key=lambda row: -len(row["reasons"]))
-    params = {"note_flagged": [row["sample_id"] for row in flagged[:FIRST]]}
-    return [Score("images_flagged", float(len(flagged)), params=params)]
+    first = [row["sample_id"] for row in flagged[:FIRST]]
+    return [Score(FLAGGED, float(len(flagged)), about={"note_flagged": first})]
 
 
 def _duplicate(row: dict) -> str:

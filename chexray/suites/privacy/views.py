@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from chexray.engine.blocks import FeatureBlocks
+from chexray.encoders.base import mirroring
+from chexray.encoders.views import VIEWS
+from chexray.engine.blocks import FeatureBlocks, Stored, write_view_blocks
 from chexray.engine.search import Search
-from chexray.engine.view_blocks import VIEWS, write_view_blocks
 from chexray.plan.roles import SMALL
-from chexray.stats.nearest import Found
+from chexray.stats.nearest import NearestRows
 from chexray.suites.common import Context
 from chexray.suites.privacy.searches import (
     HELDOUT,
@@ -29,8 +30,8 @@ from chexray.suites.privacy.searches import (
     NULL,
     SYNTHETIC,
     TRAINING,
+    EncodedSets,
     Key,
-    Space,
     own_or_patient,
     run_searches,
 )
@@ -53,7 +54,7 @@ class AmongViews:
 
 
 @dataclass(frozen=True)
-class FoundView(Found):
+class FoundView(NearestRows):
     """The nearest view of any image. row: (n,) int64, of the real set or of its `rows`; view: (n,) int64, which of
     VIEWS; mirrored: (n,) bool, where the query's mirror image is strictly nearer than itself."""
 
@@ -73,21 +74,17 @@ def search_views(context: Context, wanted: Mapping[Key, AmongViews]) -> dict[Key
     blocks: dict[tuple[str, str, bytes], FeatureBlocks] = {}
     searches: dict[Key, Search] = {}
     for name, each in wanted.items():
-        encoder, _ = context.plan.encoders[each.label]
         place = (each.label, each.real.name, b"all" if each.rows is None else each.rows.tobytes())
         if place not in blocks:
             blocks[place] = _blocks(context, each)
         codes = (each.query_codes, each.real_codes)
-        signs = encoder.mirror_signs() if hasattr(encoder, "mirror_signs") else None  # pyright: ignore[reportAttributeAccessIssue]
-        order = encoder.mirror_order() if hasattr(encoder, "mirror_order") else None  # pyright: ignore[reportAttributeAccessIssue]
-        views = len(VIEWS)
-        searches[name] = Search(each.queries, blocks[place], *codes, views=views)
-        searches[*name, MIRRORED] = Search(each.queries, blocks[place], *codes, signs=signs, order=order, views=views)
+        plain = searches[name] = Search(each.queries, blocks[place], *codes, views=len(VIEWS))
+        searches[*name, MIRRORED] = replace(plain, **mirroring(*context.plan.encoders[each.label]))
     found = run_searches(context, searches)
     return {name: _nearer(found[name], found[*name, MIRRORED]) for name in wanted}
 
 
-def among_views(sets: Sets, spaces: Mapping[str, Space]) -> dict[Key, AmongViews]:
+def among_views(sets: Sets, spaces: Mapping[str, EncodedSets]) -> dict[Key, AmongViews]:
     """The searches of a ratio against held-out images, in the spaces that have views; see `viewed_of`."""
     training, heldout, wanted = sets.training, sets.heldout, dict[Key, AmongViews]()
     assert heldout is not None
@@ -124,11 +121,11 @@ def own_views(context: Context, sets: Sets, plain: Mapping[Key, Search], others:
     return {(name[0], name[1], name[-1], *name[2:-1]): each for name, each in both.items()}
 
 
-Viewed = tuple[Found, Found, Found, Found]
+Viewed = tuple[NearestRows, NearestRows, NearestRows, NearestRows]
 
 
 def viewed_of(found: Mapping[Key, FoundView], label: str, images: ImageSet) -> Viewed | None:
-    """Nearest training view and nearest stranger's of a set's images, and of the null's; None in a space without."""
+    """Nearest training and nearest held-out view of a set's images, and of the baseline's; None in a space without."""
     if (label, NULL, TRAINING) not in found:
         return None
     names = [(label, SYNTHETIC, side, images.name) for side in (TRAINING, HELDOUT)]
@@ -139,12 +136,12 @@ def viewed_of(found: Mapping[Key, FoundView], label: str, images: ImageSet) -> V
 def _blocks(context: Context, each: AmongViews) -> FeatureBlocks:
     keys = each.real.keys if each.rows is None else [each.real.keys[row] for row in each.rows]
     encoder, spec = context.plan.encoders[each.label]
-    small = (context.plan.encoders[SMALL][1], context.done[SMALL])
-    plain = (spec, context.done[each.label])
+    small = Stored(context.plan.encoders[SMALL][1], context.done[SMALL], "image")
+    plain = Stored(spec, context.done[each.label])
     return write_view_blocks(context.store, encoder, plain, small, keys, workers=context.workers)
 
 
-def _nearer(plain: Found, mirrored: Found) -> FoundView:
+def _nearer(plain: NearestRows, mirrored: NearestRows) -> FoundView:
     flipped = mirrored.squared < plain.squared
     reference = np.where(flipped, mirrored.row, plain.row)
     row, view = np.divmod(reference, len(VIEWS))

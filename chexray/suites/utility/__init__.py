@@ -7,17 +7,19 @@ whether synthetic ones show what was asked for.
 
 from __future__ import annotations
 
+from chexray.engine.pools import plan_train_pool
 from chexray.engine.scaling import growth, released, settled
-from chexray.engine.train import Task, plan_train_pool, train
+from chexray.engine.train import train
+from chexray.engine.train_task import Task
 from chexray.log import say
 from chexray.plan.utility import IMAGES
 from chexray.storage import join
 from chexray.suites.common import Context, Outcome, with_set_names
 from chexray.suites.utility.comparison import comparison
 from chexray.suites.utility.faithful import faithfulness_of
-from chexray.suites.utility.fits import Trained, trained_settings
+from chexray.suites.utility.planned_fits import Trained, trained_settings
 from chexray.suites.utility.rows import failed_row
-from chexray.suites.utility.scored import score_settings
+from chexray.suites.utility.score_rows import score_settings
 from chexray.suites.utility.side_tables import files_of, tables_of
 
 

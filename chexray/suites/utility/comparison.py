@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from chexray.results.rows import params_of
+
 HEADLINES: tuple[tuple[str, Any, str], ...] = (
     ("auroc_macro", None, "auroc_macro"),
     ("auroc_macro_difference", None, "auroc_macro_difference_to_real"),
@@ -40,7 +42,7 @@ def comparison(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     names = {(metric, threshold): column for metric, threshold, column in headlines}
     for row in rows:
-        params = row["params"]
+        params = params_of(row)
         column = names.get((row["metric"], params.get("threshold")))
         if row["subset"] != "all" or column is None:
             continue
@@ -55,7 +57,7 @@ def comparison(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 def _empty(row: Mapping[str, Any]) -> dict[str, Any]:
-    about = {"setting": row["params"]["setting"], "synthetic_set": row["synthetic_set"]}
+    about = {"setting": params_of(row)["setting"], "synthetic_set": row["synthetic_set"]}
     return {**about, "n_test": row["n_real"], "status": "ok", "reason": ""}
 
 

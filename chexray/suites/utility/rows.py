@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from chexray.metrics.base import Score
-from chexray.plan.plan import UTILITY
 from chexray.plan.utility import Cohorts, UtilityPlan
+from chexray.suite_names import UTILITY
 from chexray.suites.common import Context, result_row, set_name
-from chexray.suites.utility.fits import TrainedSetting
+from chexray.suites.utility.planned_fits import TrainedSetting
+from chexray.utility.classification.outputs import AUROC_MACRO
 
 
 def utility_row(
@@ -22,7 +23,7 @@ def utility_row(
     subset: str,
     score: Score,
     groups: dict[str, np.ndarray],
-    params: dict[str, Any] | None = None,
+    method: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A score as a row of the results. n_real: test images of the subset; n_synthetic: images trained on.
 
@@ -30,17 +31,10 @@ def utility_row(
     """
     n_test = int(groups[subset].sum()) if subset in groups else len(cohorts.test)
     row = result_row(
-        context,
-        score,
-        suite=UTILITY,
-        real=plan.test,
-        synthetic=asked.training.synthetic,
-        n_real=n_test,
-        n_synthetic=asked.training.mixture.n_synthetic,
-        subset=subset,
-        params={**about(plan, cohorts, asked), **(params or {})},
-        also=plan.training,
-    )
+        context, score, suite=UTILITY, real=plan.test, synthetic=asked.training.synthetic, n_real=n_test,
+        n_synthetic=asked.training.mixture.n_synthetic, subset=subset,
+        method={**method_of(plan, asked), **(method or {})}, about=about(plan, cohorts, asked), also=plan.training,
+    )  # fmt: skip
     return row | recipe_fields(asked)
 
 
@@ -50,25 +44,31 @@ def failed_row(
     """The one row of a setting of which a training failed, so that it is not missed; none where none did."""
     if not reasons:
         return []
-    score = Score("auroc_macro", None, "higher", status="failed", reason=reasons[0])
+    score = Score(AUROC_MACRO, None, status="failed", reason=reasons[0])
     return [utility_row(context, plan, cohorts, asked, "all", score, {})]
 
 
-def about(plan: UtilityPlan, cohorts: Cohorts, asked: TrainedSetting) -> dict[str, Any]:
-    """What a row says of its classifier. n_presented: images shown over the whole training, repeats counted."""
-    training, recipe = asked.training, asked.recipe
+def method_of(plan: UtilityPlan, asked: TrainedSetting) -> dict[str, Any]:
+    """What the classifiers of two rows must share for their numbers to be compared."""
     return {
-        "setting": training.setting,
+        "setting": asked.training.setting,
         "training_set": set_name(plan.training),
-        "n_train_real": training.mixture.n_real,
-        "n_train_synthetic": training.mixture.n_synthetic,
-        "n_validation": len(cohorts.validation),
         "uncertain": plan.policy[0],
         "unmentioned": plan.policy[1],
-        "recipe": recipe.fingerprint,
-        "budget": recipe.budget,
+        "recipe": asked.recipe.fingerprint,
+        "budget": asked.recipe.budget,
+    }
+
+
+def about(plan: UtilityPlan, cohorts: Cohorts, asked: TrainedSetting) -> dict[str, Any]:
+    """How its training came out. n_presented: images shown over the whole training, repeats counted."""
+    mixture = asked.training.mixture
+    return {
+        "n_train_real": mixture.n_real,
+        "n_train_synthetic": mixture.n_synthetic,
+        "n_validation": len(cohorts.validation),
         "n_presented": asked.n_presented,
-        **({"replaced": training.mixture.how} if training.mixture.how else {}),
+        **({"replaced": mixture.how} if mixture.how else {}),
     }
 
 

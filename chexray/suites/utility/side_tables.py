@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from chexray.data.labels import fold
 from chexray.figures import figure_files
 from chexray.figures.tensorboard import event_files
 from chexray.plan.training import AGE_COLUMNS, GROUP_COLUMNS
 from chexray.plan.utility import Cohorts, UtilityPlan
-from chexray.suites.utility.fits import Trained
-from chexray.utility.curves import curves_table, predictions_table
+from chexray.spelling import fold
+from chexray.suites.utility.planned_fits import Trained
+from chexray.utility.classification.curves import curves_table, predictions_table
 
 GROUPING = frozenset((*GROUP_COLUMNS, *AGE_COLUMNS))
 

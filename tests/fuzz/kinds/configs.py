@@ -189,7 +189,7 @@ def _runtime_env(path: Path, rng: random.Random) -> Attempt:
     path.write_bytes(mutated(content, rng) if rng.random() < 0.2 else content)
 
     def act() -> Seen:
-        from chexray.jobs.parcel import open_secrets, read_runtime_env
+        from chexray.jobs.bundle import open_secrets, read_runtime_env
 
         return Seen("ok", open_secrets(read_runtime_env(path)))
 

@@ -119,7 +119,8 @@ def _tamper(parts: list[Path], rejects: list[Path], rng: random.Random) -> str:
     zeros = path.with_name(f"{path.name.split('-')[0]}-{'0' * 16}.parquet")
     if way == "swap":
         first, second = parts[0].read_bytes(), parts[1].read_bytes()
-        parts[0].write_bytes(second), parts[1].write_bytes(first)
+        parts[0].write_bytes(second)
+        parts[1].write_bytes(first)
     elif way == "rename":
         path.rename(zeros)
     elif way in ("additional", "subfolder", "subset"):

@@ -35,7 +35,7 @@ def prepare(folder: Path) -> Finished:
 
     from chexray import __version__
     from chexray.config import parse_config
-    from chexray.data.manifest import REJECT_SCHEMA
+    from chexray.data.schema import REJECT_SCHEMA
     from chexray.plan import make_plan
     from chexray.results import rows as results
     from chexray.storage import Storage
@@ -102,7 +102,7 @@ def attempt(seeds: Finished, rng: random.Random, folder: Path) -> Attempt:
 
 
 def _filter(run: Path, sets: list[str]) -> Seen:
-    from chexray.filtering import filter_run
+    from chexray.curation.filtering import filter_run
     from chexray.storage import Storage
 
     lines = []
@@ -126,17 +126,18 @@ def _status(where: str) -> Seen:
 
 
 def _table(where: str) -> Seen:
-    from chexray.results.rows import read_results
-    from chexray.results.table import render, summary_lines
+    from chexray.report.console import last_page, render
+    from chexray.results.reading import read_results
     from chexray.storage import Storage
 
     frame = read_results(where, Storage(retries=0))
-    return Seen("ok", [*_printed(*render(frame)), *summary_lines(frame)])
+    return Seen("ok", _printed(*render(frame), last_page(frame)))
 
 
 def _compare(where: str, other: str) -> Seen:
-    from chexray.results.compare import compare, render_compare
-    from chexray.results.rows import read_results
+    from chexray.report.comparison import render_compare
+    from chexray.results.aligned import compare
+    from chexray.results.reading import read_results
     from chexray.storage import Storage
 
     storage = Storage(retries=0)
@@ -146,10 +147,10 @@ def _compare(where: str, other: str) -> Seen:
 
 def _once(seeds: Finished, run: Path) -> Seen:
     """What `run --once` reads of a folder; a run that is not done would start, and is not."""
-    from chexray import recording
     from chexray.config import parse_config
     from chexray.plan import make_plan
-    from chexray.rundir import RunDirectory
+    from chexray.run import recording
+    from chexray.run.directory import RunDirectory
 
     plan = make_plan(parse_config(seeds.config))
     heard: list[str] = []
@@ -162,7 +163,7 @@ def _once(seeds: Finished, run: Path) -> Seen:
 
 
 def _rendered(frame: Any) -> Any:
-    from chexray.results.table import render
+    from chexray.report.console import render
 
     return render(frame)
 

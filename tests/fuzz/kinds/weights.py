@@ -173,7 +173,7 @@ def _of_fit(seeds: Networks, rng: random.Random, folder: Path) -> Attempt:
     import torch
 
     from chexray.storage import Storage
-    from chexray.utility.checkpointing import Folder
+    from chexray.utility.loop.checkpointing import Folder
 
     stopped = rng.random() < 0.6
     fit = seeds.fit()
