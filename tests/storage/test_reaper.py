@@ -113,12 +113,17 @@ def test_where_no_process_can_be_started_the_run_goes_on_with_a_note(tmp_path, m
 
 def test_what_ends_the_group_of_the_run_does_not_end_its_reaper_and_the_run_does(tmp_path) -> None:
     with scratch.scratch(at=str(tmp_path)) as folder:
-        watching = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _watches(pid, folder)]
+        assert within(10, lambda: _watching(folder))  # a process bears its name once it has begun
+        watching = _watching(folder)
         assert len(watching) == 1
         assert os.getsid(watching[0]) == watching[0]  # Ctrl-C and a closed terminal do not reach it
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             assert within(10, lambda: _ignores(watching[0], number))  # noqa: B023
     assert within(10, lambda: not is_alive(watching[0]))
+
+
+def _watching(folder: str) -> list[int]:
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _watches(pid, folder)]
 
 
 def _watches(pid: int, folder: str) -> bool:
