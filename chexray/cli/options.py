@@ -33,6 +33,7 @@ HeldOut = Annotated[str | None, typer.Option(metavar="PATH", help="privacy: real
 ReidWeights = Annotated[str | None, typer.Option(help="checkpoint of the siamese_reid encoder")]
 Encoders = Annotated[str | None, typer.Option(help="names, comma-separated (chexray ls encoders)")]
 Output = Annotated[str | None, typer.Option(help="folder or s3:// URL for results and features")]
+Name = Annotated[str | None, typer.Option(help="what the run is called")]
 Limit = Annotated[int | None, typer.Option(help="at most this many images of each set")]
 Setting = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting, e.g. encode.batch_size=64")

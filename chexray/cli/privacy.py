@@ -75,7 +75,7 @@ def audit(
     reid_weights: opt.ReidWeights = None,
     encoders: opt.Encoders = None,
     output: opt.Output = None,
-    name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
+    name: opt.Name = None,
     limit: opt.Limit = None,
     setting: opt.Setting = None,
     plugin: opt.Plugins = None,

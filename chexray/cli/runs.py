@@ -47,7 +47,7 @@ def run(
     subsets: Annotated[str | None, typer.Option(help="all, findings, or columns such as sex,view")] = None,
     protocol: Annotated[str | None, typer.Option(help="chexray ls protocols")] = None,
     output: opt.Output = None,
-    name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
+    name: opt.Name = None,
     limit: opt.Limit = None,
     setting: opt.Setting = None,
     plugin: opt.Plugins = None,

@@ -38,7 +38,7 @@ def train(
     weights: Annotated[str | None, typer.Option(help="pretrained, none, a hub id, a path or a URL")] = None,
     epochs: Annotated[int | None, typer.Option(help="length of every training")] = None,
     output: opt.Output = None,
-    name: Annotated[str | None, typer.Option(help="what the run is called")] = None,
+    name: opt.Name = None,
     limit: opt.Limit = None,
     setting: opt.Setting = None,
     plugin: opt.Plugins = None,

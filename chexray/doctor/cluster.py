@@ -13,6 +13,7 @@ from chexray.doctor.storage import probe_file
 from chexray.doctor.versions import installed
 from chexray.errors import ResourceError, StorageError
 from chexray.plan.plan import LOCAL_PORTS
+from chexray.spelling import plural
 from chexray.storage import absolute, is_remote
 from chexray.suite_names import UTILITY
 
@@ -96,7 +97,7 @@ def judged(seen: Seen, probes: dict[str, str]) -> Check:
     idle = len(seen.nodes) - working.nodes
     gpus = f", {working.gpus:g} GPU" if working.gpus else ", no GPU"
     found = (
-        f"Ray {seen.ray}, Python {seen.python}, {working.nodes} node{'s' * (working.nodes != 1)} with CPUs"
+        f"Ray {seen.ray}, Python {seen.python}, {plural(working.nodes, 'node')} with CPUs"
         f"{f' and {idle} without' if idle else ''}, {working.cpus:g} CPU ({seen.free_cpus:g} free){gpus}, "
         f"{size(working.memory)} memory"
     )

@@ -25,6 +25,7 @@ from chexray.engine.failures import causes, explained, is_of_others, likely_caus
 from chexray.engine.features import chunk_name
 from chexray.engine.pools import Pool
 from chexray.log import say
+from chexray.spelling import plural
 from chexray.text import listed
 
 MAX_RESTARTS = 3
@@ -71,7 +72,7 @@ def run_chunks(stage: Stage, chunks: Sequence[pa.Table], suspects: Sequence[pa.T
     if chunks:
         yield from _streamed(stage, chunks)
     if suspects:
-        say(f"{_count(len(suspects), stage.item)} crashed a worker in an earlier run: each is tried once more, alone")
+        say(f"{plural(len(suspects), stage.item)} crashed a worker in an earlier run: each is tried once more, alone")
         yield from _Isolation(stage, suspects, alone=True)
 
 
@@ -95,7 +96,7 @@ def _streamed(stage: Stage, chunks: Sequence[pa.Table]) -> Iterator[dict[str, An
             yield answer(name, n_done=chunk.num_rows)
     say(
         f"worker processes died {MAX_RESTARTS + 1} times: {why}. Isolating the {stage.item} that crashes them: "
-        f"{_count(len(left), 'chunk')} run in separate processes"
+        f"{plural(len(left), 'chunk')} run in separate processes"
     )
     yield from _Isolation(stage, left)
 
@@ -200,11 +201,7 @@ class _Isolation:
         then = "for good" if self.alone else "until the next run, which tries it alone"
         are = "is" if len(self.rejected) == 1 else "are"
         named = listed(self.rejected, NAMED)
-        return f"{len(self.rejected):,} of {_count(n, item)} crashed a worker and {are} rejected {then}: {named}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'s' * (n != 1)}"
+        return f"{len(self.rejected):,} of {plural(n, item)} crashed a worker and {are} rejected {then}: {named}"
 
 
 def _is_crash(error: BaseException) -> bool:

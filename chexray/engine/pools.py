@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from chexray.config import EncodeConfig, UtilityConfig
 from chexray.errors import ResourceError
+from chexray.spelling import plural
 
 _GPU_BATCH, _CPU_BATCH = 64, 16
 _GPU_CHUNK, _CPU_CHUNK = 256, 64
@@ -55,7 +56,7 @@ class Resources:
         where = "cluster" if self.joined else "local Ray"
         gpus = f", {self.gpus:g} GPU" if self.gpus else ""
         grows = " so far, growing to" if self.grows else ","
-        return f"{where}: {self.nodes} node{'s' * (self.nodes != 1)}{grows} {self.cpus:g} CPU{gpus}"
+        return f"{where}: {plural(self.nodes, 'node')}{grows} {self.cpus:g} CPU{gpus}"
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ class Pool:
     max_pixels: int
 
     def describe(self) -> str:
-        workers = f"{self.actors} encode worker{'s' * (self.actors != 1)} on {self.device}, {self.torch_threads} thread"
-        return f"{workers}{'s' * (self.torch_threads != 1)} each, {self.layout} layout, chunks of {self.chunk_size}"
+        workers = (
+            f"{plural(self.actors, 'encode worker')} on {self.device}, {plural(self.torch_threads, 'thread')} each"
+        )
+        return f"{workers}, {self.layout} layout, chunks of {self.chunk_size}"
 
 
 def choose_device(setting: str, asked: str, resources: Resources) -> str:
@@ -145,8 +148,8 @@ class TrainPool:
     cpus_per_worker: float
 
     def describe(self) -> str:
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)} each" if self.device == "cpu" else "one GPU each"
-        return f"{self.workers} training worker{'s' * (self.workers != 1)} on {self.device}, {threads}"
+        threads = f"{plural(self.threads, 'thread')} each" if self.device == "cpu" else "one GPU each"
+        return f"{plural(self.workers, 'training worker')} on {self.device}, {threads}"
 
 
 def plan_train_pool(config: UtilityConfig, resources: Resources) -> TrainPool:
