@@ -36,7 +36,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python tests/bench
+	$(BIN)/python tests/bench $(BENCH)
 
 # Simulations behind the rates that docstrings state; hours, or minutes with CALIBRATE="--quick floors".
 calibrate: $(VENV)/.installed-test

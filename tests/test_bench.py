@@ -31,3 +31,17 @@ def test_the_reference_fid_is_torchmetrics_own_where_that_is_exact() -> None:
     x, y = torch.from_numpy(real), torch.from_numpy(synthetic)
     theirs = float(_compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T)))
     assert exact_fid(real, synthetic) == pytest.approx(theirs, rel=1e-9)
+
+
+def test_the_end_to_end_row_says_how_far_a_precision_moves_values_in_their_errors() -> None:
+    from types import SimpleNamespace
+
+    from bench.end_to_end import _moved
+
+    def run(*rows: tuple[str, float | None, float | None]) -> SimpleNamespace:
+        found = [{"encoder": "e", "metric": name, "value": value, "std_error": error} for name, value, error in rows]
+        return SimpleNamespace(result={"rows": found})
+
+    exact = run(("fid", 50.0, 2.0), ("kid", 0.3, 0.01), ("is", None, None), ("recall", 0.5, None))
+    moved = run(("fid", 50.1, 2.0), ("kid", 0.2991, 0.01), ("is", None, None), ("recall", 0.9, None))
+    assert _moved(moved, exact) == (pytest.approx(0.09), "e kid")  # type: ignore[arg-type]

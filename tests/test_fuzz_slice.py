@@ -10,7 +10,7 @@ import pytest
 if not Path("/proc/self/clear_refs").exists():
     pytest.skip("the harness measures its workers through /proc", allow_module_level=True)
 
-N = {"configs": 20, "images": 25, "parts": 20, "runs": 8, "tables": 10, "weights": 4}
+N = {"archives": 20, "configs": 20, "images": 25, "parts": 20, "runs": 8, "tables": 10, "weights": 4}
 """Of the kinds that are not named, 10. `make fuzz` gives thousands of each."""
 
 

@@ -254,7 +254,7 @@ def test_a_stop_on_request_is_clean_and_says_so(write_images, tmp_path, stop) ->
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("place", ["ray.init", "chexray.engine.cluster.quiet_data", "ray.shutdown"])
+@pytest.mark.parametrize("place", ["ray.init", "chexray.engine.cluster.quiet_ray", "ray.shutdown"])
 def test_sigterm_while_ray_starts_or_ends_is_a_clean_stop_too(write_images, tmp_path, place) -> None:
     settings = config(write_images("real", 6), write_images("generated", 6, seed=1), tmp_path / "out").model_dump(
         mode="json", exclude_defaults=True
@@ -310,7 +310,7 @@ def test_the_log_of_a_run_lies_beside_its_results(ray_cluster, sets, tmp_path, m
 
 
 BAD = [
-    (["run"], "--real and --synthetic"),
+    (["run"], "--synthetic with --real"),
     (["run", "nowhere.yaml"], "no such config file"),
     (["run", "--real", "nowhere.csv", "--synthetic", "x.csv", "--encoders", "pixels"], "nowhere.csv"),
     (["run", "--real", "{real}", "--synthetic", "{synthetic}", "--encoders", "pixel"], "Did you mean 'pixels'"),

@@ -27,7 +27,8 @@ Synthetic = Annotated[
     list[str] | None, typer.Option(metavar="PATH", help="the same for synthetic ones; may be repeated")
 ]
 Training = Annotated[
-    str | None, typer.Option(metavar="PATH", help="the generator's training set, if not --real; utility: to train on")
+    str | None,
+    typer.Option(metavar="PATH", help="the generator's training set; alone, for privacy; utility: to train on"),
 ]
 HeldOut = Annotated[str | None, typer.Option(metavar="PATH", help="privacy: real images of other patients (baseline)")]
 ReidWeights = Annotated[str | None, typer.Option(help="checkpoint of the siamese_reid encoder")]
@@ -61,8 +62,11 @@ def read_config(
         refuse_in_location(str(path), "CONFIG")
     flags = {key: value for key, value in flags.items() if value is not None}
     data = read_yaml(path) if path else {}
-    if not path and not {"real", "synthetic"} <= set(flags):
-        raise ConfigError("nothing to run: give a config file, or --real and --synthetic. See chexray run --help.")
+    if not path and not ("synthetic" in flags and {"real", "training"} & set(flags)):
+        raise ConfigError(
+            "nothing to run: give a config file, or --synthetic with --real, or with --training for privacy alone. See "
+            "chexray run --help."
+        )
     flags = flags if path else default_encoders(flags)
     if reid_weights:
         data, flags = with_reid_weights(data, flags, reid_weights)

@@ -141,9 +141,11 @@ def _print_plan(config: RunConfig, *, stores: bool) -> None:
         from chexray.engine.features import FeatureStore, pending
 
         store = FeatureStore(plan.store_uri, plan.storage)
+        images = plan.images
         for label, (_, spec) in plan.encoders.items():
-            left = pending(plan.wanted[label], store.done(spec))
-            lines.append(f"pending    {label}: {len(left):,} of {len(plan.wanted[label]):,} images to encode")
+            wanted = images.keys_for(label)
+            left = pending(wanted, store.done(spec))
+            lines.append(f"pending    {label}: {len(left):,} of {len(wanted):,} images to encode")
     print_lines(console(), lines)
 
 

@@ -1,4 +1,5 @@
-"""What an address of a Ray to join may look like. Nothing is asked of the network here."""
+"""What an address of a Ray to join, and what the place of files of a run may look like. Nothing is asked of the
+network here."""
 
 from __future__ import annotations
 
@@ -22,6 +23,20 @@ def ray_address(setting: str | None, environment: Mapping[str, str]) -> tuple[st
         if address:
             return ("", "") if address == "local" else (address, name)
     return "", ""
+
+
+def place_problem(path: str, value: object) -> str:
+    """Why no run reads or writes at a place that a setting names; "" where it may, and for other values."""
+    if not isinstance(value, str):
+        return ""
+    if value.startswith("memory://"):
+        return (
+            f"{path}: memory:// is the memory of one process, and the workers of a run have their own. Name a folder, "
+            "s3:// or another place that all of them reach"
+        )
+    if "weights" not in path and re.match(r"https?://[^?#]*[?#]", value):
+        return f"{path}: an address is used without what follows ? or #. Leave it out, or fetch the file once"
+    return ""
 
 
 def check_joinable(address: str, setting: str) -> None:

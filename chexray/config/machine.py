@@ -11,7 +11,8 @@ from chexray.config.base import Strict
 
 
 class EncodeConfig(Strict):
-    """How images become features. `auto` fits the machine. None of these keys changes a number beyond its last bits."""
+    """How images become features. `auto` fits the machine. No key but `precision` changes a number beyond its last
+    bits."""
 
     batch_size: int | Literal["auto"] = "auto"
     """Images that an encoder processes at once: 64 on a GPU and 16 on a CPU by default."""
@@ -22,6 +23,11 @@ class EncodeConfig(Strict):
     """Encoder processes: one for each GPU, or one for each CPU core where there is no GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the encoders. `auto` uses GPUs if there are any."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Precision of networks. `bf16`: weights and activations in bfloat16, normalisations and pooled output in float32;
+    3 to 10 times faster on GPUs and on CPUs with AMX or AVX512-BF16. `auto`: `bf16` on such machines, once a check of
+    64 images in both precisions passes (feature error at most 2 %, shift of FID and KID below a tenth of their
+    standard error), else `fp32`. `tf32`: TensorFloat-32 on GPUs. Features of different precisions are stored apart."""
     layout: Literal["auto", "fused", "split"] = "auto"
     """`split` decodes images in separate tasks, so that a GPU does not wait for decoding. `fused` decodes in the
     encoder process, which saves a copy. `auto` is `split` on GPUs and `fused` on CPUs."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from chexray.config.addresses import place_problem
 from chexray.config.base import Strict, groups, split_list, unique
 from chexray.config.machine import EncodeConfig, RayConfig, StorageConfig
 from chexray.config.named import EncoderConfig, MetricConfig, SetConfig, named, one_set, several_sets
@@ -16,7 +17,7 @@ from chexray.config.privacy import PrivacyConfig
 from chexray.config.secrets import STORAGE_SECRETS, problem_of
 from chexray.config.utility import UtilityConfig
 from chexray.config.yaml_text import walk
-from chexray.suite_names import ENCODING, UTILITY, Suite
+from chexray.suite_names import ENCODING, PRIVACY, UTILITY, Suite, default_suite
 from chexray.text import quoted, shown
 
 
@@ -25,6 +26,7 @@ class RunConfig(Strict):
 
     The privacy suite asks whether `synthetic` reveals images of `training`, with `heldout` as the baseline. Without
     `training`, the real set is taken to be the generator's training set; with it, the real set is the held-out set.
+    With `training` and no real set, the run is of the privacy suite alone.
     The utility suite trains on `training` and `synthetic`, and tests on the real set.
     """
 
@@ -33,11 +35,13 @@ class RunConfig(Strict):
     suite: Annotated[list[Suite], BeforeValidator(split_list), AfterValidator(unique)] = Field(
         default=["fidelity"], min_length=1
     )
-    """What to compute: `fidelity`, `privacy`, `utility`, or several."""
+    """What to compute: `fidelity`, `privacy`, `utility`, or several. Default: `fidelity`, or `privacy` where `training`
+    is given and `real` is not."""
     protocol: str = "standard"
     """Named preset: `standard`, or `chexgenbench` for numbers that are comparable with the published tables."""
-    real: Annotated[SetConfig, BeforeValidator(one_set)]
-    """The real set: what synthetic images are compared with, and what the utility suite tests on."""
+    real: Annotated[SetConfig | None, BeforeValidator(one_set)]
+    """The real set: what synthetic images are compared with, and what the utility suite tests on. Not needed where
+    `training` is given and only privacy is asked for."""
     synthetic: Annotated[list[SetConfig], BeforeValidator(several_sets)] = Field(min_length=1)
     """The synthetic sets: a path, a list of sets, or a mapping of name to set."""
     training: Annotated[SetConfig | None, BeforeValidator(one_set)] = None
@@ -62,7 +66,7 @@ class RunConfig(Strict):
     label_policy: Literal["u_zeros", "u_ones", "u_ignore"] = "u_zeros"
     """How uncertain labels (-1) are read: as negative, as positive, or not at all."""
     output: str = Field(default="out", min_length=1)
-    """Folder or s3:// URL for run folders, features and trained classifiers."""
+    """Folder, or s3://, gs:// or az:// URL, for run folders, features and trained classifiers."""
     feature_store: str | None = None
     """Folder for features, which runs share. Default: `features/` in `output`."""
     limit: int | None = Field(default=None, ge=1)
@@ -85,11 +89,24 @@ class RunConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _no_secrets(cls, data: object) -> object:
-        """config.yaml and the results repeat settings, so none may hold a password, a key or a signed location."""
+        """config.yaml and the results repeat settings, so none may hold a password, a key or a signed location. And
+        workers must reach the places that settings name."""
         for path, value in walk(data, "config"):
-            if problem := problem_of(path, value):
+            if problem := problem_of(path, value) or place_problem(path, value):
                 raise ValueError(problem)
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_real(cls, data: object) -> object:
+        """`real` is there, or it is null because privacy alone is asked of `training`, or it is missing."""
+        if not isinstance(data, dict) or data.get("real") is not None:
+            return data
+        data = {key: value for key, value in data.items() if key != "real"}
+        if data.get("training") is None:
+            return data
+        suite = split_list(data.get("suite", [default_suite(data)]))
+        return {**data, "suite": suite, "real": None} if suite == [PRIVACY] else data
 
     @model_validator(mode="after")
     def _distinct(self) -> RunConfig:

@@ -17,8 +17,8 @@ class SetConfig(Open):
     name: str = ""
     """Name of the set in the results. Default: the stem of its path."""
     source: str = ""
-    """How the set is read: `table`, `folder`, `parquet_images`, `phantom` or a plug-in. Default: inferred from
-    `path`."""
+    """How the set is read: `table`, `folder`, `parquet_images`, `archive`, `phantom` or a plug-in. Default: inferred
+    from `path`."""
     on_duplicate: Literal["error", "first"] = "error"
     """What happens when two rows have the same id: `error` refuses the set, `first` keeps the first row and counts the
     others."""
@@ -48,13 +48,20 @@ class EncoderConfig(Open):
     id: str = ""
     """Name of the encoder in the results. Needed only when a run uses one encoder twice."""
     weights: str | None = None
-    """A hub id, a local path, an fsspec URL, or `random:SEED` for an untrained network. Default: the published weights,
-    where the encoder has them."""
+    """A hub id, a local path, an fsspec URL, `package:NAME` for trained weights of an installed package, or
+    `random:SEED` for an untrained network, which nearly hides a generator that a trained one rejects. Default: the
+    published weights, where the encoder has them."""
+    on_missing: Literal["error", "skip"] = "error"
+    """What happens when the package of `package:` weights is not installed: `error` refuses the run, `skip` leaves the
+    encoder out and says so in the plan."""
     weights_are: Literal["released"] | None = None
     """`released` states that local weights are the published ones. Values of the paper are then shown next to yours
     even though neither a hash nor a hub revision confirms it."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the network. `bf16` is faster on a GPU. Features of the two are stored apart and never mixed."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] | None = None
+    """Precision of this network. Default: `encode.precision`."""
+    subsets: Annotated[list[str] | None, BeforeValidator(split_list)] = None
+    """Subsets of the run that fidelity scores on its features: `all`, `findings`, a column, or one subset by its name
+    in the results. Default: all of the run."""
     suites: Annotated[list[Suite] | None, BeforeValidator(split_list)] = None
     """Suites that read its features. Default: every suite that can use them."""
 

@@ -23,6 +23,10 @@ _EXPECTED = {
 }  # fmt: skip
 
 Path = tuple[int | str, ...]
+_WHY: dict[tuple[int | str, ...], str] = {
+    ("real",): ": fidelity compares with it and utility tests on it. Privacy alone may have `training` in its place"
+}
+"""What is said of a key that is missing."""
 Found = dict[Path, list[Any]]
 """{key: what pydantic says is wrong with it}"""
 
@@ -85,7 +89,7 @@ def _said(found: Found, data: object) -> list[str]:
         elif kind != "missing":
             lines.append(f"{where}: {_wrong_value(problems, where)}" if path else _wrong_value(problems, where))
         elif path not in meant:
-            lines.append(f"{quoted(where)} is required.")
+            lines.append(f"{quoted(where)} is required{_WHY.get(path, '')}.")
     return lines
 
 

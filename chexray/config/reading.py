@@ -18,7 +18,7 @@ from chexray.config.problems import problems_of
 from chexray.config.secrets import refuse_on_command_line
 from chexray.config.yaml_text import MAX_BYTES, MAX_DEPTH, NotYaml, check_plain, parse_yaml
 from chexray.errors import ConfigError, ConfigProblems
-from chexray.suite_names import DEFAULT_ENCODERS, FIDELITY, PRIVACY, UTILITY
+from chexray.suite_names import DEFAULT_ENCODERS, FIDELITY, PRIVACY, UTILITY, default_suite
 from chexray.text import quoted, shown
 
 
@@ -108,7 +108,7 @@ def _without_paths(data: object, depth: int = MAX_DEPTH) -> object:
 
 def default_encoders(flags: Data) -> Data:
     """The settings of a run without a config file, with the encoders that its suites need where none are named."""
-    suite = flags.get("suite") or FIDELITY
+    suite = flags.get("suite") or default_suite(flags)
     asked = {suite} if isinstance(suite, str) and "," not in suite else set(split_list(suite))
     if "encoders" in flags or asked == {UTILITY}:
         return flags

@@ -36,9 +36,12 @@ _LOOKS = re.compile(
 _LOGIN = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]{0,20}:/{1,2}[^/\s?#]{0,400}@"
     r"|[A-Za-z][A-Za-z0-9+.-]{0,20}://(?!arn:)[^/\s:@]{1,200}:(?!\d{1,5}(?:/|$))[^\s@]{0,400}@"  # a/b as password
-    r"|(?:\b(?:s3a?|https?|gs|ftp|hf):|^//)[^/\s@:]{1,200}:[^/\s@]{1,400}@"  # slashes left out, or no scheme
+    # Slashes left out, or no scheme.
+    r"|(?:\b(?:s3a?|https?|gc?s|az|abfss?|ftp|hf):|^//)[^/\s@:]{1,200}:[^/\s@]{1,400}@"
 )
 """A user, or a user and a password, in front of the host of a URL."""
+_CONTAINER = re.compile(r"\babfss?://[a-z0-9-]{1,63}@(?=[a-z0-9]{1,24}\.(?:dfs|blob)\.core\.[a-z.]{1,40}(?:[/\s]|$))")
+"""Azure has a container in front of the "@"."""
 _SIGNED = re.compile(
     r"[?&;](?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|token|access_?token"
     r"|auth(?:_?token)?|api_?key|key|secret|password|pwd|Key-Pair-Id|Policy)=",
@@ -84,7 +87,7 @@ def looks_secret(text: str) -> bool:
 
 def url_problem(text: str) -> str:
     """Why a location must not be repeated: "signed or holds a token", "holds a user or password"; "" when it may."""
-    if "@" in text and _LOGIN.search(text):
+    if "@" in text and _LOGIN.search(_CONTAINER.sub("abfs://", text) if "abfs" in text else text):
         return "holds a user or password"
     return "is signed or holds a token" if "://" in text and _SIGNED.search(text) else ""
 

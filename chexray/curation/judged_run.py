@@ -24,6 +24,7 @@ from chexray.plan import inherit_labels, read_manifests
 from chexray.protocols import protocol
 from chexray.results.reading import read_results
 from chexray.storage import Storage, is_remote, join
+from chexray.storage.uris import is_web, named
 from chexray.suite_names import PRIVACY
 from chexray.text import listed, quoted, shown
 
@@ -110,8 +111,16 @@ class ReadOnlyStorage(Storage):
     def delete(self, uri: str) -> None:
         raise self._refused(uri)
 
-    def s3_filesystem(self, uri: str) -> Any:
+    def fsspec_filesystem(self, uri: str) -> Any:
         raise self._refused(uri)
+
+    def _files(self, uri: str) -> Any:
+        if is_web(uri):  # it may be one that only this machine reaches, such as a pod's metadata service
+            raise StorageError(
+                f"{named(uri)}: no server is asked because a run's folder names it. If you trust it, copy its files to "
+                "a folder, and run the config with that."
+            )
+        return super()._files(uri)
 
     def _refused(self, uri: str) -> StorageError:
         return StorageError(

@@ -14,6 +14,8 @@ from chexray.data import labels as label_reader
 from chexray.data.manifest import Manifest
 from chexray.data.schema import METADATA_KEY, RESERVED
 from chexray.data.sources import _columns
+from chexray.data.sources._peer_rows import KEPT
+from chexray.data.sources._peers import recognise
 from chexray.data.values import as_text, file_of, identified
 from chexray.errors import ManifestError, StorageError
 from chexray.findings import FINDINGS
@@ -98,6 +100,7 @@ def filtered_manifest(manifest: Manifest, drop: Reasons, *, beside: str = "") ->
     for role, column in wanted.items():
         _place(columns, role, column, manifest)
     about = {"image_root": root, "filtered_from": f"{manifest.name}@{manifest.fingerprint}"}
+    about |= {name: getattr(manifest, name) for name in KEPT}
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
 
 
@@ -134,6 +137,8 @@ def _in_source_order(manifest: Manifest, drop: Reasons, *, dropped: bool) -> pa.
 def _place(columns: Columns, role: str, column: pa.Array | pa.ChunkedArray, manifest: Manifest) -> None:
     """Puts what plays a role among the columns so that it, and no other column, is taken for it when read back."""
     own = manifest.roles.get(ROLES[role])
+    if role == "image" and own == manifest.roles.get("sample_id"):
+        own = None  # PadChest's ImageID is both, and stays the id
     if column.null_count == len(column):
         while others := [name for name in _players(columns, role, manifest.origin) if name != own]:
             _rename(columns, others[0])
@@ -149,7 +154,7 @@ def _place(columns: Columns, role: str, column: pa.Array | pa.ChunkedArray, mani
 
 def _players(columns: Columns, role: str, origin: str) -> list[str]:
     """The columns that are taken for a role when the table is read: none, one, or one a finding."""
-    roles = _columns.detect(list(columns), origin, None, "")
+    roles = _columns.detect(list(columns), origin, None, "", peer=recognise(list(columns)))
     found = getattr(roles, role)
     if role == "labels" and found is None:
         return list(roles.findings.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chexray.data.finding_lists import read_lists
-from chexray.data.literals import literal
+from chexray.data.finding_lists import is_known_word, read_lists, read_words
+from chexray.data.literals import Repeating, literal
 from chexray.errors import ConfigError, ManifestError
 from chexray.findings import FINDINGS
 from chexray.spelling import fold, nearest, suggestion
-from chexray.text import quoted
+from chexray.text import listed, quoted
 
 LABELS_TYPE = pa.list_(pa.int8(), len(FINDINGS))
 """Arrow type of the `labels` column: 14 int8 in the order of FINDINGS; a null list is an image nobody labelled."""
@@ -93,7 +94,8 @@ def from_codes(codes: np.ndarray) -> pa.Array:
 def from_column(column: pa.ChunkedArray, where: str, key: str = "columns.labels", *, lists: bool = True) -> pa.Array:
     """`labels` from one column of mappings: text of a Python dict or of JSON, or structs, {finding: 1/0/-1/None/nan}.
 
-    Findings are taken by name, never by their order, and one that is left out is not mentioned. An empty or NaN cell
+    Findings are taken by name, never by their order, and one that is left out is not mentioned. One that is named twice
+    must have one value. An empty or NaN cell
     is an image without labels. lists: a column of lists of findings, or of `Edema|Fracture`, says what is positive,
     and the rest is not mentioned. key: the setting that names the column, for messages.
     Raises NoLabels, starting with `where`, for a column without a mapping, and ManifestError for an unknown finding,
@@ -121,6 +123,31 @@ def from_column(column: pa.ChunkedArray, where: str, key: str = "columns.labels"
             for cell, row in zip(cells, (first + 1).tolist(), strict=True)
         ]
     return from_codes(np.array(codes, dtype=np.int8).reshape(-1, len(FINDINGS))[index])
+
+
+def are_mappings(column: pa.ChunkedArray) -> bool:
+    """Whether the cells say themselves what each finding is, as a filtered table has them."""
+    first = next((cell for cell in column.slice(0, 1000).to_pylist() if cell), None)
+    return isinstance(first, Mapping) or _may_map(first)
+
+
+def from_words(column: pa.ChunkedArray, name: str) -> tuple[pa.Array, str]:
+    """`labels` from a column that lists findings in words, and a line that counts those which are none of the 14.
+
+    A finding that is listed is positive, the rest is not mentioned. name: of the column, in which every word stays.
+    """
+    cells = column.to_pylist()
+    named, others = read_words(cells)
+    codes = np.array([_positive(places) for places in named], dtype=np.int8).reshape(-1, len(FINDINGS))
+    if not others:
+        return from_codes(codes), ""
+    counts = Counter(others)
+    # A cell may hold a patient's name: only words of published tables are shown.
+    often = [f"{word} ({n:,})" for word, n in counts.most_common() if is_known_word(word)][:4]
+    return from_codes(codes), (
+        f"{len(counts):,} words of column {quoted(name, 60)}, {len(others):,} times in all, are none of the 14 "
+        f"findings and count for none{f': {listed(often)}' if often else ''}"
+    )
 
 
 def _positive(places: list[int] | None) -> list[int]:
@@ -154,24 +181,41 @@ def from_finding_columns(
 ) -> pa.Array:
     """`labels` from one column a finding; `names` maps a finding to its column. Findings without a column are null.
 
-    An image that is null in every one of these columns is one without labels. Raises ManifestError for other values.
+    An image that is null in every one of these columns is one without labels. A further column of the same name in
+    another spelling fills what is empty. Raises ManifestError for other values, and where two columns differ.
     """
     codes = np.full((len(table), len(FINDINGS)), NOT_MENTIONED, dtype=np.int8)
     for finding, name in names.items():
-        try:
-            values = table[name].cast(pa.float64()).to_numpy()
-        except pa.ArrowException:
-            values = np.array([_number(value) for value in table[name].to_pylist()])
-        known = np.isnan(values) | np.isin(values, (1, 0, -1))
-        if not known.all():
-            row = int(np.argmin(known))
-            raise ManifestError(
-                f"{where}: column {quoted(name)} of data row {row + 1} is {_kind(table[name][row].as_py())}, "
-                f"expected 1, 0, -1 or empty. Correct it, or set {key} to null for no labels."
-            )
-        codes[:, INDEX[fold(finding)]] = np.where(np.isnan(values), NOT_MENTIONED, values).astype(np.int8)
+        place = INDEX[fold(finding)]
+        alike = [other for other in table.column_names if other != name and fold(other) == fold(name)]
+        for column in (name, *alike):
+            found, said = _column_codes(table, column, where, key), codes[:, place]
+            differ = (found != said) & (found != NOT_MENTIONED) & (said != NOT_MENTIONED)
+            if differ.any():
+                raise ManifestError(
+                    f"{where}: columns {quoted(name, 60)} and {quoted(column, 60)} are both {FINDINGS[place]} and "
+                    f"differ in {int(differ.sum()):,} rows, first in data row {int(np.argmax(differ)) + 1}. Rename "
+                    f"one, or set {key} to null for no labels."
+                )
+            codes[:, place] = np.where(found == NOT_MENTIONED, said, found)
     codes[(codes == NOT_MENTIONED).all(axis=1)] = UNLABELLED
     return from_codes(codes)
+
+
+def _column_codes(table: pa.Table, name: str, where: str, key: str) -> np.ndarray:
+    """(n,) int8 of a column of numbers: 1, 0, -1, and NOT_MENTIONED for an empty cell."""
+    try:
+        values = table[name].cast(pa.float64()).to_numpy()
+    except pa.ArrowException:
+        values = np.array([_number(value) for value in table[name].to_pylist()])
+    known = np.isnan(values) | np.isin(values, (1, 0, -1))
+    if not known.all():
+        row = int(np.argmin(known))
+        raise ManifestError(
+            f"{where}: column {quoted(name)} of data row {row + 1} is {_kind(table[name][row].as_py())}, "
+            f"expected 1, 0, -1 or empty. Correct it, or set {key} to null for no labels."
+        )
+    return np.where(np.isnan(values), NOT_MENTIONED, values).astype(np.int8)
 
 
 def _codes(cell: Mapping[Any, object] | None, where: str, row: int, key: str) -> list[int]:
@@ -179,7 +223,7 @@ def _codes(cell: Mapping[Any, object] | None, where: str, row: int, key: str) ->
     if cell is None:
         return [UNLABELLED] * len(FINDINGS)
     codes = [NOT_MENTIONED] * len(FINDINGS)
-    for name, value in cell.items():
+    for name, value in cell.pairs if isinstance(cell, Repeating) else cell.items():
         index = _EXACT.get(name)
         if index is None and isinstance(name, str):
             index = INDEX.get(fold(name))
@@ -188,21 +232,31 @@ def _codes(cell: Mapping[Any, object] | None, where: str, row: int, key: str) ->
                 f"{where}: the labels of data row {row} name {_unknown(name)} Correct it, or set {key} to another "
                 "column or to null."
             )
-        if value is None or isinstance(value, float | int):
-            code = _USUAL.get(value)
-            if code is not None:
-                codes[index] = code
-                continue
-        number = _number(value)
-        if math.isnan(number):
-            continue
-        if number not in (1.0, 0.0, -1.0):
+        code = _code(value, index, where, row, key)
+        if codes[index] not in (NOT_MENTIONED, code) and code != NOT_MENTIONED:
             raise ManifestError(
-                f"{where}: {FINDINGS[index]} of data row {row} is {_kind(value)}, expected 1, 0, -1 or "
-                f"None. Correct the cell, or set {key} to null for no labels."
+                f"{where}: the labels of data row {row} say two things of {FINDINGS[index]}: {codes[index]} and "
+                f"{code}. Keep one, or set {key} to another column or to null."
             )
-        codes[index] = int(number)
+        codes[index] = codes[index] if code == NOT_MENTIONED else code
     return codes
+
+
+def _code(value: object, index: int, where: str, row: int, key: str) -> int:
+    """1, 0, -1, or NOT_MENTIONED for what is empty."""
+    if value is None or isinstance(value, float | int):
+        code = _USUAL.get(value)
+        if code is not None:
+            return code
+    number = _number(value)
+    if math.isnan(number):
+        return NOT_MENTIONED
+    if number not in (1.0, 0.0, -1.0):
+        raise ManifestError(
+            f"{where}: {FINDINGS[index]} of data row {row} is {_kind(value)}, expected 1, 0, -1 or "
+            f"None. Correct the cell, or set {key} to null for no labels."
+        )
+    return int(number)
 
 
 def _unknown(name: object) -> str:

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 MAX_CELL_CHARS = 4096
@@ -26,8 +27,24 @@ MAX_DEPTH = 12
 """Brackets inside one another that are read; OrderedDict([('Edema', np.array([1.0]))]) has five."""
 
 
+class Repeating(dict[Any, Any]):
+    """A mapping that was written with a key twice. pairs: all that was written, of which a dict keeps the last."""
+
+    def __init__(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = list(pairs)
+
+
+def _mapping(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Repeating(pairs)
+
+
 def literal(cell: str) -> Any:
-    """The value of a cell: a mapping, a list, a number or text, None for an empty cell; UNREADABLE for other text."""
+    """The value of a cell: a mapping, a list, a number or text, None for an empty cell; UNREADABLE for other text.
+
+    A mapping in which a key stands twice is a Repeating.
+    """
     if cell.strip().lower() in ("", "nan", "none", "null"):
         return None
     if len(cell) > MAX_CELL_CHARS:
@@ -35,7 +52,7 @@ def literal(cell: str) -> Any:
     text = cell.replace("'", '"')
     try:
         # json is some ten times faster than ast, and reads what upstream writes once the quotes are its own.
-        return json.loads(_NONE.sub("null", _NAN.sub("NaN", text)))
+        return json.loads(_NONE.sub("null", _NAN.sub("NaN", text)), object_pairs_hook=_mapping)
     except (ValueError, RecursionError):
         pass
     try:
@@ -62,7 +79,7 @@ def _literal(node: ast.expr, depth: int = 0) -> Any:
         return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, ast.Dict) and all(key is not None for key in node.keys):
         keys = [_literal(key, depth + 1) for key in node.keys if key is not None]
-        return dict(zip(keys, [_literal(value, depth + 1) for value in node.values], strict=True))
+        return _mapping([*zip(keys, [_literal(value, depth + 1) for value in node.values], strict=True)])
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
         return [_literal(item, depth + 1) for item in node.elts]
     if isinstance(node, ast.Call):
@@ -85,7 +102,7 @@ def _unwrapped(node: ast.Call, depth: int) -> Any:
         if value is None or isinstance(value, int | float):
             return value
     if name in _MAPPINGS and len(values) == 1 and not node.keywords:
-        return values[0] if isinstance(values[0], dict) else dict(values[0])
+        return values[0] if isinstance(values[0], dict) else _mapping([(key, value) for key, value in values[0]])
     raise ValueError("a call that is neither a number nor a mapping")
 
 

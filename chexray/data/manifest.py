@@ -22,7 +22,7 @@ from chexray.data.labels import LABELS_TYPE, to_codes
 from chexray.data.schema import COLUMNS, METADATA_KEY, REJECT_SCHEMA, Source
 from chexray.data.values import codes, file_of, identified, may_exist
 from chexray.errors import ManifestError
-from chexray.storage import Storage, is_remote
+from chexray.storage import Storage, is_s3
 from chexray.text import quoted, shown
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Manifest:
     etags: {uri: size and ETag} of images on S3, equal for equal files wherever they lie.
     key: where the set's settings stand in the config. images: below which folder its images are, and why there, for a
     set whose table names them. unread_labels: why a column called labels was not read, "" where none was left.
+    title: what published table or data set it is. card: what must be known of it wherever its numbers stand.
+    pairs: how its images are paired with real ones where the config says "auto", "" for the usual order.
     """
 
     name: str
@@ -57,6 +59,9 @@ class Manifest:
     key: str = ""
     images: str = ""
     unread_labels: str = ""
+    title: str = ""
+    card: str = ""
+    pairs: str = ""
 
     def setting(self, name: str) -> str:
         """The key of one of the set's settings, such as `heldout.columns.labels`."""
@@ -67,6 +72,27 @@ class Manifest:
         """The next move for a set without labels where they are needed."""
         hint = f"Name their column in {self.setting('columns.labels')}"
         return f"{hint}: {self.unread_labels}." if self.unread_labels else f"{hint}."
+
+    @property
+    def repeated(self) -> set[str]:
+        """Columns that a standard one repeats: `Patient Gender` where `sex` was read from it."""
+        return {name for role, name in self.roles.items() if role != name and role in self.table.column_names}
+
+    @property
+    def read_as(self) -> str:
+        """`NIH ChestX-ray14 table: Finding Labels -> findings, Patient ID -> subject_id`; "" without columns."""
+        words = {"uri": "image", "labels": "findings"}
+        one_each = [name for role, name in self.roles.items() if role.startswith("labels.")]
+        said = [
+            f"{shown(name, 40)} -> {words.get(role, role)}"
+            for role, name in self.roles.items()
+            if not role.startswith("labels.")
+        ]
+        if not self.title and set(self.roles) <= {"uri"}:  # a folder's files
+            return ""
+        if one_each:
+            said.append(f"{len(one_each)} columns -> findings")
+        return f"{self.title or 'columns'}: {', '.join(said)}" if said else self.title
 
     def __len__(self) -> int:
         return len(self.table)
@@ -120,7 +146,8 @@ def build(
         notes.append(f"{n_shared} rows name an image that another row names too; each row counts")
     return Manifest(
         name, str(origin), table, rejects, n_rows, excluded, tuple(notes), given.get("roles", {}), etags=etags,
-        key=getattr(origin, "key", origin), images=given.get("images", ""), unread_labels=given.get("unread_labels", "")
+        key=getattr(origin, "key", origin), images=given.get("images", ""), title=given.get("title", ""),
+        unread_labels=given.get("unread_labels", ""), card=given.get("card", ""), pairs=given.get("pairs", ""),
     )  # fmt: skip
 
 
@@ -224,7 +251,7 @@ def _look_up(
     etags = {
         str(uri): f"{stat.size} {stat.version}"
         for uri, file, stat in zip(uris, files, found, strict=True)
-        if stat is not None and file is not None and uri == file and is_remote(file)
+        if stat is not None and file is not None and uri == file and is_s3(file)
     }
     return table.filter(pa.array(~missing)).combine_chunks(), rejects, etags
 

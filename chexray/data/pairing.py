@@ -29,8 +29,9 @@ _SEED_SUFFIX = r"_gen_(?P<seed>\d+)$"
 def build(how: str, real: Manifest, synthetic: Manifest, storage: Storage, path: str | None = None) -> Pairs:
     """The pairs that a config asks for.
 
-    "auto": the table at `path` when there is one, else by prompt when prompts meet, else by id when ids meet, else
-    none, and a note says why. Ids that are mere numbers meet by chance, so "auto" never pairs by them.
+    "auto": the table at `path` when there is one, else by prompt or by id, whichever pairs more images (among equals by
+    prompt, unless the set's source says that its ids name real images), else none, and a note says why. Ids that are
+    mere numbers meet by chance, so "auto" never pairs by them.
     Raises ConfigError for a request that contradicts itself, ManifestError when what was asked for by name finds no
     pair and for a table that does not fit the sets.
     """
@@ -46,17 +47,7 @@ def build(how: str, real: Manifest, synthetic: Manifest, storage: Storage, path:
     if how == "none":
         return no_pairs(synthetic, "no pairs: none were asked for")
     if how == "auto":
-        if len(pairs := same_prompt(real, synthetic)):
-            return pairs
-        if not len(pairs := same_id(real, synthetic)):
-            return no_pairs(
-                synthetic, f"no pairs: no prompt and no id of {shown(synthetic.name)} is one of {shown(real.name)}"
-            )
-        paired = is_in(synthetic.table["sample_id"], pairs.table["synthetic_id"])
-        if all(name.isdigit() for name, used in zip(stems(synthetic), paired, strict=True) if name and used):
-            why = f"no pairs: {len(pairs)} ids of {shown(synthetic.name)} equal ids of {shown(real.name)}"
-            return no_pairs(synthetic, f"{why}, but they are plain numbers; ask for same_id if they mean the same")
-        return pairs
+        return _best(real, synthetic)
     pairs = same_prompt(real, synthetic) if how == "same_prompt" else same_id(real, synthetic)
     if not len(pairs):
         what = "prompt" if how == "same_prompt" else "file name"
@@ -65,6 +56,25 @@ def build(how: str, real: Manifest, synthetic: Manifest, storage: Storage, path:
             f"image of {quoted(real.name)}. Give the generator's training set, or a table of pairs."
         )
     return pairs
+
+
+def _best(real: Manifest, synthetic: Manifest) -> Pairs:
+    """By prompt or by id, whichever pairs more images; among equals by id only where the set's source says so."""
+    prompts, ids = same_prompt(real, synthetic), same_id(real, synthetic)
+    paired = is_in(synthetic.table["sample_id"], ids.table["synthetic_id"])
+    names = [name for name, used in zip(stems(synthetic), paired, strict=True) if name and used]
+    says = synthetic.pairs == "same_id"
+    by_chance = not says and all(name.isdigit() for name in names)
+    if len(ids) and not by_chance and (len(ids) > len(prompts) or (says and len(ids) == len(prompts))):
+        return ids
+    if len(prompts):
+        return prompts
+    if not len(ids):
+        return no_pairs(
+            synthetic, f"no pairs: no prompt and no id of {shown(synthetic.name)} is one of {shown(real.name)}"
+        )
+    why = f"no pairs: {len(ids)} ids of {shown(synthetic.name)} equal ids of {shown(real.name)}"
+    return no_pairs(synthetic, f"{why}, but they are plain numbers; ask for same_id if they mean the same")
 
 
 def same_prompt(real: Manifest, synthetic: Manifest) -> Pairs:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from chexray.data import labels as label_policies
 from chexray.data.manifest import Manifest
+from chexray.data.matching import resolve
 from chexray.data.schema import RESERVED
 from chexray.data.values import codes as codes_of
 from chexray.data.values import is_identifier
@@ -65,6 +67,46 @@ def inherit_by_prompt(synthetic: Manifest, real: Manifest, *, mode: str = "agree
         table = pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
         notes.append(f"{listed(taken)} come from {shown(real.name)} by prompt ({mode})")
     return replace(synthetic, table=table, notes=(*synthetic.notes, *notes)) if notes else synthetic
+
+
+def inherit_by_id(synthetic: Manifest, real: Manifest) -> Manifest:
+    """The synthetic set with prompts, labels and columns that it lacks, of the real image that each sample_id names.
+
+    Prompts and labels fill the images that have none. Ids, patients and paths are never taken. Without a shared id
+    nothing changes.
+    """
+    index = resolve(synthetic.table["sample_id"], real)
+    rows, table, taken = pa.array(np.maximum(index, 0), mask=index < 0), synthetic.table, []
+    n = int((index >= 0).sum())
+    if not n:
+        return synthetic
+    for name in ("prompt", "labels"):
+        column, found = table[name], real.table[name].take(rows)
+        filled = int((column.is_null().to_numpy() & found.is_valid().to_numpy()).sum())
+        if not filled:
+            continue
+        if name == "labels":
+            codes, others = label_policies.to_codes(column), label_policies.to_codes(found)
+            lacking = column.is_null().to_numpy()
+            codes[lacking] = others[lacking]
+            merged = label_policies.from_codes(codes)
+        else:
+            merged = pc.call_function("coalesce", [column, found])
+        table = table.set_column(table.column_names.index(name), table.schema.field(name), merged)
+        taken.append(f"{name} ({filled:,})")
+    both = [each.fill_null("") for each in (synthetic.table["prompt"], real.table["prompt"].take(rows))]
+    unlike = pc.call_function("not_equal", both).to_numpy() & synthetic.table["prompt"].is_valid().to_numpy()
+    differ = int((unlike & (index >= 0)).sum())
+    own = set(real.roles.values()) - set(real.roles)
+    for name in real.table.column_names:
+        if name in RESERVED or name in own or is_identifier(name) or name in table.column_names:
+            continue
+        table = table.append_column(real.table.schema.field(name), real.table[name].take(rows))
+        taken.append(name)
+    note = f"{n:,} of {len(synthetic):,} images are named after images of {shown(real.name)}"
+    note += f"; {listed(taken)} come from them" if taken else ""
+    note += f"; {differ:,} have another prompt than these: check that the two belong together" if differ else ""
+    return replace(synthetic, table=table, notes=(*synthetic.notes, note))
 
 
 def labels_of_prompts(synthetic: Manifest, real: Manifest) -> Manifest:

@@ -18,9 +18,9 @@ MAX_SIDE = 65_535
 class Reject:
     """Why one image has no pixels. `transient` is true when another try may bring them.
 
-    `code` is one of not_found, denied, unavailable, unreadable (storage); empty, truncated, corrupt, not_an_image,
-    unsupported, animated, no_pixels, too_large, out_of_memory (content). `detail` is one visible line without patient
-    data: details name sizes and kinds, never bytes of the file.
+    `code` is one of not_found, denied, unavailable, unreadable, changed (storage); empty, truncated, corrupt,
+    not_an_image, unsupported, animated, no_pixels, too_large, out_of_memory (content). `detail` is one visible line
+    without patient data: details name sizes and kinds, never bytes of the file.
     """
 
     code: str

@@ -62,6 +62,11 @@ def expand(requested: Sequence[Request], real: Manifest, synthetic: Sequence[Man
     return list(found.values())
 
 
+def is_asked(name: str, asked: Sequence[str]) -> bool:
+    """Whether the subset called `name` is among these: by its own name, its column, or `findings`."""
+    return bool({name, name.partition(":")[0], *(["findings"] if name.startswith("finding:") else [])} & set(asked))
+
+
 def members(manifest: Manifest, subset: Subset, label_policy: str = "u_zeros") -> np.ndarray | str:
     """Which rows of the manifest belong to the subset, (n,) bool; or the reason why nobody can know, as text.
 

@@ -30,11 +30,12 @@ def may_exist(uri: str) -> bool:
     return whole <= (1024 if is_remote(uri) else 4095) and (step <= 255 or is_remote(uri))
 
 
-_INSIDE = re.compile(r"(.+)#column=[^&#]+&row=\d+", re.DOTALL)
+_INSIDE = re.compile(r"(.+)#(?:column=[^&#]+&row=\d+|member=[^&#]*&at=[0-9a-f:]+)", re.DOTALL)
 
 
 def file_of(uri: str) -> str:
-    """The file that a uri names: `part.parquet` of `part.parquet#column=image&row=17`, others as they are."""
+    """The file that a uri names: `part.parquet` of `part.parquet#column=image&row=17`, `a.zip` of
+    `a.zip#member=x.png&at=...`, others as they are."""
     found = _INSIDE.fullmatch(uri)
     return found[1] if found else uri
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from chexray.config import RunConfig, SetConfig
 from chexray.config.addresses import ray_address
 from chexray.plan import make_storage
-from chexray.storage import Storage, is_remote
+from chexray.storage import Storage, is_s3
 from chexray.suite_names import PRIVACY, UTILITY
 from chexray.text import printable
 
@@ -117,7 +117,7 @@ class Case:
         places += [item.weights or "" for item in self.run.encoders]
         if UTILITY in self.run.suite:
             places.append(self.run.utility.model.weights)
-        return [place for place in places if is_remote(place)]
+        return [place for place in places if is_s3(place)]
 
 
 def not_asked(case: Case) -> Check:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from chexray.config import SetConfig
 from chexray.doctor.case import Case, Check, PendingCheck, fail, not_asked, note, ok
-from chexray.storage import absolute, is_remote
+from chexray.storage import absolute, is_s3
 
 SAMPLE = 4
 """Images of a set that are looked up and decoded; those whose ids hash lowest, as with `limit`."""
@@ -41,7 +41,7 @@ def images(case: Case, role: str, item: SetConfig, name: str) -> Check:
     from chexray.plan.sets import source_of
 
     path = str(item.options.get("path") or "")
-    if is_remote(path) and case.s3_down:
+    if is_s3(path) and case.s3_down:
         return not_asked(case)
     source, _ = source_of(item, name, case.run, case.storage)
     folder = ""

@@ -14,7 +14,7 @@ from typing import Any
 
 from chexray.doctor.case import Case, Check, PendingCheck, fail, not_asked, note, ok, size
 from chexray.errors import StorageError
-from chexray.storage import Storage, StorageFailure, absolute, basename, is_remote, join
+from chexray.storage import Storage, StorageFailure, absolute, basename, is_remote, is_s3, join
 from chexray.storage.proxies import proxy_hint
 
 CONNECT_TIMEOUT_S = 5.0
@@ -167,9 +167,11 @@ def source_of_credentials(case: Case) -> Check:
 def writable(case: Case, setting: str, folder: str) -> Check:
     """A file written to `folder`, read back and deleted; and the room there."""
     remote, folder = is_remote(folder), absolute(folder)
-    if remote and case.s3_down:
+    if is_s3(folder) and case.s3_down:
         return not_asked(case)
     try:
+        if remote:
+            case.storage.check_place(folder)
         with probe_file(case.storage, folder) as probe:
             if case.storage.read(probe) != CONTENT:
                 return fail(f"{probe}: other bytes came back than were written.", "Check for a proxy in between.")
@@ -186,8 +188,8 @@ def writable(case: Case, setting: str, folder: str) -> Check:
 
 
 def _next_move(setting: str, folder: str, code: str, said: str) -> str:
-    if not is_remote(folder):
-        return f"Set {setting} to a folder that you may write to."
+    if not is_s3(folder):
+        return f"Set {setting} to a {'place' if is_remote(folder) else 'folder'} that you may write to."
     if code == "denied" and "what they may do in bucket" not in said:  # a token, a key or a clock, not a permission
         return f"Or set {setting} elsewhere."
     if code == "denied":

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from chexray.config import DEFAULT_ENCODERS, EncoderConfig, parse_config
 from chexray.doctor.case import Case, Check, PendingCheck, fail, not_asked, note, ok, size
+from chexray.encoders.packaged import PackageMissing
 from chexray.errors import WeightsError
-from chexray.storage import is_remote
+from chexray.storage import is_s3
 from chexray.suite_names import UTILITY
 
 HUB_TIMEOUT_S = 5.0
@@ -53,6 +54,8 @@ def encoder(case: Case, item: EncoderConfig) -> Check:
     """The weights of one encoder, found as a run finds them, and the flag that names others. Raises ConfigError."""
     try:
         found = _encoder(case, item)
+    except PackageMissing as error:
+        return note(str(error), "") if item.on_missing == "skip" else fail(str(error))
     except WeightsError as error:
         found = fail(str(error))
     if found.state != "FAIL":
@@ -66,7 +69,7 @@ def _encoder(case: Case, item: EncoderConfig) -> Check:
     from chexray.plan.encoders import make_encoder
     from chexray.protocols import protocol
 
-    if is_remote(item.weights or "") and case.s3_down:
+    if is_s3(item.weights or "") and case.s3_down:
         return not_asked(case)
     built = make_encoder(item, case.run, protocol(case.run.protocol), case.storage)
     if not isinstance(built, NetworkEncoder):
@@ -93,7 +96,7 @@ def classifier(case: Case) -> Check:
     from chexray.utility.classification.classifier import find_weights
 
     model = case.run.utility.model
-    if is_remote(model.weights) and case.s3_down:
+    if is_s3(model.weights) and case.s3_down:
         return not_asked(case)
     find_weights(model.name, "none")  # refuses a model that does not exist
     if model.weights == "none":

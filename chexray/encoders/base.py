@@ -84,6 +84,8 @@ class EncoderSpec:
             del fields["output_dtype"]
         if not self.code:
             del fields["code"]
+        if self.precision == "bf16":  # before version 0.1.0 was released it was autocast
+            fields["bf16"] = "weights and activations"
         text = json.dumps({**fields, "decoder_version": DECODER_VERSION}, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from chexray.errors import WeightsError
-from chexray.storage import Storage, is_remote
+from chexray.storage import Storage, is_s3
 from chexray.text import shown
 
 LARGEST_FILE = 20_000_000_000
@@ -68,7 +68,7 @@ def fetch(url: str, target: Path, storage: Storage | None, expected: str, larges
     if sha256 and state and _noted(note) == {"state": state, "sha256": sha256}:
         return target
     with atomic(target) as stream:
-        if storage is not None and is_remote(url):
+        if storage is not None and is_s3(url):
             stream.write(storage.read(url))
         else:
             import fsspec
@@ -93,7 +93,7 @@ def _remote_state(url: str, storage: Storage | None) -> tuple[str, int]:
 
     And the size alone, 0 where it is not told.
     """
-    if storage is not None and is_remote(url):  # it knows endpoint and credentials of S3; fsspec knows the rest
+    if storage is not None and is_s3(url):  # it knows endpoint and credentials of S3; fsspec knows the rest
         found = storage.stat([url])[0]
         return (f"{found.size}/{found.version}" if found.version else "", found.size) if found else ("", 0)
     import fsspec

@@ -1,8 +1,9 @@
-"""The Inception network of FID: torchvision's, with the pooling of the TensorFlow graph it was trained in.
+"""The Inception network of FID, under torchvision's key names, with the pooling of the graph it was trained in.
 
-The 2015 graph differs from torchvision's network in three places (first described by pytorch-fid): average pooling
-does not count the padding in blocks A, C and the first E; the second E takes a maximum instead; and there are 1008
-classes. With stock torchvision blocks features are 16 % away.
+The 2015 TensorFlow graph differs from torchvision's network in three places (first described by pytorch-fid): average
+pooling does not count the padding in blocks A, C and the first E; the second E takes a maximum instead; and there are
+1008 classes. With torchvision's own blocks features are 16 % away. It is written out here because importing torchvision
+takes as long as importing torch (1.5 CPU-seconds in each process, measured): it brings torch's compiler along.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import inception as stock
 
 CLASSES = 1008
 FEATURES = 2048
@@ -21,14 +21,64 @@ def _average(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
-class _BlockA(stock.InceptionA):
+class _Conv(nn.Module):
+    """A convolution without bias, batch normalisation, and what is above 0. pad: keeps height and width as they are."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int | tuple[int, int] = 1, stride: int = 1, pad: bool = False):
+        super().__init__()
+        height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        padding = (height // 2, width // 2) if pad else 0
+        self.conv = nn.Conv2d(n_in, n_out, (height, width), stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(n_out, eps=0.001)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu_(self.bn(self.conv(x)))
+
+
+class _BlockA(nn.Module):
+    def __init__(self, n_in: int, n_pool: int):
+        super().__init__()
+        self.branch1x1 = _Conv(n_in, 64)
+        self.branch5x5_1 = _Conv(n_in, 48)
+        self.branch5x5_2 = _Conv(48, 64, 5, pad=True)
+        self.branch3x3dbl_1 = _Conv(n_in, 64)
+        self.branch3x3dbl_2 = _Conv(64, 96, 3, pad=True)
+        self.branch3x3dbl_3 = _Conv(96, 96, 3, pad=True)
+        self.branch_pool = _Conv(n_in, n_pool)
+
     def forward(self, x: Tensor) -> Tensor:
         five = self.branch5x5_2(self.branch5x5_1(x))
         three = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([self.branch1x1(x), five, three, self.branch_pool(_average(x))], 1)
 
 
-class _BlockC(stock.InceptionC):
+class _BlockB(nn.Module):
+    def __init__(self, n_in: int):
+        super().__init__()
+        self.branch3x3 = _Conv(n_in, 384, 3, 2)
+        self.branch3x3dbl_1 = _Conv(n_in, 64)
+        self.branch3x3dbl_2 = _Conv(64, 96, 3, pad=True)
+        self.branch3x3dbl_3 = _Conv(96, 96, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
+        return torch.cat([self.branch3x3(x), double, F.max_pool2d(x, 3, stride=2)], 1)
+
+
+class _BlockC(nn.Module):
+    def __init__(self, n_in: int, n: int):
+        super().__init__()
+        self.branch1x1 = _Conv(n_in, 192)
+        self.branch7x7_1 = _Conv(n_in, n)
+        self.branch7x7_2 = _Conv(n, n, (1, 7), pad=True)
+        self.branch7x7_3 = _Conv(n, 192, (7, 1), pad=True)
+        self.branch7x7dbl_1 = _Conv(n_in, n)
+        self.branch7x7dbl_2 = _Conv(n, n, (7, 1), pad=True)
+        self.branch7x7dbl_3 = _Conv(n, n, (1, 7), pad=True)
+        self.branch7x7dbl_4 = _Conv(n, n, (7, 1), pad=True)
+        self.branch7x7dbl_5 = _Conv(n, 192, (1, 7), pad=True)
+        self.branch_pool = _Conv(n_in, 192)
+
     def forward(self, x: Tensor) -> Tensor:
         seven = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         double = self.branch7x7dbl_2(self.branch7x7dbl_1(x))
@@ -36,10 +86,34 @@ class _BlockC(stock.InceptionC):
         return torch.cat([self.branch1x1(x), seven, double, self.branch_pool(_average(x))], 1)
 
 
-class _BlockE(stock.InceptionE):
-    def __init__(self, in_channels: int, conv_block=None):
-        super().__init__(in_channels, conv_block)
-        self.is_last = in_channels == FEATURES
+class _BlockD(nn.Module):
+    def __init__(self, n_in: int):
+        super().__init__()
+        self.branch3x3_1 = _Conv(n_in, 192)
+        self.branch3x3_2 = _Conv(192, 320, 3, 2)
+        self.branch7x7x3_1 = _Conv(n_in, 192)
+        self.branch7x7x3_2 = _Conv(192, 192, (1, 7), pad=True)
+        self.branch7x7x3_3 = _Conv(192, 192, (7, 1), pad=True)
+        self.branch7x7x3_4 = _Conv(192, 192, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
+        return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), seven, F.max_pool2d(x, 3, stride=2)], 1)
+
+
+class _BlockE(nn.Module):
+    def __init__(self, n_in: int):
+        super().__init__()
+        self.is_last = n_in == FEATURES
+        self.branch1x1 = _Conv(n_in, 320)
+        self.branch3x3_1 = _Conv(n_in, 384)
+        self.branch3x3_2a = _Conv(384, 384, (1, 3), pad=True)
+        self.branch3x3_2b = _Conv(384, 384, (3, 1), pad=True)
+        self.branch3x3dbl_1 = _Conv(n_in, 448)
+        self.branch3x3dbl_2 = _Conv(448, 384, 3, pad=True)
+        self.branch3x3dbl_3a = _Conv(384, 384, (1, 3), pad=True)
+        self.branch3x3dbl_3b = _Conv(384, 384, (3, 1), pad=True)
+        self.branch_pool = _Conv(n_in, 192)
 
     def forward(self, x: Tensor) -> Tensor:
         three = self.branch3x3_1(x)
@@ -56,14 +130,33 @@ class _BlockE(stock.InceptionE):
         return torch.cat(parts, 1)
 
 
-class FidInception(stock.Inception3):
+class FidInception(nn.Module):
     """Pool features and logits of (n, 3, 299, 299) images scaled to (grey - 128) / 128."""
 
     def __init__(self) -> None:
-        blocks = [stock.BasicConv2d, _BlockA, stock.InceptionB, _BlockC, stock.InceptionD, _BlockE, stock.InceptionAux]
-        super().__init__(num_classes=CLASSES, aux_logits=False, inception_blocks=blocks, init_weights=False)
+        super().__init__()
+        self.Conv2d_1a_3x3 = _Conv(3, 32, 3, 2)
+        self.Conv2d_2a_3x3 = _Conv(32, 32, 3)
+        self.Conv2d_2b_3x3 = _Conv(32, 64, 3, pad=True)
+        self.maxpool1 = nn.MaxPool2d(3, stride=2)
+        self.Conv2d_3b_1x1 = _Conv(64, 80)
+        self.Conv2d_4a_3x3 = _Conv(80, 192, 3)
+        self.maxpool2 = nn.MaxPool2d(3, stride=2)
+        self.Mixed_5b = _BlockA(192, 32)
+        self.Mixed_5c = _BlockA(256, 64)
+        self.Mixed_5d = _BlockA(288, 64)
+        self.Mixed_6a = _BlockB(288)
+        self.Mixed_6b = _BlockC(768, 128)
+        self.Mixed_6c = _BlockC(768, 160)
+        self.Mixed_6d = _BlockC(768, 160)
+        self.Mixed_6e = _BlockC(768, 192)
+        self.Mixed_7a = _BlockD(768)
+        self.Mixed_7b = _BlockE(1280)
+        self.Mixed_7c = _BlockE(FEATURES)
+        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+        self.fc = nn.Linear(FEATURES, CLASSES)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """((n, 2048) mean of the last feature map, (n, 1008) logits without the bias)."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(self.maxpool1(x)))
@@ -77,7 +170,7 @@ class FidInception(stock.Inception3):
 class _Folded(nn.Module):
     """A convolution that has absorbed the batch normalisation behind it."""
 
-    def __init__(self, block: stock.BasicConv2d):
+    def __init__(self, block: _Conv):
         super().__init__()
         self.conv = fuse_conv_bn_eval(block.conv, block.bn)
 
@@ -93,7 +186,7 @@ def folded(network: nn.Module) -> nn.Module:
     """
     network.eval()
     for name, child in network.named_children():
-        if isinstance(child, stock.BasicConv2d):
+        if isinstance(child, _Conv):
             setattr(network, name, _Folded(child))
         else:
             folded(child)

@@ -39,6 +39,7 @@ class InceptionV3(NetworkEncoder):
     """
 
     name: ClassVar[str] = "inception_v3"
+    float32_parts: ClassVar[tuple[str, ...]] = ("fc",)
     allowed: ClassVar[dict[str, Option]] = {
         "resize": Option("bicubic_antialias", str, tuple(RESIZES), "how images are resized to 299 x 299 pixels")
     }

@@ -1,22 +1,26 @@
 """What all encoders with a torch network share: finding weights once, loading once, encoding batches.
 
-Numbers: `fp32` turns TF32 off, so that a GPU computes what the parity tests compute on a CPU; `bf16` is autocast, and
-features are stored as float32 either way. cuDNN is held to deterministic algorithms, so a rerun gives the same bits on
-the same machine. No layer mixes the images of a batch: all networks are in eval mode.
+Numbers: `fp32` turns TF32 off, so that a GPU computes what the parity tests compute on a CPU; `tf32` lets a GPU use it;
+`bf16` is the whole network in bfloat16 (`whole_bf16`). Features are stored as float32 in any case. cuDNN is held to
+deterministic algorithms, so a rerun gives the same bits on the same machine. No layer mixes the images of a batch: all
+networks are in eval mode.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from chexray.encoders.base import SPACE, EncoderSpec
 from chexray.encoders.image_processor import Preprocessing
-from chexray.encoders.options import Option, read_options, read_precision
+from chexray.encoders.options import AUTO, Option, read_options, read_precision
 from chexray.encoders.weights import ResolvedWeights, on_this_machine, resolve
+from chexray.encoders.whole_bf16 import whole_bf16
 from chexray.errors import ConfigError, ResourceError
 
 if TYPE_CHECKING:
@@ -36,6 +40,8 @@ class NetworkEncoder:
     released_sha256: ClassVar[tuple[str, ...]] = ()
     released_repository: ClassVar[str] = ""
     """See chexray.encoders.released, as for `unlike_released`."""
+    float32_parts: ClassVar[tuple[str, ...]] = ()
+    """Submodules that stay float32 in a bf16 network: those behind the pooling."""
 
     def __init__(
         self, *, weights: str | None = None, precision: str = "fp32", storage: Storage | None = None, **options: Any
@@ -49,6 +55,13 @@ class NetworkEncoder:
         self._preprocessing: Preprocessing | None = None
         self._module: nn.Module | None = None
         self._device: torch.device | None = None
+
+    def at(self, precision: str) -> Self:
+        """The same encoder in another precision, not loaded: of `auto`, what was decided."""
+        other = copy(self)
+        other.precision, other._module, other._device = precision, None, None
+        other._spec = None if self._spec is None else replace(self._spec, precision=precision)
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         """The encoder without its network: workers load their own."""
@@ -120,19 +133,22 @@ class NetworkEncoder:
 
         self.resolve()
         assert self.found is not None
+        if self.precision == AUTO:
+            raise RuntimeError(f"{self.name}: decide on a precision before load; fp32, tf32 or bf16, by at(precision)")
         target = torch.device(device)
         if target.type == "cuda" and not torch.cuda.is_available():
             raise ResourceError(
                 f"{self.name}: asked to run on {device!r}, but no GPU is visible here. Use device: cpu."
             )
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
+        self._set_tf32()
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         how = self.sources()
         self.found = on_this_machine(self.found, storage=self.storage, **{k: how[k] for k in how if k != "reference"})
-        self._module = self._network(self.found).float().eval().requires_grad_(False).to(target)
-        self._device = target
+        module = self._network(self.found).float().eval().requires_grad_(False)
+        if self.precision == "bf16":
+            module = whole_bf16(module, self.float32_parts)
+        self._module, self._device = module.to(target), target
 
     def encode(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """{output: (n, width) float32} for n prepared images; an empty batch gives empty arrays."""
@@ -150,10 +166,16 @@ class NetworkEncoder:
             return {name: np.empty((0, width), np.float32) for name, width in spec.outputs.items()}
         # A copy, because batches from an object store are read-only views of shared memory.
         images = torch.from_numpy(np.array(batch, order="C", copy=True)).to(self._device)
-        autocast = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-        with torch.inference_mode(), autocast:
+        self._set_tf32()
+        with torch.inference_mode():
             outputs = self._outputs(self._module, images)
         return {name: np.ascontiguousarray(value.float().cpu().numpy()) for name, value in outputs.items()}
+
+    def _set_tf32(self) -> None:
+        """Of the process, so it is set at each batch: the encoders of a worker may differ."""
+        import torch
+
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
 
     def _refuse_architecture(self) -> None:
         """`architecture` only means something when a seed, and no file, decides what the network is."""

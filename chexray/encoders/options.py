@@ -9,7 +9,9 @@ from typing import Any
 from chexray.errors import ConfigError
 from chexray.spelling import nearest, suggestion
 
-PRECISIONS = ("fp32", "bf16")
+AUTO = "auto"
+"""A precision that is decided before the network is loaded: see chexray.run.precision."""
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -47,5 +49,6 @@ def read_options(encoder: str, allowed: Mapping[str, Option], given: Mapping[str
 
 
 def read_precision(encoder: str, precision: str) -> str:
-    """`precision` if it is one of fp32 and bf16."""
-    return read_options(encoder, {"precision": Option("fp32", str, PRECISIONS)}, {"precision": precision})["precision"]
+    """`precision` if it is auto, fp32, tf32 or bf16. Raises ConfigError."""
+    allowed = {"precision": Option("fp32", str, (AUTO, *PRECISIONS))}
+    return read_options(encoder, allowed, {"precision": precision})["precision"]

@@ -11,7 +11,7 @@ from chexray.encoders.fields import read_json
 from chexray.encoders.image_processor import Preprocessing, from_transformers
 from chexray.encoders.network import NetworkEncoder, normalise, short_hash
 from chexray.encoders.network_config import architecture, check_patches, from_table, transformers_config
-from chexray.encoders.options import Option
+from chexray.encoders.options import AUTO, Option
 from chexray.encoders.random_fill import fill
 from chexray.encoders.weights import MODEL_FILE, ResolvedWeights
 from chexray.errors import ConfigError, WeightsError
@@ -113,7 +113,7 @@ class RadDino(NetworkEncoder):
             differing.append(f"pooling {self.options['pooling']}, not cls")
         if self._own_processor:
             differing.append("another preprocessor_config.json")
-        if self.precision != "fp32":
+        if self.precision not in ("fp32", AUTO):
             differing.append(f"precision {self.precision}, not fp32")
         return "; ".join(differing)
 
@@ -178,7 +178,7 @@ def with_revision(encoder: str, reference: str, revision: str | None) -> str:
     """The hub id with `revision` pinned to it. Raises ConfigError when it is pinned twice or is no hub id."""
     if revision is None:
         return reference
-    if "@" in reference or "://" in reference or reference.startswith(("random:", "/", ".", "~")):
+    if "@" in reference or "://" in reference or reference.startswith(("random:", "package:", "/", ".", "~")):
         raise ConfigError(f"{encoder}: revision goes with a hub id without '@'; found weights: {quoted(reference)}.")
     return f"{reference}@{revision}"
 

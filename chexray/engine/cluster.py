@@ -14,7 +14,7 @@ from chexray.engine.authentication import own_token
 from chexray.engine.joining import join
 from chexray.engine.local_ray import shut_down, start
 from chexray.engine.pools import Resources
-from chexray.engine.quiet import quiet_data, quiet_environment
+from chexray.engine.quiet import quiet_environment, quiet_ray
 from chexray.log import say
 from chexray.storage.places import choose
 from chexray.storage.scratch import scratch
@@ -48,7 +48,7 @@ def cluster(config: RayConfig, *, verbose: bool = False) -> Iterator[Resources]:
                 join(address, setting, common, verbose)
             else:
                 start(config, common, folder, verbose)
-        quiet_data(verbose)
+        quiet_ray(verbose)
         forget_extension_types()
         yield measured(joined=bool(address) or not owns, startup_s=time.monotonic() - started)
 

@@ -6,27 +6,25 @@ Split (GPU): decode tasks feed the encoder actors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from chexray.data.depth import Depth
+from chexray.data.containers.order import container_order, portions
+from chexray.data.image_list import ImageList
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.chunks import Stage, run_chunks
-from chexray.engine.features import StoreIndex, pending
 from chexray.engine.progress import Progress
+from chexray.engine.store_index import StoreIndex, as_keys, places_in
 from chexray.engine.telemetry import meter
 from chexray.engine.worker import CHUNK_SCHEMA, Encode, Job, prepare
 from chexray.errors import RunFailed
+from chexray.storage import Storage
 
 CRASH = "crash"
 """Code of a reject whose image ended the process that read it; transient until it was tried alone."""
-
-Wanted = Mapping[str, Collection[str]]
-"""{label: the keys that an encoder must encode}: an image that two suites read is decoded once, and one that only
-privacy reads meets no Inception."""
 
 
 @dataclass(frozen=True)
@@ -39,32 +37,33 @@ class Encoded:
 
 
 def plan_chunks(
-    images: Mapping[str, str],
+    images: ImageList,
     encoders: Mapping[str, tuple[Encoder, EncoderSpec]],
     done: Mapping[str, StoreIndex],
     chunk_size: int,
-    wanted: Wanted | None = None,
-    depths: Mapping[str, Depth] | None = None,
+    storage: Storage | None = None,
 ) -> tuple[list[pa.Table], list[pa.Table]]:
     """Pending images cut into chunks of equal pending encoders, and the suspects of an earlier run, a chunk each.
 
-    images: {image_key: uri} in manifest order. wanted: None is all of them. depths: {image_key: the depth of its set}.
+    Images of one container are taken in its order. storage: where row groups are looked up, which are not cut.
     Committed chunks are whole slices of this order, so what is left after a crash is sliced as it was before it, and
     every batch holds the images it would have held.
     """
-    suspects = _suspects(done)
-    by_need: dict[tuple[str, ...], list[str]] = {}
-    todo = {label: set(pending(_wanted(images, wanted, label), done[label])) for label in encoders}
-    for key in images:
-        need = tuple(label for label in encoders if key in todo[label])
-        if need:
-            by_need.setdefault(need, []).append(key)
+    images = images.take(container_order(images.uris.to_pylist()))
+    suspect = places_in(images.keys, as_keys(_suspects(done))) >= 0
+    todo = {label: images.mask(label) & ~done[label].covered(images.keys) for label in encoders}
+    needs = np.stack(list(todo.values()), axis=1) if todo else np.empty((len(images), 0), bool)
+    distinct, first, code = np.unique(needs, axis=0, return_index=True, return_inverse=True)
+    code = code.reshape(-1)
     chunks, alone = [], []
-    for need, keys in by_need.items():
-        calm = [key for key in keys if key not in suspects]
-        parts = [calm[start : start + chunk_size] for start in range(0, len(calm), chunk_size)]
-        chunks += [_chunk(part, images, need, depths or {}) for part in parts]
-        alone += [_chunk([key], images, need, depths or {}) for key in keys if key in suspects]
+    for kind in np.argsort(first):
+        need = ",".join(label for label, is_needed in zip(todo, distinct[kind], strict=True) if is_needed)
+        if not need:
+            continue
+        calm, others = (np.flatnonzero((code == kind) & mask) for mask in (~suspect, suspect))
+        slices = portions(images.uris.take(pa.array(calm)).to_pylist(), chunk_size, storage or Storage(), len(images))
+        chunks += [_chunk(images, calm[part], need) for part in slices]
+        alone += [_chunk(images, others[place : place + 1], need) for place in range(len(others))]
     return chunks, alone
 
 
@@ -74,31 +73,19 @@ def _suspects(done: Mapping[str, StoreIndex]) -> set[str]:
     return {key for key, reject in rejects if reject["code"] == CRASH and reject["transient"]}
 
 
-def _wanted(images: Mapping[str, str], wanted: Wanted | None, label: str) -> list[str]:
-    return [key for key in images if wanted is None or key in wanted[label]]
+def _chunk(images: ImageList, positions: np.ndarray, need: str) -> pa.Table:
+    at = pa.array(positions)
+    columns = [images.keys.take(at), images.uris.take(at), pa.array([need] * len(at)), images.depths.take(at)]
+    return pa.Table.from_arrays(columns, schema=CHUNK_SCHEMA)
 
 
-def _chunk(
-    keys: Sequence[str], images: Mapping[str, str], need: Sequence[str], depths: Mapping[str, Depth]
-) -> pa.Table:
-    columns = {"image_key": keys, "uri": [images[key] for key in keys], "encoders": [",".join(need)] * len(keys)}
-    texts = [str(depths[key]) if key in depths else None for key in keys]
-    return pa.table({**columns, "depth": pa.array(texts, pa.string())}, schema=CHUNK_SCHEMA)
-
-
-def encode(
-    images: Mapping[str, str],
-    job: Job,
-    progress: Progress,
-    wanted: Wanted | None = None,
-    depths: Mapping[str, Depth] | None = None,
-) -> Encoded:
+def encode(images: ImageList, job: Job, progress: Progress) -> Encoded:
     """Encodes what is pending, commits it, and returns what is committed. Raises RunFailed if an image is in neither
-    parts nor rejects at the end. wanted, depths: as in `plan_chunks`."""
+    parts nor rejects at the end."""
     for _, spec in job.encoders.values():
         job.store.describe(spec)
     done = job.done()
-    chunks, alone = plan_chunks(images, job.encoders, done, job.pool.chunk_size, wanted, depths)
+    chunks, alone = plan_chunks(images, job.encoders, done, job.pool.chunk_size, job.store.storage)
     n_encoded, cpu_s = 0, 0.0
     if chunks or alone:
         progress.total = sum(chunk.num_rows for chunk in (*chunks, *alone))
@@ -110,12 +97,13 @@ def encode(
         progress.close()
         done = job.done()
     for label in job.encoders:
-        keys = _wanted(images, wanted, label)
-        missing = [key for key in keys if key not in done[label].rows and key not in done[label].rejects]
-        if missing:
+        wanted = images.mask(label)
+        missing = wanted & ~done[label].known(images.keys)
+        if missing.any():
             raise RunFailed(
-                f"{len(missing)} of {len(keys)} images are neither encoded by {label} nor rejected, first "
-                f"{images[missing[0]]}. Run the same command again to resume; what is committed stays."
+                f"{missing.sum()} of {wanted.sum()} images are neither encoded by {label} nor rejected, first "
+                f"{images.uris[int(np.argmax(missing))].as_py()}. Run the same command again to resume; what is "
+                "committed stays."
             )
     return Encoded(n_encoded, cpu_s, done)
 
@@ -125,9 +113,12 @@ def encode_stage(job: Job) -> Stage:
 
     def committed(chunks: Sequence[pa.Table]) -> list[bool]:
         done = job.done()
+        keys = pa.chunked_array([part for chunk in chunks for part in chunk["image_key"].chunks], pa.string())
+        covered = {label: done[label].covered(keys) for label in done}
+        stops = np.cumsum([chunk.num_rows for chunk in chunks])
         return [
-            all(done[label].covers(key) for label in job.labels(chunk) for key in chunk["image_key"].to_pylist())
-            for chunk in chunks
+            all(covered[label][stop - chunk.num_rows : stop].all() for label in job.labels(chunk))
+            for chunk, stop in zip(chunks, stops, strict=True)
         ]
 
     def reject(chunk: pa.Table, final: bool) -> None:

@@ -23,16 +23,18 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from chexray.data.rejects import CLIPPED
 from chexray.encoders.base import EncoderSpec
 from chexray.engine.committed import read_committed
+from chexray.engine.store_index import Found, Keys, Places, StoreIndex, as_keys, pending
 from chexray.errors import StorageError
 from chexray.storage import Storage, StorageFailure, join, parent
+
+__all__ = ["STORED_REJECTS", "FeatureStore", "StoreIndex", "chunk_name", "outcome_name", "pending", "types_of"]
 
 STORED_REJECTS = pa.schema(
     [
@@ -44,7 +46,7 @@ STORED_REJECTS = pa.schema(
 
 _PART = re.compile(r"part-([0-9a-f]{16})(?:_([0-9a-f]{16}))?\.parquet")
 
-TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
+TOLERANCE = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
 """Largest distance, relative to their length, of two encodings of one image: other batches and devices round otherwise
 (1e-5 measured in fp32, 1e-2 in bf16); another image or network is further off by orders of magnitude."""
 
@@ -63,21 +65,6 @@ def chunk_name(keys: Sequence[str]) -> str:
 def outcome_name(keys: Iterable[str], rejects: Iterable[dict]) -> str:
     """16 hex digits over which images of a chunk are encoded and what the rows of its rejects say."""
     return chunk_name([*(f"encoded {key}" for key in keys), *(json.dumps(each, sort_keys=True) for each in rejects)])
-
-
-@dataclass
-class StoreIndex:
-    """What a store holds for one encoder: image_key -> (part, row), and the final rejects by image_key.
-
-    clipped: images that are encoded, but for values beyond the depth of their set.
-    """
-
-    rows: dict[str, tuple[str, int]] = field(default_factory=dict)
-    rejects: dict[str, dict[str, object]] = field(default_factory=dict)
-    clipped: set[str] = field(default_factory=set)
-
-    def covers(self, key: str) -> bool:
-        return key in self.rows or (key in self.rejects and not self.rejects[key]["transient"])
 
 
 @dataclass(frozen=True)
@@ -145,31 +132,20 @@ class FeatureStore:
         # What lies in a folder below is no part of this store.
         names = {stat.uri.rsplit("/", 1)[1] for stat in self.storage.list(folder) if parent(stat.uri) == folder}
         parts = sorted(name for name in names if _PART.fullmatch(name))
-        done, again = StoreIndex(), []
+        found = Found()
         with ThreadPoolExecutor(16) as pool:
-            for name, (keys, rejects) in zip(
-                parts, pool.map(lambda name: self._chunk(spec, folder, name, names), parts), strict=True
-            ):
-                for row, key in enumerate(keys):
-                    if done.rows.setdefault(key, (join(folder, name), row)) != (join(folder, name), row):
-                        again.append((key, (join(folder, name), row)))
-                for reject in rejects:
-                    key = str(reject["image_key"])
-                    before = done.rejects.get(key)
-                    if reject["code"] == CLIPPED and key in done.rows:
-                        done.clipped.add(key)
-                    elif before is None or before["transient"]:  # a final reject is the last word, in whichever chunk
-                        done.rejects[key] = reject
-        for key in done.rows.keys() & done.rejects.keys():
-            del done.rejects[key]
+            for keys, rejects in pool.map(lambda name: self._chunk(spec, folder, name, names), parts):
+                found.add(keys, rejects)
+        done, again = found.index([join(folder, name) for name in parts])
         self._compare(spec, done, again)
         return done
 
-    def _chunk(self, spec: EncoderSpec, folder: str, name: str, names: set[str]) -> tuple[list[str], list[dict]]:
+    def _chunk(self, spec: EncoderSpec, folder: str, name: str, names: set[str]) -> tuple[pa.StringArray, list[dict]]:
         """Keys and rejects of a committed chunk."""
         part, rejects_name = join(folder, name), name.replace("part-", "rejects-", 1)
         chunk, outcome = _PART.fullmatch(name).groups()  # pyright: ignore[reportOptionalMemberAccess]
-        known = self._keys(spec, part)
+        column = self._read(part, ["image_key"], types_of(spec))["image_key"].combine_chunks()
+        known = column.to_pylist()
         if None in known:
             raise self._foreign(part, "it has a row without a value")
         # A listing is no snapshot: it may lack the rejects that were written before the part it names.
@@ -185,16 +161,17 @@ class FeatureStore:
             raise self._foreign(part, "its images do not match its name")
         if outcome and outcome_name(known, rejects) != outcome:
             raise self._foreign(part, "its rejects do not match its name")
-        return known, rejects
+        return column, rejects
 
-    def _compare(self, spec: EncoderSpec, done: StoreIndex, again: list[tuple[str, tuple[str, int]]]) -> None:
+    def _compare(self, spec: EncoderSpec, done: StoreIndex, again: Places) -> None:
         """Raises StorageError unless each second value of an image agrees with the first: two runs at once, or one
         interrupted, may encode an image in two chunks."""
-        if not again:
+        if not len(again.keys):
             return
-        keys = [key for key, _ in again]
+        where, rows = done.places.find(again.keys), np.arange(len(again.keys))
         for output in spec.outputs:
-            first, second = (self.read(spec, output, keys, StoreIndex(places)) for places in (done.rows, dict(again)))
+            first = self._gather(spec, output, done.places, where)
+            second = self._gather(spec, output, again, rows)
             if spec.output_dtype == "uint8":
                 apart = (first != second).any(axis=1)
             else:
@@ -204,26 +181,36 @@ class FeatureStore:
                 apart = ~(np.linalg.norm(first - second, axis=1) <= limit)
             if apart.any():
                 place = int(np.argmax(apart))
+                one, other = done.places.parts[done.places.part[where[place]]], again.parts[again.part[place]]
                 raise StorageError(
-                    f"{done.rows[keys[place]][0]} and {again[place][1][0]} hold different {output} of one image. One "
+                    f"{one} and {other} hold different {output} of one image. One "
                     "of them is not what this encoder computes: delete both; their images will be encoded again."
                 )
 
-    def read(self, spec: EncoderSpec, output: str, keys: Sequence[str], done: StoreIndex) -> np.ndarray:
+    def read(self, spec: EncoderSpec, output: str, keys: Keys, done: StoreIndex) -> np.ndarray:
         """Features of `keys`, (n, width) of the spec's output_dtype, in order. Every key must be in `done.rows`.
 
         Raises StorageError for a part that is not of the spec's type and width, or has null, NaN or infinite values.
         """
-        matrix = np.empty((len(keys), spec.outputs[output]), spec.output_dtype)
-        by_part: dict[str, list[tuple[int, int]]] = {}
-        for target, key in enumerate(keys):
-            part, row = done.rows[key]
-            by_part.setdefault(part, []).append((target, row))
+        where = done.places.find(keys)
+        if (where < 0).any():
+            raise KeyError(as_keys(keys)[int(np.argmin(where))].as_py())
+        return self._gather(spec, output, done.places, where)
+
+    def _gather(self, spec: EncoderSpec, output: str, places: Places, where: np.ndarray) -> np.ndarray:
+        """The vectors at these positions of the index, (n, width)."""
+        matrix = np.empty((len(where), spec.outputs[output]), spec.output_dtype)
+        part_of = places.part[where]
+        order = np.argsort(part_of, kind="stable")
+        numbers, starts = np.unique(part_of[order], return_index=True)
+        stops = [*starts[1:], len(order)][: len(starts)]
+        by_part = {int(number): order[start:stop] for number, start, stop in zip(numbers, starts, stops, strict=True)}
         types = {output: types_of(spec)[output]}
 
-        def fill(part: str) -> None:
+        def fill(number: int) -> None:
+            part, targets = places.parts[number], by_part[number]
             column = self._read(part, [output], types)[output].combine_chunks()
-            targets, rows = np.array(by_part[part]).T
+            rows = places.row[where[targets]]
             if column.null_count or (spec.output_dtype != "uint8" and column.flatten().null_count):
                 raise self._foreign(part, "it has a row without a value")
             if rows.max() >= len(column):
@@ -272,8 +259,3 @@ def _to_block(column: pa.Array, dtype: str) -> np.ndarray:
         data = np.frombuffer(column.buffers()[1], np.uint8) if len(column) else np.empty(0, np.uint8)
         return data.reshape(-1, width)[column.offset : column.offset + len(column)]
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-
-
-def pending(keys: Iterable[str], done: StoreIndex) -> list[str]:
-    """The distinct keys that still need encoding, in their first order."""
-    return [key for key in dict.fromkeys(keys) if not done.covers(key)]

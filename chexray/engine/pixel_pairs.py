@@ -12,13 +12,16 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
+from chexray.data.containers.order import container_order
 from chexray.data.depth import Depth
-from chexray.data.images import Reject, load_and
+from chexray.data.images import Groups, Reject, load_and
+from chexray.data.unchanged import changed
 from chexray.encoders.resize import PILLOW, pil_resize
 from chexray.engine.batches import check_available
 from chexray.engine.committed import names_in, read_committed
@@ -85,6 +88,7 @@ def pixel_distances(
     tried again by the next call. Raises StorageError when a whole batch is unavailable or a chunk is broken, RunFailed
     when a pair is missing.
     """
+    groups, places = _in_container_order(groups)
     chunks = _chunks(groups, depths or {})
     folder = join(root, "pixel-distances", _key(groups))
     uris = {i: join(folder, f"chunk-{i:05d}.parquet") for i in range(len(chunks))}
@@ -98,7 +102,25 @@ def pixel_distances(
             progress.advance(n_images, n_rejected)
         progress.close()
         found |= _committed(folder, {i: uris[i] for i in pending}, storage)
-    return _collect(list(found.values()), sum(len(generated) for _, generated in groups), wrapped, folder)
+    measured = _collect(list(found.values()), len(places), wrapped, folder)
+    return _as_given(measured, places)
+
+
+def _in_container_order(groups: Sequence[Group]) -> tuple[Sequence[Group], np.ndarray]:
+    """The groups in the order in which their generations lie in a container, and where each of their pairs was, (n,):
+    a Parquet row group is not read again for every pair."""
+    firsts = np.cumsum([0, *(len(generated) for _, generated in groups)]).tolist()
+    order = container_order([(generated[0] if generated else real)[1] for real, generated in groups]).tolist()
+    pairs = [np.arange(firsts[i], firsts[i + 1]) for i in order]
+    return [groups[i] for i in order], np.concatenate([np.empty(0, np.int64), *pairs])
+
+
+def _as_given(measured: PixelDistances, places: np.ndarray) -> PixelDistances:
+    """The distances in the order in which the pairs were given. places: where each of them was."""
+    back = np.argsort(places)
+    rejects = {int(places[pair]): reject for pair, reject in measured.rejects.items()}
+    wrapped = None if measured.wrapped is None else measured.wrapped[back]
+    return PixelDistances(measured.distance[back], wrapped, rejects)
 
 
 @dataclass(frozen=True)
@@ -113,11 +135,11 @@ class _Chunk:
     def n_images(self) -> int:
         return sum(1 + len(generated) for _, generated in self.groups)
 
-    def images(self) -> Iterator[tuple[str, bool, Depth | None]]:
-        """uri, whether it is the real image of the generations that follow, and the depth of its set."""
+    def images(self) -> Iterator[tuple[str, str, bool, Depth | None]]:
+        """Key and uri, whether it is the real image of the generations that follow, and the depth of its set."""
         for real, generated in self.groups:
-            yield real[1], True, self.depths.get(real[0])
-            yield from ((uri, False, self.depths.get(key)) for key, uri in generated)
+            yield *real, True, self.depths.get(real[0])
+            yield from ((key, uri, False, self.depths.get(key)) for key, uri in generated)
 
 
 def _chunks(groups: Sequence[Group], depths: Mapping[str, Depth]) -> list[_Chunk]:
@@ -204,22 +226,25 @@ def _prepared(
     chunk: _Chunk, storage: Storage, max_pixels: int, io_threads: int
 ) -> Iterator[tuple[np.ndarray | Reject, bool]]:
     """Each image of a chunk as (SIDE, SIDE) uint8 or a Reject, the next batch decoded while one is compared."""
-    images = list(chunk.images())
+    images, row_groups = list(chunk.images()), Groups()
 
     def load(start: int) -> list[np.ndarray | Reject]:
-        uris = [uri for uri, _, _ in images[start : start + BATCH]]
-        depths = [depth for _, _, depth in images[start : start + BATCH]]
-        loaded = load_and(_fit, uris, storage, threads=io_threads, max_pixels=max_pixels, depths=depths)
+        keys, uris, _, depths = zip(*images[start : start + BATCH], strict=True)
+        loaded = load_and(
+            _fit, uris, storage, threads=io_threads, max_pixels=max_pixels, depths=depths, groups=row_groups
+        )
+        for row, reject in changed(uris, keys, depths, storage).items():
+            loaded[row] = reject
         check_available(uris, loaded)
         return loaded
 
-    with ThreadPoolExecutor(1) as pool:
+    with closing(row_groups), ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(load, 0)
         for start in range(0, len(images), BATCH):
             batch = ahead.result()
             if start + BATCH < len(images):
                 ahead = pool.submit(load, start + BATCH)
-            yield from zip(batch, (is_real for _, is_real, _ in images[start : start + BATCH]), strict=True)
+            yield from zip(batch, (is_real for _, _, is_real, _ in images[start : start + BATCH]), strict=True)
 
 
 def _fit(_: int, image: np.ndarray) -> np.ndarray | Reject:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from chexray.data.depth import Depth
 from chexray.data.images import Reject, load_and
+from chexray.data.unchanged import changed
 from chexray.encoders.base import Encoder, EncoderSpec
 from chexray.engine.blocks import FeatureBlocks
 from chexray.errors import StorageError
@@ -86,8 +87,10 @@ def _changed(
                 vector = encoder.encode(encoder.prepare(changed)[None])["features"][0]
                 features[label][position * len(changes) + i] = vector
 
-    uris, depths = [uri for _, uri, _ in originals], [depth for *_, depth in originals]
+    keys, uris, depths = zip(*originals, strict=True) if originals else ((), (), ())
     answers = load_and(use, uris, storage, threads=io_threads, max_pixels=max_pixels, depths=depths)
+    for row, reject in changed(uris, keys, depths, storage).items():
+        answers[row] = reject
     for uri, answer in zip(uris, answers, strict=True):
         if isinstance(answer, Reject):
             raise OriginalLost(

@@ -138,6 +138,20 @@ def plan_pool(config: EncodeConfig, resources: Resources, *, n_images: int) -> P
     return Pool(device, layout, actors, booked, 0.25, 0.0, share, *sizes)
 
 
+MOST_SHARING_A_GPU = 8
+"""Tasks that multiply on one GPU at once: each holds half a gigabyte of it."""
+
+
+def gpu_share(resources: Resources, workers: int) -> float:
+    """Of a GPU, for each of so many tasks that search or reduce; 0 where they stay on CPUs.
+
+    That is where nodes without a GPU would stand idle, and where GPUs come and go as they are asked for.
+    """
+    if resources.grows or resources.gpus < max(1, resources.nodes):
+        return 0.0
+    return 1 / min(MOST_SHARING_A_GPU, max(1, -(-workers // int(resources.gpus))))
+
+
 @dataclass(frozen=True)
 class TrainPool:
     """Sizes of the group. cpus_per_worker is what Ray books, never all; threads is what a worker uses."""

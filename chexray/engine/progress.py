@@ -13,6 +13,8 @@ from chexray.log import note
 
 PLAIN_EVERY_S = 5.0
 REDRAW_EVERY_S = 0.2
+MOMENTS = 512
+"""Updates that are remembered; beyond it every second one is forgotten."""
 
 
 def _duration(seconds: float) -> str:
@@ -26,8 +28,11 @@ def _duration(seconds: float) -> str:
 
 @dataclass
 class Progress:
-    """Counts units done of `total` in a stage. The rate starts with the first unit, so start-up does not dilute it.
+    """Counts units done of `total` in a stage.
 
+    The rate is that of the later half of what is done: it starts with the first unit, so that start-up does not dilute
+    it, and forgets a slow beginning, while workers were still coming. `work`: what all units cost, in any measure,
+    where they cost unlike; the time left then follows the work done and not the number of units.
     `on_change` hears every update; evaluate uses it to keep status.json fresh.
     """
 
@@ -39,19 +44,24 @@ class Progress:
     on_change: Callable[[Progress], None] | None = None
     done: int = 0
     rejected: int = 0
-    _first: tuple[float, int] | None = None
+    work: float = 0.0
+    worked: float = 0.0
+    _seen: list[tuple[float, int, float]] = field(default_factory=list)
     _last: float = 0.0
     _shown: float = float("-inf")
 
     def __post_init__(self) -> None:
         meter().watch(self)
 
-    def advance(self, done: int, rejected: int = 0) -> None:
+    def advance(self, done: int, rejected: int = 0, work: float | None = None) -> None:
+        """work: of these units, in the measure of the whole; by default as many as they are."""
         self._last = self.clock()
         self.done += done
         self.rejected += rejected
-        if self._first is None:
-            self._first = (self._last, self.done)
+        self.worked += done if work is None else work
+        self._seen.append((self._last, self.done, self.worked))
+        if len(self._seen) > MOMENTS:
+            self._seen = self._seen[::2]
         self._show()
         meter().show()
         if self.on_change:
@@ -64,18 +74,34 @@ class Progress:
 
     def rate_at(self, moment: float) -> float | None:
         """The same up to a moment on the clock, so that it falls while nothing is done."""
-        if self._first is None or self.done <= self._first[1]:
+        since = self._since()
+        if since is None or moment <= since[0]:
             return None
-        span = moment - self._first[0]
-        return (self.done - self._first[1]) / span if span > 0 else None
+        return (self.done - since[1]) / (moment - since[0])
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left, at the pace of late; None until there is one."""
+        since = self._since()
+        if since is None or self._last <= since[0] or self.worked <= since[2]:
+            return None
+        pace = (self.worked - since[2]) / (self._last - since[0])
+        return max(0.0, (self.work or self.total) - self.worked) / pace
+
+    def _since(self) -> tuple[float, int, float] | None:
+        """The latest moment at which at most half of the work of now was done, and not before the first."""
+        earlier = [seen for seen in self._seen if seen[1] < self.done]
+        if not earlier:
+            return None
+        return next((seen for seen in reversed(earlier) if 2 * seen[2] <= self.worked), earlier[0])
 
     def line(self) -> str:
         parts = [f"{self.stage}: {self.done:,}/{self.total:,} {self.unit}"]
         rate = self.rate
         if rate:
             parts.append(f"{rate:,.0f} {self.unit}/s" if rate >= 100 else f"{rate:.3g} {self.unit}/s")
-            if self.done < self.total:
-                parts.append(f"{_duration((self.total - self.done) / rate)} left")
+            if self.done < self.total and (left := self.left_s) is not None:
+                parts.append(f"{_duration(left)} left")
         if self.rejected:
             parts.append(f"{self.rejected:,} rejected")
         return ", ".join(parts)

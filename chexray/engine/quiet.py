@@ -8,6 +8,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import ModuleType
+
+from chexray.engine.arrow_types import forget_extension_types
 
 _QUIET = {
     "RAY_DATA_LOG_LEVEL": "ERROR",
@@ -58,19 +61,18 @@ def hushed(active: bool) -> Iterator[None]:
         os.close(sink)
 
 
-def quiet_data(verbose: bool) -> None:
-    """The same for Ray Data, once it can be imported."""
+_shown = [False]
+"""Whether Ray's own words are shown, from the start of the cluster to the use of Ray Data."""
+
+
+def quiet_ray(verbose: bool) -> None:
+    """Keeps a connected Ray, and from now on Ray Data, from printing."""
     import logging
     import warnings
 
     import ray._private.worker
-    import ray.data
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = verbose
-    # Ray Data else reads the memory maps of each worker every second, which costs 3 % of the encoding.
-    context.memory_usage_poll_interval_s = None
-    context.print_on_execution_start = verbose
+    _shown[0] = verbose
     if not verbose:
         # Ray prints what raylets report, such as each worker killed for lack of memory, whatever log_to_driver says.
         if hasattr(ray._private.worker, "print_to_stdstream"):
@@ -80,3 +82,21 @@ def quiet_data(verbose: bool) -> None:
         warnings.filterwarnings("ignore", module="ray")
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+
+def quiet_data() -> ModuleType:
+    """ray.data, as quiet, and without the Arrow types that its import registers. Imported where it is used: a second
+    that a run without it need not pay."""
+    import logging
+
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = _shown[0]
+    # Ray Data else reads the memory maps of each worker every second, which costs 3 % of the encoding.
+    context.memory_usage_poll_interval_s = None
+    context.print_on_execution_start = _shown[0]
+    if not _shown[0]:
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    forget_extension_types()
+    return ray.data

@@ -114,11 +114,18 @@ class Search:
 
 
 def search(
-    searches: Mapping[str, Search], *, root: str, storage: Storage, workers: int, progress: Progress
+    searches: Mapping[str, Search],
+    *,
+    root: str,
+    storage: Storage,
+    workers: int,
+    progress: Progress,
+    gpu_share: float = 0.0,
 ) -> dict[str, NearestRows]:
     """The nearest reference of each query, {name: NearestRows}, with n in the order of query_rows or of the set.
 
-    Progress counts the queries not yet committed. Raises StorageError, and RunFailed when a row is missing at the end.
+    Progress counts the queries not yet committed. gpu_share: of a GPU, for the products of a task. Raises
+    StorageError, and RunFailed when a row is missing at the end.
     """
     plans = {name: _Plan(each, join(root, "search", each.key), each.stripes()) for name, each in searches.items()}
     # Two names may ask for the same; it is searched once.
@@ -129,8 +136,11 @@ def search(
         flop = sum(plan.search.flop(n) for (plan, _), n in zip(pending, n_queries, strict=True))
         here = flop < SMALL_FLOP
         items = _items(pending, storage, put=not here)
-        for n_done in as_they_finish(_search_stripe, items, workers=workers, what="search", here=here):
-            progress.advance(n_done)
+        progress.work = flop
+        for n_done, work in as_they_finish(
+            _search_stripe, items, workers=workers, what="search", here=here, gpu_share=gpu_share
+        ):
+            progress.advance(n_done, work=work)
         progress.close()
     return {name: plan.collect(storage) for name, plan in plans.items()}
 
@@ -190,8 +200,8 @@ class _Plan:
         return rows, squared, references
 
 
-def _search_stripe(search: Search, rows: np.ndarray, uri: str, storage: Storage) -> int:
-    """Searches for these rows, commits what was found to `uri`, returns how many there were."""
+def _search_stripe(search: Search, rows: np.ndarray, uri: str, storage: Storage) -> tuple[int, float]:
+    """Searches for these rows, commits what was found to `uri`; how many there were, and the work in products."""
     queries = search.queries.take(rows)
     if search.signs is not None:
         queries *= search.signs.astype(np.float32)
@@ -202,7 +212,7 @@ def _search_stripe(search: Search, rows: np.ndarray, uri: str, storage: Storage)
         found = nearest_in_blocks(queries, _stream(search), codes=codes)
     table = pa.table({"row": rows, "squared": found.squared, "reference": found.row})
     storage.write_parquet(uri, table, new=True)  # the first of two runs is taken, as it may have been read
-    return len(rows)
+    return len(rows), search.flop(len(rows))
 
 
 @contextmanager

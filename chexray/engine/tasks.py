@@ -32,20 +32,28 @@ class _Failure:
 
 
 def as_they_finish(
-    fn: Callable[..., Any], items: Iterable[tuple[Any, ...]], *, workers: int, what: str, here: bool = False
+    fn: Callable[..., Any],
+    items: Iterable[tuple[Any, ...]],
+    *,
+    workers: int,
+    what: str,
+    here: bool = False,
+    gpu_share: float = 0.0,
 ) -> Iterator[Any]:
     """Yields fn(*item) for every item, in the order in which they finish; at most 2 * workers are in flight, and no
     item is asked for before its turn.
 
     here: in this process, one after the other, for work that is smaller than the start of a worker. Otherwise an item
     may hold references of ray.put, which the tasks receive as the values. what: names the stage in an error.
+    gpu_share: of a GPU, that each task books; it then multiplies there.
 
     Raises the ChexrayError that a task met, ResourceError when a worker was lost MAX_RETRIES + 1 times over one item.
     """
     if here:
         yield from (fn(*item) for item in items)
         return
-    submit = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_guarded).remote
+    guarded = _guarded_on_gpu if gpu_share else _guarded
+    submit = ray.remote(num_cpus=1, num_gpus=gpu_share, max_retries=MAX_RETRIES)(guarded).remote
     waiting = iter(items)
     flying = [submit(fn, *item) for item in islice(waiting, 2 * workers)]
     try:
@@ -94,3 +102,10 @@ def _guarded(fn: Callable[..., object], *arguments: object) -> object:
         return fn(*arguments)
     except ChexrayError as error:
         return _Failure(error)
+
+
+def _guarded_on_gpu(fn: Callable[..., object], *arguments: object) -> object:
+    from chexray.stats.tiles import accelerator, on_device
+
+    with on_device(accelerator()):
+        return _guarded(fn, *arguments)

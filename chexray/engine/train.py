@@ -8,11 +8,13 @@ group was seen to go back one more epoch than was reported, and the folder of a 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from chexray.engine.arrow_types import forget_extension_types
 from chexray.engine.autoscaler import silence
 from chexray.engine.failures import explained
 from chexray.engine.groups import free_groups, without_cleaner
@@ -36,6 +38,11 @@ PAUSE_S = 5.0
 
 POLL_S = 1.0
 """How often the folder of the current fit is looked at for new epochs; on S3 five times less."""
+
+
+_LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""Nobody takes this machine away with notice. The watcher, and the coordinator that `silence` keeps from being asked,
+are two of the seven helper processes of Ray Train, a CPU-second and more each; the others have no option."""
 
 
 def train(task: Task, resources: Resources, progress: Callable[[str, str, int], Progress]) -> dict[str, str]:
@@ -112,12 +119,14 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
+    forget_extension_types()  # Ray Train imports Ray Data
+
     class Trainer(TorchTrainer):
         """One that leaves Ctrl-C to us: Ray's handler ends the process with code 1 and no word of how to go on. And one
         that does not ask for GPUs a second time where the run has asked for them."""
 
         def _initialize_and_run_controller(self, **parts: Any) -> Any:
-            if asks():
+            if asks() or not resources.joined:  # nor for what a local Ray cannot have
                 silence(parts.get("scaling_policy"))
             return super()._initialize_and_run_controller(**parts)
 
@@ -128,6 +137,9 @@ def _fit_on_ray(task: Task, left: Sequence[Fit], resources: Resources) -> None:
             return without_cleaner(super()._create_default_callbacks())
 
     free_groups()
+    if not resources.joined:
+        for name, value in _LOCAL.items():
+            os.environ.setdefault(name, value)
     pool = task.pool
     on_gpu = pool.device == "cuda"
     booked = {"CPU": pool.cpus_per_worker, **({"GPU": 1.0} if on_gpu else {})}
@@ -178,7 +190,7 @@ def _scratch(task: Task, resources: Resources) -> Iterator[dict[str, Any]]:
     if is_remote(shared):
         from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-        filesystem = PyFileSystem(FSSpecHandler(task.storage.s3_filesystem(shared)))
-        yield {"storage_path": shared.removeprefix("s3://"), "storage_filesystem": filesystem}
+        filesystem = PyFileSystem(FSSpecHandler(task.storage.fsspec_filesystem(shared)))
+        yield {"storage_path": shared.partition("://")[2], "storage_filesystem": filesystem}
     else:
         yield {"storage_path": shared}

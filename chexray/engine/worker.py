@@ -17,11 +17,13 @@ import pyarrow as pa
 
 from chexray.data.images import Reject
 from chexray.data.rejects import CLIPPED
+from chexray.data.unchanged import CHANGED
 from chexray.encoders.base import Encoder
 from chexray.engine.answers import answer, as_data
 from chexray.engine.arrow_types import forget_extension_types
-from chexray.engine.batches import Batch, Batches, Job
+from chexray.engine.batches import Batch, Batches, Job, changed_rows
 from chexray.engine.features import chunk_name
+from chexray.engine.threads import sleep_at_barriers
 from chexray.errors import ChexrayError, ResourceError
 from chexray.storage.traffic import taken
 
@@ -33,7 +35,7 @@ the labels still pending for this chunk, joined by commas (equal in all rows).""
 
 K = TypeVar("K")
 _REJECT_COLUMNS = {"code": pa.string(), "detail": pa.string(), "transient": pa.bool_()}
-_FETCH = ("not_found", "denied", "unavailable")
+_FETCH = ("not_found", "denied", "unavailable", CHANGED)
 
 
 def _answer(chunk: str, **values: object) -> pa.Table:
@@ -55,6 +57,7 @@ def _prepare(job: Job, chunk: pa.Table) -> pa.Table:
     taken()  # what another task of this process read
     with ThreadPoolExecutor(1) as loader:
         batches, rejects = _joined(Batches(job, chunk, loader))
+    rejects |= changed_rows(job, chunk)
     for label, blocks in batches.items():
         stacked = np.concatenate(blocks)
         width = stacked[0].nbytes
@@ -88,6 +91,7 @@ class Encode:
 
     def __init__(self, job: Job):
         forget_extension_types()
+        sleep_at_barriers()
         self.job = job
         self.loaded: set[str] = set()
         self.loader = ThreadPoolExecutor(1)
@@ -117,6 +121,8 @@ class Encode:
         is_raw = "code" not in chunk.column_names
         batches = Batches(self.job, chunk, self.loader) if is_raw else self._split(chunk)
         vectors, rejects = _joined(map(self._encoded, batches))
+        if is_raw:  # else `prepare` has looked
+            rejects |= changed_rows(self.job, chunk)
         clipped = {row: reject for row, reject in rejects.items() if reject.code == CLIPPED}
         rejects = {row: reject for row, reject in rejects.items() if row not in clipped}
         failed = set(rejects)

@@ -26,7 +26,7 @@ RUN_FILE = "run.yaml"
 
 _PATH_OPTION = re.compile(r"path|.*_(path|root|dir|folder|file)")
 _WEIGHT_FILE = re.compile(r".*\.(safetensors|pth|pt|bin|ckpt)")
-_NOT_FILES = ("random:", "pretrained", "none")
+_NOT_FILES = ("random:", "package:", "pretrained", "none")
 
 
 @dataclass(frozen=True)

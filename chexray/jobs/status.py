@@ -97,9 +97,9 @@ def read_statuses(uri: str, storage: Storage, now: Callable[[], datetime]) -> li
     own = join(where, STATUS_FILE)
     if storage.exists(own):
         return [_read(own, storage, now())]
-    depth = join(where, "x", STATUS_FILE).count("/")
-    names = [entry.uri for entry in storage.list(where)]
-    files = [name for name in names if basename(name) == STATUS_FILE and name.count("/") == depth]
+    # Beside the runs lie features and images, of which there may be 100,000.
+    named = [join(folder, STATUS_FILE) for folder in storage.folders(where)]
+    files = [found.uri for found in storage.stat(named) if found is not None]
     if not files:
         raise StorageError(
             f"{shown(uri)}: neither a run nor a folder of runs has {STATUS_FILE} there. Name the `output` of the "

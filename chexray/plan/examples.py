@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from chexray.data.labels import targets
 from chexray.data.manifest import Manifest
+from chexray.data.matching import is_in
 from chexray.data.pairs import Pairs
 from chexray.errors import ConfigError
 from chexray.utility.loop.fit_spec import Sample
@@ -18,6 +20,10 @@ from chexray.utility.mixtures import labelled, without_twins_of
 
 TELLING = 5
 """Real images up to which a prompt that they share tells whose it is; "no acute findings" of many tells nobody."""
+
+
+Accepted: TypeAlias = "Collection[str] | pa.Array"
+"""image_keys of images that could be read."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,12 @@ class Examples:
     sample: Sample
 
     @classmethod
-    def of(cls, manifest: Manifest, policy: tuple[str, str], accepted: Collection[str] | None = None) -> Examples:
+    def of(cls, manifest: Manifest, policy: tuple[str, str], accepted: Accepted | None = None) -> Examples:
         """Of a manifest. policy: what uncertain and unmentioned labels count as. accepted: keys that could be read."""
         table = manifest.table
         if accepted is not None:
-            table = table.filter(pa.array([key in accepted for key in table["image_key"].to_pylist()], pa.bool_()))
+            known = accepted if isinstance(accepted, pa.Array) else pa.array(list(accepted), pa.string())
+            table = table.filter(pa.array(is_in(table["image_key"], known)))
         ids, keys = (np.array(table[name].to_pylist(), dtype=str) for name in ("sample_id", "image_key"))
         return cls(manifest, table, Sample(ids, keys, targets(table["labels"], *policy)))
 

@@ -15,7 +15,7 @@ from chexray.data.subsets import expand
 from chexray.encoders.views import SmallImages
 from chexray.errors import ChexrayError, ConfigError, ConfigProblems
 from chexray.metrics.base import Metric
-from chexray.plan.encoders import Encoders, make_encoders, make_metric
+from chexray.plan.encoders import Encoders, decisions, make_encoders, make_metric, weights_remarks
 from chexray.plan.overlaps import Listed, overlaps
 from chexray.plan.plan import Plan
 from chexray.plan.problems import Problems
@@ -49,7 +49,7 @@ def make_plan(config: RunConfig) -> Plan:
     """The plan of a config. Raises a ChexrayError that says what to change; ConfigProblems for several things."""
     found = Problems()
     for key, item in (("real", config.real), *((f"synthetic.{i}", each) for i, each in enumerate(read_sets(config)))):
-        if not is_named(item):
+        if item is not None and not is_named(item):
             found.errors.append(ConfigError(f"{key} names no images. Give it a path: a folder, a table or Parquet."))
     parts = _parts(config, found)
     found.raise_all()
@@ -60,7 +60,8 @@ def make_plan(config: RunConfig) -> Plan:
     shared = overlaps(_listed(config, real, parts.synthetic), copied)
     synthetic = inherit_labels(parts.synthetic, real, preset)
     training, heldout = learned_from(real) if PRIVACY in config.suite else (None, None)
-    reference = real["real"]
+    # Without a real set the run is of privacy alone, and what it compares with is the training set.
+    reference = real.get("real") or real["training"]
     if preset.deduplicate_real_prompts and FIDELITY in config.suite:
         reference = deduplicate_prompts(reference)
         # Privacy still searches every image: the two are then different sets.
@@ -88,9 +89,13 @@ def make_plan(config: RunConfig) -> Plan:
     plan = Plan(
         config, preset, storage, reference, tuple(synthetic), encoders, suites_of, parts.metrics, tuple(subsets or ()),
         training, heldout, roles, pairs or {}, utility, readers, tuple(shared), _codes(config, bool(parts.metrics)),
+        decisions(config, preset, encoders),
     )  # fmt: skip
     _check_metrics(plan)
-    remarks = (*foresee(plan, copied), *shared, *privacy_remarks(plan), *unused(plan.plugins.values()))
+    remarks = (
+        *weights_remarks(config, encoders), *foresee(plan, copied), *shared, *privacy_remarks(plan),
+        *unused(plan.plugins.values()),
+    )  # fmt: skip
     return replace(plan, remarks=remarks)
 
 
@@ -177,6 +182,13 @@ def _check_metrics(plan: Plan) -> None:
     labels = list(plan.encoders_of(FIDELITY))
     if not labels:
         raise ConfigError("the fidelity suite has no encoder: all of them are for privacy. Add rad_dino or pixels.")
+    for label in labels:
+        if not plan.subsets_of(label):
+            asked = next(item.subsets for item in plan.config.encoders if item.label == label)
+            names = listed([subset.name for subset in plan.subsets], 8)
+            raise ConfigError(
+                f"encoder {quoted(label)}: no subset of the run is {listed(asked or [])}. It has {names}."
+            )
     used = {key for label in labels for key in plan.metrics_of(label)}
     for key, metric in plan.metrics.items():
         if key not in used:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from chexray.config import RunConfig, SetConfig
@@ -39,14 +40,19 @@ def distinct_names(items: Sequence[tuple[str, SetConfig]]) -> list[str]:
     if len(set(names)) < len(names):
         role, item = items[names.index(max(names, key=names.count))]
         double = item.name or "".join(_steps(item)[-1:]) or item.source or role
-        raise ConfigError(f"two sets are called {quoted(double)}: give each its own `name`.")
+        raise ConfigError(
+            f"two sets are called {quoted(double)}: give each its own `name`, on the command line with --set "
+            "synthetic.0.name=NAME."
+        )
     return names
 
 
 def _steps(item: SetConfig) -> list[str]:
-    """The folders of a set's path and the stem of its last part; [] for a set without a path."""
+    """The folders of a set's path and the stem of its last part without signs of a pattern; [] for a set without a
+    path."""
     path = item.options.get("path")
     if not isinstance(path, str) or not path.strip("/"):
         return []
     *folders, last = split(absolute(path.rstrip("/")))[1].split("/")
-    return [*folders, last.split(".")[0]]
+    stem = re.sub(r"\{\d+\.\.\d+\}|[*?]+", "", last).split(".")[0].strip("-_") or ("" if folders else last)
+    return [*folders, stem] if stem else folders

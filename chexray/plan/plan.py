@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from chexray.config import RunConfig
 from chexray.config.addresses import ray_address
 from chexray.data.depth import Depth
+from chexray.data.image_list import ImageList
 from chexray.data.looks import apart
 from chexray.data.manifest import Manifest
 from chexray.data.pairs import Pairs
 from chexray.data.prompts import labels_of_prompts
-from chexray.data.subsets import Subset
+from chexray.data.subsets import Subset, is_asked
 from chexray.encoders.base import Encoder, EncoderSpec
+from chexray.encoders.network import NetworkEncoder
+from chexray.encoders.options import AUTO
 from chexray.encoders.released import likeness
 from chexray.metrics.base import Metric, Reads
+from chexray.plan.precision import Decision
 from chexray.plan.roles import PrivacyRoles
 from chexray.plan.utility import UtilityPlan
 from chexray.protocols import Protocol
 from chexray.storage import Storage, absolute, join
 from chexray.suite_names import FIDELITY, PRIVACY, SUITES, UTILITY
-from chexray.text import printable, shown
+from chexray.text import listed, printable, shown
 
 LOCAL_PORTS = (
     "a local Ray listens on port 52365 and about 10 free ports of all interfaces; they require a token that only this "
@@ -37,11 +43,14 @@ class Plan:
     """A checked run.
 
     encoders: {label: (encoder, spec)}; suites_of: {label: the suites that read it}; metrics: {key: metric}.
-    real: what fidelity compares with. training, heldout: what privacy searches, and its null; None where there is none.
+    real: what fidelity compares with; the training set where no real set is given. training, heldout: what privacy
+    searches, and its null; None where there is none.
     roles: which encoder does what for privacy. pairs: {synthetic set: which image is held against which real one}.
     utility: what is trained on what, None where nothing is. read_by: {synthetic set: the suites that read it}, all of
     them for a set that is not named there.
     remarks: lines to show the user. code: {plug-in metric or source: which code it is}; of encoders, the specs say it.
+    precision: {label: what `auto` became} of networks whose precision is `auto`. pinned_id: the run's id, once such a
+    precision is decided, which is not part of the question.
     """
 
     config: RunConfig
@@ -61,6 +70,8 @@ class Plan:
     read_by: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = field(default=())
     code: dict[str, str] = field(default_factory=dict)
+    precision: dict[str, Decision] = field(default_factory=dict)
+    pinned_id: str = ""
 
     @property
     def plugins(self) -> dict[str, str]:
@@ -103,6 +114,8 @@ class Plan:
     @property
     def run_id(self) -> str:
         """`<name>-<10 hex>`, the hex over config, images, weights and plug-ins: the same question is the same run."""
+        if self.pinned_id:
+            return self.pinned_id
         digest = hashlib.blake2b(self.config.fingerprint.encode(), digest_size=5)
         for part in [manifest.fingerprint for manifest in self.sets]:
             digest.update(part.encode())
@@ -142,14 +155,11 @@ class Plan:
         return likeness(*self.encoders[label], said.get(label))
 
     @property
-    def images(self) -> dict[str, str]:
-        """{image_key: uri} over all sets in manifest order; an image named twice is encoded once."""
-        images: dict[str, str] = {}
-        for manifest in self.sets:
-            keys, uris = manifest.table["image_key"].to_pylist(), manifest.table["uri"].to_pylist()
-            for key, uri in zip(keys, uris, strict=True):
-                images.setdefault(key, uri)
-        return images
+    def images(self) -> ImageList:
+        """The images of all sets in manifest order; one that is named twice is encoded once."""
+        read = {suite: self.sets_of(suite) for suite in self.config.suite}
+        readers = {label: [each for suite in self.suites_of[label] for each in read[suite]] for label in self.encoders}
+        return ImageList.of_sets(self.sets, readers)
 
     @property
     def depths(self) -> dict[str, Depth]:
@@ -160,15 +170,6 @@ class Plan:
             if manifest.depth is not None
             for key in manifest.table["image_key"].to_pylist()
         }
-
-    @property
-    def wanted(self) -> dict[str, set[str]]:
-        """{encoder label: image_keys it must encode}: those of the sets its suites read."""
-        keys = {
-            suite: {key for manifest in self.sets_of(suite) for key in manifest.table["image_key"].to_pylist()}
-            for suite in self.config.suite
-        }
-        return {label: set().union(*(keys[suite] for suite in self.suites_of[label])) for label in self.encoders}
 
     @property
     def notes(self) -> list[str]:
@@ -190,6 +191,10 @@ class Plan:
             if len(manifest.rejects):
                 counts += f", {len(manifest.rejects):,} rejected already"
             lines.append(f"{self._role(manifest):<10} {manifest.name}: {counts}")
+            if manifest.read_as:
+                lines.append(f"           {manifest.read_as}")
+            if manifest.card:
+                lines.append(f"           {manifest.card}")
             if manifest.images:
                 lines.append(f"           images {manifest.images}")
             if manifest.looks is not None:
@@ -198,7 +203,7 @@ class Plan:
             outputs = ", ".join(f"{name} {width}" for name, width in spec.outputs.items())
             weights = f"{spec.weights} {spec.weights_sha256[:12]}".strip() if spec.weights_sha256 else spec.weights
             lines.append(
-                f"encoder    {label}: {outputs}; {spec.preprocessing}; {spec.precision}"
+                f"encoder    {label}: {outputs}; {spec.preprocessing}; {self._precision(label)}"
                 + (f"; weights {weights}" if weights else "")
             )
             if self.metrics_of(label):
@@ -213,17 +218,39 @@ class Plan:
         lines.append(f"network    {f'joins the Ray at {shown(address)}; {JOINED_PORTS}' if address else LOCAL_PORTS}")
         if self.has(FIDELITY):
             names = [subset.name for subset in self.subsets]
-            first = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-            lines.append(f"subsets    {len(names)}: {first}")
-            cells = len(self.encoders_of(FIDELITY)) * len(names) * len(self.synthetic_of(FIDELITY))
+            lines.append(f"subsets    {len(names)}: {listed(names, 8)}")
+            scored = sum(len(self.subsets_of(label)) for label in self.encoders_of(FIDELITY))
+            cells = scored * len(self.synthetic_of(FIDELITY))
             lines.append(f"results    {cells:,} cells -> {self.run_uri}")
         else:
             lines.append(f"results    {self.run_uri}")
         return [printable(line) for line in lines]
 
+    def decided(self, found: Mapping[str, Decision]) -> Plan:
+        """The plan with these precisions in place of `auto`; the run is the same."""
+        encoders = dict(self.encoders)
+        for label, decision in found.items():
+            encoder = cast(NetworkEncoder, encoders[label][0]).at(decision.chosen)
+            encoders[label] = (encoder, encoder.resolve())
+        return replace(self, encoders=encoders, precision={**self.precision, **found}, pinned_id=self.run_id)
+
+    @property
+    def undecided(self) -> list[str]:
+        """Encoders whose precision is still `auto`."""
+        return [label for label, known in self.precision.items() if known.chosen == AUTO]
+
+    def subsets_of(self, label: str) -> tuple[Subset, ...]:
+        """The subsets that fidelity scores on the features of an encoder."""
+        asked = {item.label: item.subsets for item in self.config.encoders}.get(label)
+        return self.subsets if asked is None else tuple(each for each in self.subsets if is_asked(each.name, asked))
+
+    def _precision(self, label: str) -> str:
+        known = self.precision.get(label)
+        return known.words if known else self.encoders[label][1].precision
+
     def _role(self, manifest: Manifest) -> str:
         learned = (self.training, self.utility.training if self.utility else None)
-        if any(manifest is each for each in learned) and manifest is not self.real:
+        if any(manifest is each for each in learned) and (manifest is not self.real or self.config.real is None):
             return "training"
         if manifest is self.heldout and manifest is not self.real:
             return "held-out"

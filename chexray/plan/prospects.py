@@ -254,7 +254,7 @@ def privacy_remarks(plan: Plan) -> tuple[str, ...]:
         remarks.append("no re-identification: give --reid-weights, or an encoder such as siamese_reid")
     if not roles.search:
         remarks.append("no search for copies: no encoder of the suite can search; add rad_dino, pixels or patches")
-    elif config.training is None and config.heldout is None:
+    elif plan.heldout is None:
         remarks.append(
             "no held-out set: the baseline of the search for copies comes from the training patients; give --heldout "
             "for a sharper test"
@@ -266,6 +266,6 @@ def privacy_remarks(plan: Plan) -> tuple[str, ...]:
                 f"{item.label}: its privacy numbers use fidelity's preprocessing, and {preset.name} has another for "
                 f"privacy. To have both, list {item.name} twice, with ids and suites: [fidelity] and suites: [privacy]"
             )
-    if config.suite == [PRIVACY] and config.training is not None and config.heldout is not None:
+    if config.suite == [PRIVACY] and config.training and config.heldout and config.real:
         remarks.append("the real set is not used: privacy reads training and heldout")
     return tuple(remarks)

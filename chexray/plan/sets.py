@@ -12,7 +12,7 @@ from chexray.data import manifest as manifests
 from chexray.data.keys import Origin
 from chexray.data.looks import look_at
 from chexray.data.manifest import Manifest
-from chexray.data.prompts import inherit_by_prompt
+from chexray.data.prompts import inherit_by_id, inherit_by_prompt
 from chexray.data.schema import Source
 from chexray.data.sources._plugged import PluggedSource
 from chexray.data.sources.infer import infer
@@ -97,7 +97,10 @@ def inherit_labels(synthetic: Sequence[Manifest], real: dict[str, Manifest], pre
 
 
 def _inherited(item: Manifest, sources: Sequence[Manifest], preset: Protocol) -> Manifest:
-    """From the set that knows most of its prompts first: that is the one it was made for."""
+    """From the set that knows most of its prompts first: that is the one it was made for. A set whose ids name real
+    images has first what these have, whose prompts others may share."""
+    for source in reversed(sources) if item.pairs == "same_id" else ():
+        item = inherit_by_id(item, source)
     prompts = set(item.table["prompt"].to_pylist()) - {None}
     for source in sorted(sources, key=lambda source: -len(prompts & set(source.table["prompt"].to_pylist()))):
         item = inherit_by_prompt(item, source, mode=preset.inherit)
@@ -107,7 +110,7 @@ def _inherited(item: Manifest, sources: Sequence[Manifest], preset: Protocol) ->
 def learned_from(real: dict[str, Manifest]) -> tuple[Manifest, Manifest | None]:
     """(training, held-out): the real set is the one when no training set is given, else it may be the other."""
     if "training" in real:
-        return real["training"], real.get("heldout", real["real"])
+        return real["training"], real.get("heldout") or real.get("real")
     return real["real"], real.get("heldout")
 
 

@@ -127,7 +127,7 @@ def _groups(config: RunConfig, test: Manifest) -> list[Subset]:
 def _usual_groups(test: Manifest) -> list[str | dict[str, Any]]:
     found: list[str | dict[str, Any]] = []
     for name in test.table.column_names:
-        if test.table[name].null_count == len(test):
+        if test.table[name].null_count == len(test) or name in test.repeated:
             continue
         if fold(name) in GROUP_COLUMNS:
             found.append(name)

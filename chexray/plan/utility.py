@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from chexray.data.pairs import Pairs
 from chexray.data.subsets import Subset
 from chexray.encoders.weights import ResolvedWeights
 from chexray.findings import FINDINGS
-from chexray.plan.examples import Examples, trainable
+from chexray.plan.examples import Accepted, Examples, trainable
 from chexray.utility.loop.recipe import Recipe
 from chexray.utility.mixtures import (
     Mixture,
@@ -115,7 +115,7 @@ class UtilityPlan:
             return Recipe(**shared, weights="none")
         return Recipe(**shared, weights=self.weights.reference, weights_sha256=self.weights.sha256)
 
-    def cohorts(self, accepted: Collection[str] | None = None) -> Cohorts:
+    def cohorts(self, accepted: Accepted | None = None) -> Cohorts:
         """Everything the settings train and test on. accepted: image_keys that could be read; None for all.
 
         Raises ConfigError when a setting has too few images for what it asks.

@@ -22,7 +22,9 @@ STATUS_WORDS = {"too_few": "too few images", "undefined": "undefined", "failed":
 def parts(rows: Sequence[Row]) -> Iterator[Note]:
     """What makes numbers void or takes some away first, how many there are last."""
     yield from (Note(line, "alarm") for line in _loud(rows))
+    yield from (Note(line, "") for line in _cards(rows))
     yield from (Note(line, "") for line in bias_line(rows))
+    yield from (Note(line, "") for line in _precision(rows))
     missing = [row for row in rows if row["value"] is None and row["status"] != "failed" and not has_no_pairs(row)]
     for suite, names in UNMEASURED.items():
         why = reasons(
@@ -44,6 +46,19 @@ def _loud(rows: Sequence[Row]) -> Iterator[str]:
         yield f"FAILED: {len(failed)} of {len(rows)} numbers; first {where}"
     if rejected := _rejected(rows):
         yield f"REJECTED: {rejected}; each with its reason in rejects.parquet"
+
+
+def _cards(rows: Sequence[Row]) -> list[str]:
+    """`v1: SynthCheX-75K: images of Sana ...`, once for each published set."""
+    found = {set_name(row["synthetic_set"]): card for row in rows if (card := params_of(row).get("note_card"))}
+    return [f"{name}: {card}" for name, card in found.items()]
+
+
+def _precision(rows: Sequence[Row]) -> Iterator[str]:
+    """`precision: rad_dino bf16 (auto: checked on 64 images: ...)`, where a run checked it."""
+    said = {str(row["encoder"]): params_of(row).get("note_precision") for row in rows}
+    if checked := [f"{encoder} {words}" for encoder, words in said.items() if words]:
+        yield f"precision: {'; '.join(checked)}"
 
 
 def counted(rows: Sequence[Row]) -> str:

@@ -21,9 +21,9 @@ NUMBERS = frozenset(
 )  # fmt: skip
 TEXTS = frozenset(
     {
-        "against", "best", "cannot_see", "floor_method", "floor_reason", "left_out_why", "network_differs", "note",
-        "note_encoder", "note_lowest_id", "null", "pairs", "setting", "std_error_reason", "training_set", "weights_are",
-        "worst",
+        "against", "best", "cannot_see", "encoder_precision", "floor_method", "floor_reason", "left_out_why",
+        "network_differs", "note", "note_card", "note_encoder", "note_lowest_id", "note_precision", "null", "pairs",
+        "setting", "std_error_reason", "training_set", "weights_are", "worst",
     }
 )  # fmt: skip
 LISTS = frozenset({"copies_of_real_first", "counted_as_zero", "left_out", "note_flagged"})

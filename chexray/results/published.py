@@ -69,6 +69,7 @@ def best(row: Row, *, others: bool = False) -> Published | None:
 def comparable(row: Row) -> str | None:
     """Why a results row may not stand beside the published tables, or None when it may.
 
+    A set that says of itself that it is another generator's (`note_card`) never may.
     It may under the protocol chexgenbench, from the paper's network with the paper's weights and preprocessing, and by
     a metric of the paper's method, as its metric declares them. The name of the encoder is not enough: any network of
     that family goes by it. That the real images are the paper's is not known from a row: show its n beside
@@ -84,6 +85,8 @@ def comparable(row: Row) -> str | None:
     if is_random(row):
         return "weights are random"
     params = params_of(row)
+    if card := params.get("note_card"):
+        return f"the synthetic set is no benchmarked one: {card}"
     if differs := params.get("network_differs"):
         return f"the network is not the paper's: {differs}"
     if not str(params.get("weights_are") or "").startswith(f"released {upstream.encoder},"):

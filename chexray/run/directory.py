@@ -1,7 +1,7 @@
 """The folder of one run, local or on S3: status, log, provenance, rejects, per-image table, results.
 
-run.json  config.yaml  status.json  log.txt  rejects.parquet  results.parquet/.csv/.json  errors.log, and the suites'
-own
+run.json  config.yaml  status.json  log.txt  rejects.parquet  results.parquet/.csv/.json  errors.log, precision.json
+where a run chose a precision, and the suites' own
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from chexray.run.inputs import as_config
 from chexray.run.provenance import Story, provenance, seconds
 from chexray.run.recording import Record, Run, read_done
 from chexray.run.stopping import LAST_WORD_S, Stop, in_time
+from chexray.run.trimming import trim_memory
 from chexray.suite_names import UTILITY
 
 if TYPE_CHECKING:
@@ -176,7 +177,11 @@ def _evaluate(plan: Plan, directory: RunDirectory, record: Record, verbose: bool
         check_shared(plan.store_uri, plan.storage, found)
         times["ray"] = time.monotonic()
         pool = _planned_pool(plan, resources)
+        plan = _with_precision(plan, directory, store, pool)
+        times["precision"] = time.monotonic()
+        trim_memory()
         encoded = _encode(plan, directory, store, pool, meter)
+        trim_memory()
         times["encode"] = time.monotonic()
         if plan.utility is None or plan.utility.config.device == "cpu":
             released()
@@ -216,6 +221,16 @@ def _planned_pool(plan: Plan, resources: Resources) -> Pool:
     return pool
 
 
+def _with_precision(plan: Plan, directory: RunDirectory, store: FeatureStore, pool: Pool) -> Plan:
+    """The plan once each network has a precision; see `chexray.run.precision`."""
+    if not plan.undecided:
+        return plan
+    from chexray.run.precision import Checker, with_precision
+
+    directory.status("encoding", done=0, total=len(plan.images), rejected=0, message="checking a lower precision")
+    return with_precision(plan, store, directory, Checker.on_workers(store, pool))
+
+
 def _encode(plan: Plan, directory: RunDirectory, store: FeatureStore, pool: Pool, meter: Meter) -> Encoded:
     """Encodes what is not in the store yet."""
     from chexray.engine.encode import encode
@@ -227,7 +242,7 @@ def _encode(plan: Plan, directory: RunDirectory, store: FeatureStore, pool: Pool
     progress = Progress("encode", "images", len(images), on_change=_status_writer(directory, "encoding"))
     directory.status("encoding", done=0, total=len(images), rejected=0)
     with meter.booked("encode", pool.actors * pool.gpus_per_actor):
-        return encode(images, job, progress, plan.wanted, plan.depths)
+        return encode(images, job, progress)
 
 
 def _answers(
@@ -246,6 +261,7 @@ def _answers(
         times[suite] = time.monotonic()
         record.keep(outcome, asked[:position], story())
         on_suite(suite, results.to_table(answers.rows).to_pandas())
+        trim_memory()
     return outcome
 
 

@@ -31,6 +31,7 @@ def as_config(given: object = None, settings: Mapping[str, object] | None = None
         return changed if "storage" in flags else changed.model_copy(update={"storage": given.storage})
     if given is None:
         missing = [key for key in ("real", "synthetic") if key not in flags]
+        missing = missing if "training" not in flags else [key for key in missing if key != "real"]
         if missing:
             raise ConfigError(
                 f"evaluate was given no {' and no '.join(missing)}. Give a config, its path, or real=, synthetic= ..."

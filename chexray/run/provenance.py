@@ -38,6 +38,7 @@ def provenance(plan: Plan, rejects: pa.Table, times: dict[str, float], resources
         "encoders": {
             label: {**spec.described(), "fingerprint": spec.fingerprint} for label, (_, spec) in plan.encoders.items()
         },
+        "precision": {label: asdict(known) for label, known in plan.precision.items()},
         "plugins": plan.plugins,
         "features": plan.store_uri,
         "seconds": seconds(times),

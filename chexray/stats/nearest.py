@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from chexray.stats.neighbours import LANE, above, rounding_bound, squared_distances
-from chexray.stats.tiles import TILE, Mapper, TileBuffer, as_tensor, full_precision, spans, threaded
+from chexray.stats.tiles import TILE, Mapper, TileBuffer, as_tensor, full_precision, product, spans, threaded
 
 CROWD = 32
 """References of a tile in doubt for a row, beyond which a float64 product with the tile is cheaper than differences."""
@@ -154,7 +154,7 @@ class _Search:
             for start, stop in spans(0, len(self._x), TILE):
                 points = self._points[start:stop]
                 values = self._buffer.shaped(len(points), len(columns.points))
-                torch.mm(points, columns.points.T, out=values).sub_(columns.half)
+                product(points, columns.points, values).sub_(columns.half)
                 self._settle(values, np.arange(start, stop), self._half[start:stop], columns)
 
     def _checked_centre(self, centre: np.ndarray) -> torch.Tensor:

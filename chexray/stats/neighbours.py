@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from chexray.stats.tiles import TILE, Mapper, TileBuffer, as_tensor, full_precision, spans, threaded
+from chexray.stats.tiles import TILE, Mapper, TileBuffer, as_tensor, full_precision, product, spans, threaded
 
 LANE = 32
 """Entries of a tile looked at together: only where the largest of them passes a bound are they looked at one by one."""
@@ -87,7 +87,7 @@ def negative_half_squares(
     x: torch.Tensor, y: torch.Tensor, x_half: torch.Tensor, y_half: torch.Tensor, out: torch.Tensor
 ) -> torch.Tensor:
     """Fills `out`, (len(x), len(y)), with -|x - y|^2 / 2 up to rounding: the larger, the nearer."""
-    return torch.mm(x, y.T, out=out).sub_(y_half).sub_(x_half[:, None])
+    return product(x, y, out).sub_(y_half).sub_(x_half[:, None])
 
 
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

@@ -62,6 +62,45 @@ def as_tensor(array: np.ndarray, device: str = "cpu") -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
+_devices = ["cpu"]
+
+MOVED_FROM_FLOP = 2e7
+"""Of a product: a smaller one is done before its operands have reached an accelerator."""
+
+
+@contextmanager
+def on_device(device: str) -> Iterator[None]:
+    """Within it this process multiplies on `device`: "cpu", or a CUDA device. One process, one device at a time.
+
+    Values stay within the tolerances that each function states: products are IEEE float32 everywhere, sums over pairs
+    float64, and what a product leaves in doubt is decided in float64 on the CPU, by a bound that holds for any order
+    of summation.
+    """
+    _devices.append(device)
+    try:
+        yield
+    finally:
+        _devices.pop()
+
+
+def accelerator() -> str:
+    """The GPU of this process, or "cpu" where torch sees none, whatever was booked for it."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def present_device() -> str:
+    """The device of `on_device`."""
+    return _devices[-1]
+
+
+def product(x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """x @ y.T in `out`, all three on the CPU; computed on the present device where that is worth the way there."""
+    device = present_device()
+    if device == "cpu" or 2.0 * out.numel() * x.shape[1] < MOVED_FROM_FLOP:
+        return torch.mm(x, y.T, out=out)
+    return out.copy_(torch.mm(x.to(device), y.to(device).T))
+
+
 _precision = threading.Lock()
 _users: list[str] = []
 

@@ -1,4 +1,4 @@
-"""A file or folder anywhere, a local path or s3://, behind one small set of verbs with bounded retries.
+"""A file or folder anywhere, a local path or a URI, behind one small set of verbs with bounded retries.
 
 Everything chexray reads or writes goes through `Storage`, so that a half-written file is never seen, a busy bucket is
 waited for, and every failure is a StorageError that names the object and the next move but no credential.
@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from chexray.errors import StorageError
+from chexray.grouping import grouped
 from chexray.storage.local import LocalFiles
+from chexray.storage.protocols import WRITTEN, protocol_of, scheme_of
 from chexray.storage.traffic import counted
 from chexray.storage.uris import (
     Damaged,
@@ -27,18 +29,24 @@ from chexray.storage.uris import (
     checked_endpoint,
     inside,
     is_remote,
+    is_s3,
+    is_web,
     join,
+    named,
     parent,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from chexray.storage.fsspec_files import FsspecFiles
     from chexray.storage.parquet import ParquetFile
     from chexray.storage.s3 import Buckets
 from chexray.storage.ranges import stream
 
-__all__ = ["FileStat", "Storage", "StorageFailure", "absolute", "basename", "inside", "is_remote", "join", "parent"]
+__all__ = [
+    "FileStat", "Storage", "StorageFailure", "absolute", "basename", "inside", "is_remote", "is_s3", "join", "parent",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -54,7 +62,8 @@ range. Two round trips in place of three to five, too."""
 class Storage:
     """How files are reached. Picklable, safe to use from many threads, and cheap to make.
 
-    Credentials come from the environment or `profile` unless given here; no message, repr or log shows them.
+    Credentials for S3 come from the environment or `profile` unless given here; those of other protocols from the
+    environment and the files of their libraries alone. No message, repr or log shows them.
     sse, sse_kms_key_id: the encryption header of every write, and its key. requester_pays: goes with every request.
     retries: attempts after the first, for failures that may pass (503, resets, truncation, timeouts).
     timeout_s: the wait for one answer, and once more for each MiB it moves; to connect, 5 s at most.
@@ -79,9 +88,13 @@ class Storage:
         if self.endpoint_url:
             object.__setattr__(self, "endpoint_url", checked_endpoint(self.endpoint_url, "endpoint_url"))
 
-    def read(self, uri: str) -> bytes:
-        """The whole content of a file. Raises StorageError; its `transient` says whether later may help."""
-        return counted(self._attempt(uri, lambda: self._files(uri).read(uri)))
+    def read(self, uri: str, *, most: int | None = None) -> bytes:
+        """The whole content of a file. Raises StorageError; its `transient` says whether later may help.
+
+        most: bytes; of more from the web or S3 nothing beyond them is read (code "too_large").
+        """
+        limit: Any = {"most": most} if most is not None and (is_web(uri) or is_s3(uri)) else {}
+        return counted(self._attempt(uri, lambda: self._files(uri).read(uri, **limit)))
 
     def read_range(self, uri: str, start: int, length: int) -> bytes:
         """`length` bytes from `start` on; fewer at the end of the file."""
@@ -90,7 +103,7 @@ class Storage:
         return counted(self._attempt(uri, lambda: self._files(uri).read(uri, start, length)))
 
     def open(self, uri: str) -> BinaryIO:
-        """A seekable file for readers that need parts of it, such as Parquet; S3 is read in ranges."""
+        """A seekable file for readers that need parts of it, such as Parquet; a remote one is read in ranges."""
         if not is_remote(uri):
             return self._attempt(uri, lambda: LocalFiles().open(uri))
         return stream(self, self._found(uri))
@@ -98,16 +111,17 @@ class Storage:
     def write(self, uri: str, data: bytes) -> None:
         """Puts `data` at `uri`, whole or not at all, over what was there. Folders are created.
 
-        Locally a temporary file is synced and renamed; on S3 it is one PUT.
+        Locally a temporary file is synced and renamed; on S3 it is one PUT. Raises where nothing is written
+        (`storage.protocols`).
         """
         self._attempt(uri, lambda: self._files(uri).write(uri, data))
 
     def create(self, uri: str, data: bytes) -> bool:
         """Puts `data` at `uri`, whole or not at all, unless something is there; whether it was put.
 
-        Of two writers at once one gets True: locally by a hard link, on S3 by If-None-Match. A file system or service
-        that knows neither is asked first, and the later of two writers within that moment stays. A PUT whose answer
-        was lost is tried again and may return False for what it put itself.
+        Of two writers at once one gets True: locally by a hard link, on S3 and Azure by If-None-Match, on Google's by
+        the generation. A file system or service that knows neither is asked first, and the later of two writers within
+        that moment stays. A PUT whose answer was lost is tried again and may return False for what it put itself.
         """
         return self._attempt(uri, lambda: self._files(uri).create(uri, data))
 
@@ -135,6 +149,10 @@ class Storage:
         """
         return sorted(self._files(uri).list(uri, self._attempt), key=lambda entry: entry.uri)
 
+    def folders(self, uri: str) -> list[str]:
+        """The uris of the folders directly below a folder, sorted; what lies in them is not listed."""
+        return sorted(self._files(uri).folders(uri, self._attempt))
+
     def stat(self, uris: Sequence[str]) -> list[FileStat | None]:
         """Size and version of many files at once, None for those that are missing, in the order given.
 
@@ -142,19 +160,24 @@ class Storage:
         """
         names = list(dict.fromkeys(uris))
         known: dict[str, FileStat | None] = {}
-        for group in ([n for n in names if not is_remote(n)], [n for n in names if is_remote(n)]):
-            if group:
-                known.update(self._files(group[0]).stat(group, self._attempt))
+        for group in grouped((scheme_of(name), name) for name in names).values():
+            known.update(self._files(group[0]).stat(group, self._attempt))
         return [known[uri] for uri in uris]
 
     def is_dir(self, uri: str) -> bool:
-        """True for a folder; on S3, for a prefix with at least one object below it."""
+        """True for a folder; in a bucket, for a prefix with at least one object below it."""
         return self._attempt(uri, lambda: self._files(uri).is_dir(uri))
 
     def check_place(self, uri: str) -> None:
-        """Raises StorageError where a folder of this machine can neither be made nor written to; writes nothing."""
-        if not is_remote(uri) and (why := LocalFiles().objection(uri)):
+        """Raises StorageError where a folder can neither be made nor written to, as far as is known without writing."""
+        protocol = protocol_of(uri)
+        if protocol is None and (why := LocalFiles().objection(uri)):
             raise StorageFailure(f"cannot write below {uri}: {why}", code="denied")
+        if protocol is not None and protocol.read_only:
+            text = f"cannot write below {named(uri)}: {protocol.place} is only read from, because {protocol.read_only}."
+            raise StorageFailure(f"{text} Name {WRITTEN}.", code="denied")
+        if protocol is not None and protocol.extra:
+            self._files(uri)  # a missing package is told here
 
     def check_writable(self, uri: str) -> None:
         """Writes, reads, lists and deletes a small file in the folder `uri`, so that a run fails before it starts."""
@@ -169,7 +192,7 @@ class Storage:
             self.delete(probe)
         except StorageError as error:
             allowed = "s3:PutObject, s3:GetObject, s3:DeleteObject and s3:ListBucket"
-            need = allowed if is_remote(uri) else "permission to write"
+            need = allowed if is_s3(uri) else "permission to write, read, list and delete"
             raise StorageFailure(
                 f"cannot write below {uri}: {str(error).rstrip('.')}. A run needs {need} there, or another output.",
                 code=getattr(error, "code", "failed"),
@@ -229,23 +252,27 @@ class Storage:
         self.write(uri, to_bytes(table, plain=plain))
         return True
 
-    def s3_filesystem(self, uri: str) -> Any:
-        """The fsspec file system behind an s3:// URI, for a library that writes there by itself."""
+    def fsspec_filesystem(self, uri: str) -> Any:
+        """The fsspec file system behind a remote URI, for a library that writes there by itself."""
         files: Any = self._files(uri)
         return files.filesystem()
 
-    def _files(self, uri: str) -> LocalFiles | Buckets:
-        """What performs one attempt at each verb where `uri` lies. s3fs is imported on the first S3 URI."""
+    def _files(self, uri: str) -> LocalFiles | Buckets | FsspecFiles:
+        """What performs one attempt at each verb where `uri` lies. A library is imported on its first URI."""
         if not is_remote(uri):
             return LocalFiles()
-        from chexray.storage.s3 import buckets
+        if is_s3(uri):
+            from chexray.storage.s3 import buckets
 
-        return buckets(self)
+            return buckets(self)
+        from chexray.storage.fsspec_files import files_of
+
+        return files_of(uri, self)
 
     def _found(self, uri: str) -> FileStat:
         found = self.stat([uri])[0]
         if found is None:
-            raise StorageFailure(f"{uri}: no such object", code="not_found")
+            raise StorageFailure(f"{named(uri)}: no such object", code="not_found")
         return found
 
     def _explain(self, uri: str, error: Exception) -> StorageFailure:

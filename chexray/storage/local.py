@@ -129,6 +129,16 @@ class LocalFiles:
             raise self.explain(str(error.filename or uri), error) from error
         return found
 
+    def folders(self, uri: str, attempt: Callable) -> list[str]:
+        def one() -> list[str]:
+            try:
+                with os.scandir(local_path(uri)) as entries:
+                    return [join(uri, entry.name) for entry in entries if entry.is_dir()]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+        return attempt(uri, one)
+
     def stat(self, uris: Sequence[str], attempt: Callable) -> dict[str, FileStat | None]:
         """Threads pay on network file systems; slices, since a future for each file costs more than a local stat."""
 

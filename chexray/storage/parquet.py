@@ -6,6 +6,7 @@ before it is expanded.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -34,10 +35,12 @@ SLICE_BYTES = 64 << 20
 """Expanded bytes of embedded images that are held at once beyond those asked for."""
 MAX_COLUMNS, MAX_ROWS = 50_000, 200_000_000
 _BATCH_ROWS = 4096
+_METADATA_BYTES = 1 << 20
 
 
 class ParquetFile:
-    """An open Parquet file whose schema was checked. `schema` has storage types only.
+    """An open Parquet file whose schema was checked. `schema` has storage types only; `described` is what the metadata
+    of Hugging Face datasets say of each column, {} without them. handed: what chexray wrote into the metadata itself.
 
     checksums: verify each page; for files of our own, whose damage is `Damaged` until every try has met it.
     Raises StorageFailure, with code "corrupt" for damage and "refused" for extension types and sizes, never a text of
@@ -54,6 +57,8 @@ class ParquetFile:
             arrow = self._file.schema_arrow
             refuse_extensions(names_in_schema(arrow), where)
             self.schema = pa.schema([(field.name, storage_type(field.type)) for field in arrow])
+            self.described = _description(arrow)
+            self.handed: bytes = (arrow.metadata or {}).get(b"chexray", b"{}")
             metadata = self._file.metadata
             self.n_rows: int = metadata.num_rows
             self.group_rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
@@ -87,6 +92,15 @@ class ParquetFile:
             rows = min(32, self._rows_at_once(group, SLICE_BYTES))
             for batch in self._file.iter_batches(batch_size=rows, row_groups=[group], columns=[column]):
                 yield as_storage(pa.Table.from_batches([batch])).column(column).combine_chunks()
+
+    def mean_row(self, group: int, column: str) -> tuple[float, float]:
+        """Values and bytes of a row of a group on average, with what stands inside it, as the footer says: some row
+        holds so much."""
+        metadata, n_rows = self._file.metadata.row_group(group), max(1, self.group_rows[group])
+        parts = [metadata.column(place) for place in range(metadata.num_columns)]
+        mine = [part for part in parts if part.path_in_schema == column or part.path_in_schema.startswith(f"{column}.")]
+        n_values = max((part.num_values for part in mine), default=0)
+        return n_values / n_rows, max((part.total_uncompressed_size for part in mine), default=0) / n_rows
 
     def _rows_at_once(self, group: int, n_bytes: int) -> int:
         """Rows of a group that expand to about `n_bytes` at most: those of a dictionary may each be all of it, and a
@@ -191,6 +205,15 @@ def to_bytes(table: pa.Table, *, plain: bool = False) -> bytes:
     # Checksums cost 10 % of the CPU time of writing and reading, and 0.001 % of the size (100 MB of features).
     pq.write_table(table, sink, compression="none" if plain else "zstd", write_page_checksum=True, **options)
     return sink.getvalue().to_pybytes()
+
+
+def _description(schema: pa.Schema) -> dict[str, Any]:
+    """{column: its feature} of Hugging Face metadata that are what they should be."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")[:_METADATA_BYTES])["info"]["features"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return features if isinstance(features, dict) else {}
 
 
 def _decoded_dictionaries(table: pa.Table) -> pa.Table:

@@ -11,24 +11,23 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import botocore.exceptions as boto
 import s3fs
-from aiobotocore.session import AioSession
-from botocore.utils import parse_timestamp
 from fsspec.asyn import sync
 
 from chexray.grouping import grouped
 from chexray.storage.s3_failures import Unidentified, explain
-from chexray.storage.uris import FileStat, StorageFailure, checked_endpoint
+from chexray.storage.s3_session import endpoint_of_environment, endpoint_of_profile, session_of
+from chexray.storage.uris import FileStat, StorageFailure
 
 if TYPE_CHECKING:
     from chexray.storage import Storage
-from chexray.storage.s3_keys import Answer, address, below, entries_of, just_before, version_of
+from chexray.storage.s3_keys import Answer, address, below, entries_of, folders_of, just_before, version_of
+from chexray.text import shown
 
 THREADS = 16
 FEW_KEYS = 8
@@ -38,7 +37,7 @@ PAGE_KEYS = 1000
 CONNECT_TIMEOUT_S = 5.0
 CREDENTIALS_TIMEOUT_S = 15.0
 """For a token service or an instance's metadata service; botocore alone would wait for minutes."""
-PRECONDITION_FAILED = 412
+PRECONDITION_FAILED, PAST_THE_END = 412, 416
 SLOWEST = 1 << 20
 """Bytes a transfer must move in `timeout_s`, beyond the wait for its first byte, or it counts as stalled. aiohttp
 measures the pauses between the bytes of an answer, but an upload that nobody reads would hang for ever."""
@@ -73,7 +72,7 @@ class Buckets:
 
     def __init__(self, storage: Storage):
         self.storage = storage
-        self.endpoint = storage.endpoint_url or _endpoint_of_environment()
+        self.endpoint = storage.endpoint_url or endpoint_of_environment()
         self.payer = {"RequestPayer": "requester"} if storage.requester_pays else {}
         wanted = {"ServerSideEncryption": storage.sse, "SSEKMSKeyId": storage.sse_kms_key_id}
         self.encryption = {name: value for name, value in wanted.items() if value}
@@ -87,8 +86,8 @@ class Buckets:
         with self._connecting:
             if self._filesystem is None:
                 s = self.storage
-                self._session = _session(s.profile)
-                self.endpoint = self.endpoint or _endpoint_of_profile(self._session)
+                self._session = session_of(s.profile)
+                self.endpoint = self.endpoint or endpoint_of_profile(self._session)
                 # EKS and the newer SDKs set AWS_REGION, which botocore does not read.
                 region = s.region or os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
                 config: dict[str, Any] = {
@@ -108,19 +107,21 @@ class Buckets:
                 )  # fmt: skip
             return self._filesystem
 
-    def _call(self, verb: str, uri: str, **arguments: object) -> Answer:
-        """One request; a body in the answer is read whole, so that a truncated one fails here."""
-        return cast(Answer, sync(self.filesystem().loop, self._request, verb, address(uri)[0], arguments))
+    def _call(self, verb: str, uri: str, most: int | None = None, /, **arguments: object) -> Answer:
+        """One request; a body in the answer is read whole, so that a truncated one fails here, or is None where it is
+        longer than `most` bytes."""
+        return cast(Answer, sync(self.filesystem().loop, self._request, verb, address(uri)[0], most, arguments))
 
-    async def _request(self, verb: str, bucket: str, arguments: Answer) -> Answer:
+    async def _request(self, verb: str, bucket: str, most: int | None, arguments: Answer) -> Answer:
         client = await self._client(bucket)
         async with asyncio.timeout(self._patience(len(arguments.get("Body", b"")))):
             answer = await getattr(client, verb)(Bucket=bucket, **arguments, **self.payer)
         if "Body" in answer:
             stream = answer["Body"]
+            size = answer.get("ContentLength", 0)
             try:
-                async with asyncio.timeout(self._patience(answer.get("ContentLength", 0))):
-                    answer["Body"] = await stream.read()
+                async with asyncio.timeout(self._patience(size)):
+                    answer["Body"] = None if most is not None and size > most else await stream.read()
             finally:
                 stream.close()
         return answer
@@ -154,9 +155,18 @@ class Buckets:
         if self._credentials[0] is not None:  # without any, the request itself says so
             await self._credentials[0].get_frozen_credentials()
 
-    def read(self, uri: str, start: int = 0, length: int | None = None) -> bytes:
-        part = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
-        return self._call("get_object", uri, Key=address(uri)[1], **part)["Body"]
+    def read(self, uri: str, start: int = 0, length: int | None = None, *, most: int | None = None) -> bytes:
+        """most: bytes of a whole object; of a longer one nothing is read (code "too_large")."""
+        part: dict[str, Any] = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
+        try:
+            answer = self._call("get_object", uri, most, Key=address(uri)[1], **part)
+            if answer["Body"] is None:
+                raise StorageFailure(f"{shown(uri)}: a file of more than {most:,} bytes.", code="too_large")
+            return answer["Body"]
+        except boto.ClientError as error:
+            if part and error.response["ResponseMetadata"]["HTTPStatusCode"] == PAST_THE_END:
+                return b""
+            raise
 
     def write(self, uri: str, data: bytes, **condition: str) -> None:
         self._call("put_object", uri, Key=address(uri)[1], Body=data, **self.encryption, **condition)
@@ -184,13 +194,18 @@ class Buckets:
 
     def list(self, uri: str, attempt: Callable) -> list[FileStat]:
         """Each page is tried again by itself: of a hundred pages some would fail in every pass."""
-        found: list[FileStat] = []
-        span: dict[str, Any] = {"Prefix": below(uri), "MaxKeys": PAGE_KEYS}
+        return [entry for page in self._pages(uri, attempt) for entry in entries_of(uri, page)]
+
+    def folders(self, uri: str, attempt: Callable) -> list[str]:
+        return [folder for page in self._pages(uri, attempt, Delimiter="/") for folder in folders_of(uri, page)]
+
+    def _pages(self, uri: str, attempt: Callable, **how: str) -> Iterator[Answer]:
+        span: dict[str, Any] = {"Prefix": below(uri), "MaxKeys": PAGE_KEYS, **how}
         while True:
             page = attempt(uri, lambda span=span: self._call("list_objects_v2", uri, **span))
-            found += entries_of(uri, page)
+            yield page
             if not page.get("IsTruncated"):
-                return found
+                return
             span = {**span, "ContinuationToken": page["NextContinuationToken"]}
 
     def stat(self, uris: Sequence[str], attempt: Callable) -> dict[str, FileStat | None]:
@@ -251,32 +266,3 @@ class Buckets:
     def explain(self, uri: str, error: Exception) -> StorageFailure:
         """The failure in words: the object, the endpoint, the service's error code, never its free text."""
         return explain(error, uri, address(uri)[0], self.endpoint or "AWS S3", self.storage)
-
-
-def _session(profile: str | None) -> AioSession:
-    session = AioSession(profile=profile)
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
-    return session
-
-
-def _moment(text: str) -> datetime:
-    """A time in an answer. botocore's own parser takes 50 us, four fifths of what a page of a listing costs."""
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):  # a number, or the form of HTTP's fields
-        return parse_timestamp(text)
-
-
-def _endpoint_of_environment() -> str | None:
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
-        if url := os.environ.get(name):
-            return checked_endpoint(url, name)
-    return None
-
-
-def _endpoint_of_profile(session: AioSession) -> str | None:
-    """What the AWS config file says. botocore would use it unasked, but with the bucket in the host's name."""
-    profile = session.get_scoped_config()
-    services = session.full_config.get("services", {}).get(profile.get("services"), {})
-    url = services.get("s3", {}).get("endpoint_url") or profile.get("endpoint_url")
-    return checked_endpoint(url, "endpoint_url of the AWS config file") if url else None

@@ -17,6 +17,7 @@ import botocore.parsers
 
 from chexray.storage.proxies import proxy_hint
 from chexray.storage.uris import StorageFailure
+from chexray.text import shown
 
 if TYPE_CHECKING:
     from chexray.storage import Storage
@@ -64,7 +65,7 @@ class Unidentified(Exception):
 
 def explain(error: Exception, uri: str, bucket: str, endpoint: str, storage: Storage) -> StorageFailure:
     """The failure in words. Errors that are none of storage's are defects and pass through."""
-    where = f"{uri} at {endpoint}"
+    where = f"{shown(uri)} at {endpoint}"
     failure = _explained(error, where, bucket, storage)
     of_the_service = isinstance(error, boto.ClientError) and not _code(error).isdigit()  # a number: no S3 error
     if (

@@ -1,4 +1,4 @@
-"""Names of files: local paths and s3:// URIs joined, split and kept inside their root, without touching storage."""
+"""Names of files: local paths and URIs joined, split and kept inside their root, without touching storage."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from chexray.errors import StorageError
+from chexray.storage.protocols import REMOTE
+from chexray.text import shown
 
 
 class StorageFailure(StorageError):
     """A StorageError that also says what kind it is.
 
     `code`: "not_found", "denied", "unavailable", "corrupt" (a checksum), "refused" (types or sizes
-    that are not read), "disk_full", "is_folder" or "failed".
+    that are not read), "too_large" (for who asked), "disk_full", "is_folder" or "failed".
     """
 
     def __init__(self, message: str, *, code: str = "failed", transient: bool = False):
@@ -28,16 +30,22 @@ class Damaged(Exception):
     """Bytes that fail a checksum kept inside the file. The text says which, without the name of the file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileStat:
     """One file as listed: `size` in bytes, and a `version` that changes when the content does.
 
-    `version` is the modification time in nanoseconds for a local file, the ETag on S3.
+    `version` is the modification time in nanoseconds for a local file, the ETag on S3, a hash of the content on
+    Hugging Face and Google Cloud Storage, and the ETag or the time of a web server's file; bytes that are no text are
+    escaped.
     """
 
     uri: str
     size: int
     version: str
+
+    def __post_init__(self) -> None:
+        if not self.version.isascii():
+            object.__setattr__(self, "version", self.version.encode("utf-8", "backslashreplace").decode())
 
 
 def checked_endpoint(url: str, name: str) -> str:
@@ -50,8 +58,26 @@ def checked_endpoint(url: str, name: str) -> str:
 
 
 def is_remote(uri: str) -> bool:
-    """True for s3:// and s3a://; False for local paths, file:// included."""
+    """True for the protocols of `storage.protocols`; False for local paths, file:// included."""
+    return uri.startswith(REMOTE)
+
+
+def is_s3(uri: str) -> bool:
+    """True for s3:// and s3a://."""
     return uri.startswith(("s3://", "s3a://"))
+
+
+def is_web(uri: str) -> bool:
+    """True for http:// and https://, whose servers decode %-escapes."""
+    return uri.startswith(("http://", "https://"))
+
+
+def named(uri: str) -> str:
+    """A URI for a message: of a web address without a user, and without what follows "?", which may be a token."""
+    if not is_web(uri):
+        return shown(uri)
+    address, query, _ = re.sub(r"(?<=://)[^/]*@", "", uri).partition("?")
+    return shown(f"{address}?..." if query else address)
 
 
 def local_path(uri: str) -> str:
@@ -59,7 +85,8 @@ def local_path(uri: str) -> str:
     if uri.startswith("file://"):
         return unquote(urlsplit(uri).path)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", uri):
-        raise StorageFailure(f"{uri}: only local paths and s3:// are supported. Copy the data to one of these.")
+        known = ", ".join(REMOTE)
+        raise StorageFailure(f"{shown(uri)}: only local paths and {known} are read. Copy the data to one of these.")
     if not uri or "\0" in uri:
         raise StorageFailure(f"{uri!r} is not a path")
     return uri
@@ -74,12 +101,20 @@ def join(base: str, *parts: str) -> str:
     return base
 
 
+HUB_KINDS = ("datasets", "spaces", "models", "buckets", "kernels")
+"""First steps of hf:// URIs that are none of the repository's name."""
+
+
 def split(uri: str) -> tuple[str, str]:
-    """The fixed front of a URI ("s3://bucket", "/" or "") and the path below it, without "/" at either end."""
+    """The fixed front of a URI ("s3://bucket", "/" or "") and the path below it, without "/" at either end.
+
+    The front of hf:// is the repository with its revision, that of http:// the host with its port.
+    """
     if is_remote(uri):
         scheme, _, rest = uri.partition("://")
-        bucket, _, key = rest.partition("/")
-        return f"{scheme}://{bucket}", key.strip("/")
+        steps = rest.split("/")
+        n = 1 if scheme != "hf" else 3 if steps[0] in HUB_KINDS else 2
+        return f"{scheme}://{'/'.join(steps[:n])}", "/".join(steps[n:]).strip("/")
     path = local_path(uri)
     return ("/" if path.startswith("/") else ""), path.strip("/")
 
@@ -96,7 +131,7 @@ def basename(uri: str) -> str:
 
 
 def absolute(uri: str) -> str:
-    """`uri` as any process of this machine understands it: local paths absolute, "~" expanded; s3:// untouched."""
+    """`uri` as any process of this machine understands it: local paths absolute, "~" expanded; others untouched."""
     return uri if is_remote(uri) else os.path.abspath(os.path.expanduser(local_path(uri)))
 
 
@@ -113,17 +148,24 @@ def shared_folder(uris: Iterable[str]) -> str:
     return join(fronts.pop(), posixpath.commonpath([split(parent(uri))[1] for uri in known]))
 
 
+def folder_of_cells(uris: Iterable[str]) -> str:
+    """`shared_folder` of the cells of a table, "" where it is neither on this machine nor on S3: a table that somebody
+    else wrote must not choose which servers are asked, such as those that only this network reaches."""
+    folder = shared_folder(uris)
+    return folder if is_s3(folder) or not is_remote(folder) else ""
+
+
 def inside(root: str, relative: str) -> str:
     """The URI of `relative` below `root`, with "." and ".." resolved in the text. Absolute ones inside root are fine.
 
     Raises StorageError when it leaves `root` in any spelling: "..", "%2e%2e", backslashes, another scheme or bucket.
-    A "%2F" in front leads out of a folder of this machine for whoever decodes it; below s3:// it is part of a key,
-    which nobody decodes.
+    A "%2F" in front leads out of a folder of this machine for whoever decodes it; elsewhere it is part of a key, or
+    joined to the root before it is decoded.
     The test is lexical: a symbolic link inside root may still lead out of it, which is its owner's choice.
     """
     outside = StorageFailure(f"{relative!r} leaves its root {root}. Name files below the root, or set another root.")
     below = relative
-    if relative.startswith(("/", "s3://", "s3a://", "file://")):
+    if relative.startswith(("/", "file://")) or is_remote(relative):
         (front, base), (other, path) = split(root), split(relative)
         if other != front or (base and path != base and not path.startswith(base + "/")):
             raise outside

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from chexray import __version__
 from chexray.data.manifest import Manifest
+from chexray.data.matching import is_in
 from chexray.data.schema import REJECT_SCHEMA
 from chexray.engine.features import FeatureStore, StoreIndex
 from chexray.engine.pools import Resources
@@ -96,19 +97,25 @@ def result_row(
 
     also: a further set that entered it, whose rejects count too. counts: n_real and n_synthetic, and the subset.
     """
-    lost = context.rejects["set"].to_pylist()
     unseen = context.plan.encoders[encoder][1].cannot_see if encoder and suite == FIDELITY else ""
     said = {CANNOT_SEE: unseen} if unseen else {}
     score = replace(score, method={**(method or {}), **score.method}, about={**said, **(about or {}), **score.about})
-    counts["n_rejected"] = sum(lost.count(each.name) for each in (real, synthetic, also) if each is not None)
+    lost = rejects_by_set(context)
+    counts["n_rejected"] = sum(lost.get(each.name, 0) for each in (real, synthetic, also) if each is not None)
     named = {"suite": suite, "real": real, "synthetic": synthetic, "encoder": encoder}
     return score_row(context.plan, score, **named, **counts, created_at=context.created_at)
 
 
+def rejects_by_set(context: Context) -> dict[str, int]:
+    """{set: how many of its images were rejected}, for sets that lost any."""
+    counted = context.rejects["set"].value_counts()
+    return {each["values"]: each["counts"] for each in counted.to_pylist()}
+
+
 def rejected_by_set(context: Context) -> list[str]:
     """A note on the sets whose images were rejected, since a row counts those of both its sides."""
-    lost = context.rejects["set"].to_pylist()
-    counts = {item.name: (item.origin, lost.count(item.name)) for item in context.plan.sets if item.name in set(lost)}
+    lost = rejects_by_set(context)
+    counts = {item.name: (item.origin, lost[item.name]) for item in context.plan.sets if item.name in lost}
     parts = [f"{n:,} of {origin} set {shown(name)}" for name, (origin, n) in counts.items()]
     return [f"rejected images: {', '.join(parts)}; rejects.parquet says why"] if parts else []
 
@@ -137,6 +144,7 @@ def score_row(
     """The same for a score whose rejects are counted already."""
     depths = {each.name: str(each.depth) for each in (real, synthetic) if each and each.depth and each.depth.bits}
     method, about = score.method, score.about | ({"note_depth": depths} if depths else {})
+    about |= {"note_card": synthetic.card} if synthetic is not None and synthetic.card else {}
     row = {name: getattr(score, name) for name in _OF_SCORE} | {
         "suite": suite, "encoder": encoder, "encoder_revision": "", "weights": "", "weights_sha256": "",
         "subset": subset, "n_real": n_real, "n_synthetic": n_synthetic, "n_rejected": n_rejected,
@@ -147,9 +155,17 @@ def score_row(
     if encoder:
         spec = plan.encoders[encoder][1]
         given = spec.options_in_words
-        row["encoder_revision"] = f"{spec.preprocessing}+{spec.fingerprint}"
+        checked = plan.precision.get(encoder)
+        # A precision that a check allows moves no number that matters: the rows compare with those of fp32.
+        revision = replace(spec, precision="fp32") if checked else spec
+        row["encoder_revision"] = f"{spec.preprocessing}+{revision.fingerprint}"
         row["weights"], row["weights_sha256"] = spec.weights, spec.weights_sha256
-        row["about"] = {**about, **plan.likeness(encoder), **({"note_encoder": given} if given else {})}
+        said = {"note_encoder": given} if given else {}
+        if spec.weights_sha256:  # a network
+            said["encoder_precision"] = spec.precision
+        if checked and checked.figures:
+            said |= {"precision_check": checked.figures, "note_precision": checked.words}
+        row["about"] = {**about, **plan.likeness(encoder), **said}
         row["method"] = {**method, **({"encoder_plugin": spec.code} if spec.code else {})}
     return row
 
@@ -193,24 +209,29 @@ def shared_units(columns: Sequence[pa.ChunkedArray]) -> list[np.ndarray | None]:
 
 def collect_rejects(plan: Plan, done: dict[str, StoreIndex]) -> pa.Table:
     """One row an image and reason, over the manifests' own rejects and the stores'."""
-    rows: list[dict[str, Any]] = []
-    wanted = plan.wanted
+    images, tables = plan.images, []
+    lost = {label: images.mask(label) & ~store.encoded(images.keys) for label, store in done.items()}
     for manifest in plan.sets:
-        rows += manifest.rejects.to_pylist()
-        named = manifest.table.select(["sample_id", "uri", "image_key"]).to_pylist()
-        for image in named:
-            key = image["image_key"]
-            stores = (store for label, store in done.items() if key in wanted[label])
-            reason = next((store.rejects[key] for store in stores if key not in store.rows), None)
-            if reason:
-                rows.append({"set": manifest.name, **image, **{name: reason[name] for name in _REASON}})
-    return pa.Table.from_pylist(rows, schema=REJECT_SCHEMA)
+        tables.append(manifest.rejects.select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA))
+        keys = manifest.table["image_key"].combine_chunks()
+        at = images.places(keys)
+        first = np.full(len(keys), -1)  # the first encoder that lacks the image
+        for number, label in reversed(list(enumerate(done))):
+            first[lost[label][at]] = number
+        rows, stores = [], list(done.values())
+        for place in np.flatnonzero(first >= 0):
+            image = {name: manifest.table[name][int(place)].as_py() for name in ("sample_id", "uri", "image_key")}
+            reason = stores[first[place]].rejects[image["image_key"]]
+            rows.append({"set": manifest.name, **image, **{name: reason[name] for name in _REASON}})
+        tables.append(pa.Table.from_pylist(rows, schema=REJECT_SCHEMA))
+    return pa.concat_tables(tables).combine_chunks()
 
 
 def clipped_of(plan: Plan, done: dict[str, StoreIndex]) -> dict[str, int]:
     """{set: its images with values beyond its depth, which were cut off}, for sets that have any."""
     clipped = set().union(*(store.clipped for store in done.values()))
-    counts = {item.name: len(clipped.intersection(item.table["image_key"].to_pylist())) for item in plan.sets}
+    named = pa.array(sorted(clipped), pa.string())
+    counts = {item.name: int(is_in(item.table["image_key"].unique(), named).sum()) for item in plan.sets}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from chexray.data.manifest import Manifest
 from chexray.data.subsets import members
 from chexray.engine.features import StoreIndex
+from chexray.engine.pools import gpu_share
 from chexray.engine.reduce import Cell, CellResult, FeatureMatrix, Matrices, reduce
 from chexray.metrics.base import Reads
 from chexray.suite_names import FIDELITY
@@ -31,7 +32,10 @@ def evaluate_fidelity(context: Context) -> Outcome:
     cells, matrices = build_cells(context)
     copies, notes = find_copies(context, matrices)
     progress = context.progress("reduce", "cells", len(cells))
-    scored = reduce(cells, matrices, plan.real.name, seed=plan.config.seed, workers=context.workers, progress=progress)
+    scored = reduce(
+        cells, matrices, plan.real.name, seed=plan.config.seed, workers=context.workers, progress=progress,
+        gpu_share=gpu_share(context.resources, context.workers),
+    )  # fmt: skip
     tables = {"per_image": per_image_table(cells, scored, matrices, plan.real.name)}
     if copies:
         tables["copies_of_real"] = pa.concat_tables([found.table(name) for name, found in copies.items()])
@@ -45,7 +49,7 @@ def evaluate_fidelity(context: Context) -> Outcome:
 
 
 def _accepted(manifest: Manifest, done: StoreIndex) -> np.ndarray:
-    return np.array([key in done.rows for key in manifest.table["image_key"].to_pylist()], bool)
+    return done.encoded(manifest.table["image_key"])
 
 
 def build_cells(context: Context) -> tuple[list[Cell], dict[str, Matrices]]:
@@ -65,16 +69,17 @@ def build_cells(context: Context) -> tuple[list[Cell], dict[str, Matrices]]:
         outputs = set().union(*(Reads.of(metric.reads).outputs for metric in metrics.values())) or {"features"}
         ok = {manifest.name: _accepted(manifest, done[label]) for manifest in sets}
         matrices[label] = {}
-        tables = [manifest.table.filter(pa.array(ok[manifest.name])) for manifest in sets]
+        needed = ["sample_id", "image_key", "subject_id", "prompt"]
+        tables = [manifest.table.select(needed).filter(pa.array(ok[manifest.name])) for manifest in sets]
         subjects = shared_units([table["subject_id"] for table in tables])
         prompts = shared_codes([table["prompt"] for table in tables])
         for manifest, table, *codes in zip(sets, tables, subjects, prompts, strict=True):
-            keys = table["image_key"].to_pylist()
+            keys = table["image_key"]
             ids = np.array(table["sample_id"].to_pylist(), dtype=str)
             features = {output: store.read(spec, output, keys, done[label]) for output in sorted(outputs)}
             matrices[label][manifest.name] = FeatureMatrix(ids, features, *codes)
         for synthetic in plan.synthetic_of(FIDELITY):
-            for subset in plan.subsets:
+            for subset in plan.subsets_of(label):
                 index: dict[str, np.ndarray] = {}
                 unavailable = ""
                 for manifest in (plan.real, synthetic):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from chexray.data.containers.order import container_order
 from chexray.data.depth import Depth
 from chexray.data.images import load_and
 from chexray.data.manifest import Manifest
@@ -189,6 +190,7 @@ def _digests(context: Context, sides: Sequence[Mapping[str, Image]]) -> list[dic
     """{sample_id: digest} for the images of each side, each image decoded once."""
     plan = context.plan
     images = list(dict.fromkeys(image for side in sides for image in side.values()))
+    images = [images[place] for place in container_order([uri for uri, _ in images])]
     chunks = [images[start : start + CHUNK_IMAGES] for start in range(0, len(images), CHUNK_IMAGES)]
     how = (plan.storage, plan.config.encode.max_pixels, plan.config.encode.io_threads)
     here = len(images) <= SMALL_IMAGES

@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-PARTS = ("upstream", "ray", "pairwise", "search", "training")
+PARTS = ("upstream", "end-to-end", "ray", "pairwise", "search", "training", "scale")
 
 
 def main() -> int:
-    from bench import pairwise, ray_cost, search, training, upstream_bench
+    from bench import end_to_end, pairwise, ray_cost, scale, search, training, upstream_bench
     from bench.tables import TARGETS, machine, table
 
     parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
@@ -25,7 +25,7 @@ def main() -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quick", action="store_const", const="quick", dest="size", help="two to three minutes in all")
     how.add_argument("--full", action="store_const", const="full", dest="size", help="RAD-DINO at its real size")
-    parser.add_argument("--size", choices=["tiny", "quick", "default", "full"], help=argparse.SUPPRESS)
+    parser.add_argument("--size", choices=["tiny", "try", "quick", "default", "full"], help=argparse.SUPPRESS)
     parser.set_defaults(size="default")
     options = parser.parse_args()
     unknown = [part for part in options.parts if part not in PARTS]
@@ -33,7 +33,7 @@ def main() -> int:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
 
     started = time.monotonic()
-    modules = (upstream_bench, ray_cost, pairwise, search, training)
+    modules = (upstream_bench, end_to_end, ray_cost, pairwise, search, training, scale)
     measure = {part: module.run for part, module in zip(PARTS, modules, strict=True)}
     print(f"chexray bench ({options.size}): {machine()}\n", flush=True)
     rows, agrees = [], True

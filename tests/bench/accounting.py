@@ -86,7 +86,7 @@ class Measured:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-class _Tree(threading.Thread):
+class Tree(threading.Thread):
     """Samples the processes that carry one marker until it is told to stop."""
 
     def __init__(self, marker: str):
@@ -178,7 +178,7 @@ def _start(module: str, job: dict[str, Any], folder: Path, threads: int | None):
     if threads:
         environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     environment.pop("RAY_ADDRESS", None)
-    tree = _Tree(marker)
+    tree = Tree(marker)
     start = time.monotonic()
     with open(folder / "log", "wb") as log:
         command = [sys.executable, "-m", module, str(folder / "job.json"), str(folder / "result.json")]
@@ -188,7 +188,7 @@ def _start(module: str, job: dict[str, Any], folder: Path, threads: int | None):
     return process, tree, folder, start
 
 
-def _finish(process: subprocess.Popen[bytes], tree: _Tree, folder: Path, start: float) -> Measured:
+def _finish(process: subprocess.Popen[bytes], tree: Tree, folder: Path, start: float) -> Measured:
     code = process.wait()
     end = time.monotonic()
     tree.finish()

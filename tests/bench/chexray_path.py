@@ -13,7 +13,8 @@ def config(job: dict[str, Any]) -> dict[str, Any]:
     """The run that answers what the upstream-shaped path answers."""
     return {
         "name": "bench",
-        "protocol": "chexgenbench",
+        "protocol": job.get("protocol", "chexgenbench"),
+        "encode": job.get("encode", {}),
         "real": {"name": "real", "path": job["real"]},
         "synthetic": [{"name": "synthetic", "path": job["synthetic"]}],
         "encoders": [
@@ -34,7 +35,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     run = evaluate(parse_config(config(job)))
     mark("done")
     provenance = json.loads((Path(run.uri) / "run.json").read_text())
-    columns = ["metric", "value", "encoder", "subset", "n_real", "n_synthetic", "status", "reason"]
+    columns = ["metric", "value", "std_error", "encoder", "subset", "n_real", "n_synthetic", "status", "reason"]
     rows = run.results[columns].astype(object)
     return {
         "rows": rows.where(rows.notna(), None).to_dict("records"),
@@ -42,6 +43,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         "encode_cpu_s": provenance["encode_cpu_s"],
         "seconds": provenance["seconds"],
         "pool": provenance["pool"],
+        "precision": provenance["precision"],
         "exit_code": run.exit_code,
     }
 

@@ -10,6 +10,7 @@ from .accounting import mark, serve
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     from chexray.config import EncodeConfig, RayConfig
+    from chexray.data.image_list import ImageList
     from chexray.encoders.inception_v3 import InceptionV3
     from chexray.engine import encode
     from chexray.engine.chunks import run_chunks
@@ -23,7 +24,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     encoder = InceptionV3(weights=job["inception"], storage=storage)
     encoders = {"inception_v3": (encoder, encoder.resolve())}
     store = FeatureStore(job["output"], storage)
-    images = {path: path for path in job["paths"]}
+    images = ImageList.of({path: path for path in job["paths"]})
     with cluster(RayConfig(num_cpus=job["cpus"], object_store_gb=0.5)) as resources:
         mark("ray")
         pool = plan_pool(config, resources, n_images=len(images))

@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from .accounting import measure, serve
 from .tables import Report, median, spread, table, verdict
 
@@ -177,7 +179,7 @@ def _inputs(job: dict[str, Any]) -> dict[str, Any]:
     encoder, spec = plan.encoders[IMAGES]
     assert plan.utility is not None
     sample = plan.utility.cohorts().training.sample
-    uris = [plan.images[key] for key in sample.keys.tolist()]
+    uris = plan.images.uris.take(pa.array(plan.images.places(pa.array(sample.keys)))).to_pylist()
     start = time.perf_counter()
     for first in range(0, len(uris), 64):
         for image in load_images(uris[first : first + 64], plan.storage):

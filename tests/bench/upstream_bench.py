@@ -106,8 +106,8 @@ def cost_of_chexray(run: Measured, loading: float) -> Cost:
     """
     spans = run.result["seconds"]
     done = run.marks["done"]
-    encoded_at = done - spans["done"] - spans["reduce"]
-    ray_at = encoded_at - spans["encode"]
+    encoded_at = done - spans["done"] - spans["fidelity"]
+    ray_at = encoded_at - spans["encode"] - spans["precision"]
 
     def worker(process: Process) -> bool:
         return process.role == "worker"

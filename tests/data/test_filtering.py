@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,6 +12,7 @@ from chexray.curation.writing import dropped_table, filtered_manifest, write_fil
 from chexray.data import manifest as manifests
 from chexray.data import schema
 from chexray.data.prompts import inherit_by_prompt
+from chexray.data.sources.archive import Archive
 from chexray.data.sources.folder import Folder
 from chexray.data.sources.infer import infer
 from chexray.data.sources.parquet_images import ParquetImages
@@ -151,6 +154,17 @@ def test_images_inside_parquet_come_back(tmp_path):
         done, after = check(before, {"01.png": "copy", "12.png": "copy"}, path)
         assert done.options["image_root"] == done.image_root
         assert after.table["age"].to_pylist() == [1, None, 1, 2]
+
+
+def test_images_inside_archives_come_back(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("a/1.png", "./2 ö#&.png", "../3.png", "4.png"):
+            archive.writestr(name, name)
+    before = load(Archive(str(tmp_path / "a.zip")))
+    for path in (tmp_path / "kept.parquet", tmp_path / "elsewhere" / "kept.parquet"):
+        done, after = check(before, {"4.png": "copy"}, path)
+        assert done.options["image_root"] == done.image_root
+        assert after.table["uri"].to_pylist() == [uri for uri in before.table["uri"].to_pylist() if "4.png" not in uri]
 
 
 @pytest.mark.parametrize("name", ["kept.parquet", "runs/kept.parquet"])

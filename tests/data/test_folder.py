@@ -136,3 +136,21 @@ def test_bad_metadata(folder, rows, message):
 def test_real_folder(shared):
     table = read(shared / "data" / "cxr" / "synthetic_test")
     assert len(table) == 222
+
+
+def test_dicom_files_without_a_suffix_are_read(tmp_path):
+    folder = tmp_path / "study"
+    (folder / "series").mkdir(parents=True)
+    names = ["1.2.840.113", "1.2.840.114", "series/IM0001"]
+    for name in names:
+        (folder / name).write_bytes(bytes(128) + b"DICM" + bytes(20))
+    (folder / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    (folder / "notes.txt").write_text("x")
+    table = Folder(str(folder)).read("real", STORAGE)
+    assert sorted(table["sample_id"].to_pylist()) == names
+    notes = json.loads(table.schema.metadata[b"chexray"])["notes"]
+    assert notes[0] == "3 files without a suffix are read as DICOM"
+    assert Folder(str(folder), recursive=False).read("real", STORAGE).num_rows == 2
+    (folder / "1.2.840.115").write_bytes(b"no DICOM" * 40)
+    with pytest.raises(ManifestError, match="no file matches"):
+        Folder(str(folder)).read("real", STORAGE)

@@ -159,3 +159,40 @@ def test_the_two_tables_of_the_cases_hold_the_same_labels(shared):
             found.append(read(*(row["chexpert_labels"] for row in csv.DictReader(file))))
     assert (found[0] == found[1]).all()
     assert found[0][0, EDEMA] == 1
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        {"Edema": 1.0, "edema": 0.0},
+        '{"Edema": 1, "Edema": 0}',
+        "{'Edema': 1, 'Edema': 0}",
+        "{'Edema': 1, 'EDEMA ': -1}",
+        "{'Edema': np.float64(1.0), 'Edema': np.float64(0.0)}",
+        "OrderedDict([('Edema', 1), ('Edema', 0)])",
+        '{"Edema": 1, "Fracture": null, "edema": 1, "EDEMA": 0}',
+    ],
+)
+def test_a_finding_with_two_values_is_refused(cell):
+    cells = pa.array([cell])
+    with pytest.raises(ManifestError, match=r"data row 1 say two things of Edema: 1 and (0|-1)\. Keep one, or set"):
+        labels.from_column(pa.chunked_array([cells]), "t.csv")
+
+
+@pytest.mark.parametrize(
+    "cell", ['{"Edema": 1, "edema": 1.0}', "{'Edema': 1, 'Edema': None}", '{"Edema":NaN,"Edema":1}']
+)
+def test_a_finding_named_twice_with_one_value_has_it(cell):
+    codes = labels.to_codes(labels.from_column(pa.chunked_array([[cell]]), "t.csv"))
+    assert codes[0, FINDINGS.index("Edema")] == 1
+
+
+def test_columns_of_one_finding_must_agree():
+    table = pa.table({"Edema": [1.0, None, 0.0], "edema ": [1, 0, None], "EDEMA": ["1.0", "", None]})
+    codes = labels.to_codes(labels.from_finding_columns(table, {"Edema": "Edema"}, "t.csv"))
+    assert codes[:, FINDINGS.index("Edema")].tolist() == [1, 0, 0]
+    other = table.set_column(2, "EDEMA", pa.array([1, 1, None]))
+    with pytest.raises(
+        ManifestError, match=r"'Edema' and 'EDEMA' are both Edema and differ in 1 rows, first in data row 2"
+    ):
+        labels.from_finding_columns(other, {"Edema": "Edema"}, "t.csv")

@@ -178,7 +178,7 @@ def test_sets_of_one_container_that_disagree_need_bits(tmp_path):
     assert "\n" not in str(error.value)
     plan = make_plan(config_of(tmp_path, real=real, synthetic=dim | {"bits": 16}))
     assert {each.name: each.depth for each in plan.sets} == {"real": Depth(16), "dim": Depth(16, given=True)}
-    assert set(plan.depths) == set(plan.images)
+    assert set(plan.depths) == set(plan.images.keys.to_pylist())
     lines = "\n".join(plan.describe() + plan.notes)
     assert "16 bits: 0 is black and 65535 is white, as `bits` says" in lines
     assert "brightness differs" in lines

@@ -164,3 +164,65 @@ def test_one_listing_of_a_root(tmp_path, monkeypatch):
     monkeypatch.setattr(Storage, "list", lambda self, uri, whole=Storage.list: listed.append(uri) or whole(self, uri))
     assert below(tmp_path, path, image_root=str(tmp_path)) == ["a/1.png", "b/2.png"]
     assert listed == [str(tmp_path)]
+
+
+CHEXPERT = "Path,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum"
+VIEW = "view1_frontal.jpg"
+
+
+def test_no_patient_gets_the_file_of_another(tmp_path):
+    """Only two of three patients were copied; the file of the third is missing, whatever others are called."""
+    disk = images(tmp_path / "disk", f"patient1/study1/{VIEW}", f"patient3/study2/{VIEW}")
+    path = tmp_path / "train.csv"
+    rows = [f"CheXpert-v1.0/train/patient{n}/study{m}/{VIEW}" for n, m in ((1, 1), (2, 2), (3, 2))]
+    for header, more in ((CHEXPERT, ",Frontal,AP,1,0"), ("path,Sex", ",F")):
+        path.write_text(f"{header}\n" + "".join(f"{row}{more}\n" for row in rows))
+        built = manifest.load("s", "real", Table(str(path), image_root=str(disk)), STORAGE)
+        uris = [f"{disk}/patient1/study1/{VIEW}", f"{disk}/patient3/study2/{VIEW}"]
+        assert sorted(built.table["uri"].to_pylist()) == uris
+        assert len(built.rejects) == 1
+        assert any("1 images are not found where the table says" in note for note in built.notes)
+
+
+@pytest.mark.parametrize("origin", ["real", "synthetic"])
+@pytest.mark.parametrize(
+    ("cells", "files", "found"),
+    [
+        (["p9/c.png", "p1/a.png"], ["p3/c.png", "x/p1/a.png"], [None, "x/p1/a.png"]),
+        (["patient2/study2/x.jpg", "a.jpg"], ["patient3/study2/x.jpg", "y/a.jpg"], [None, "y/a.jpg"]),
+        # Folders of another machine before those of the root, and further folders on the way.
+        (["old/set/p1/a.png", "old/set/p2/a.png"], ["p1/a.png", "p2/a.png"], ["p1/a.png", "p2/a.png"]),
+        (["images_001/a.png", "images_002/b.png"], [f"images_00{n}/images/{c}.png" for n, c in ((1, "a"), (2, "b"))],
+         [f"images_00{n}/images/{c}.png" for n, c in ((1, "a"), (2, "b"))]),
+        (["out/a.png", "out/b.png"], ["a.png", "b.png"], ["a.png", "b.png"]),
+        # One file for two paths: for neither, unless it lies where one of them says.
+        (["out/a.png", "p1/x.png", "p2/x.png"], ["a.png", "x.png"], ["a.png", None, None]),
+        (["p1/x.png", "x.png", "q/b.png"], ["x.png", "q/b.png"], [None, "x.png", "q/b.png"]),
+        (["new/p1/x.png", "p1/x.png", "a.png"], ["p1/x.png", "p3/a.png"], [None, "p1/x.png", None]),
+    ],
+)  # fmt: skip
+def test_a_folder_in_a_cell_must_agree_with_the_disk(tmp_path, origin, cells, files, found):
+    root = images(tmp_path / "imgs", *files)
+    path = tmp_path / "t.csv"
+    path.write_text("path,view\n" + "".join(f"{cell},PA\n" for cell in cells))
+    uris = below(root, path, origin, image_root=str(root))
+    assert [uri if (root / uri).is_file() else None for uri in uris] == found
+
+
+def test_names_that_belong_to_one_image_of_the_world_lie_anywhere(tmp_path):
+    """MIMIC-CXR's ids, in folders of one's own; what was generated from them is called the same in each set."""
+    ids = [f"0{n}aa804e-bde0afdd-112c0b34-7bc16630-4e384014" for n in range(2)]
+    root = images(tmp_path / "imgs", *(f"part{n}/{name}.jpg" for n, name in enumerate(ids)))
+    path = tmp_path / "t.csv"
+    path.write_text("path,view\n" + "".join(f"p10/s{n}/{name}.jpg,PA\n" for n, name in enumerate(ids)))
+    assert below(root, path, image_root=str(root)) == [f"part{n}/{name}.jpg" for n, name in enumerate(ids)]
+    with pytest.raises(ManifestError):
+        manifest.load("s", "synthetic", Table(str(path), image_root=str(root)), STORAGE)
+
+
+def test_names_alone_where_the_config_asks_for_them(tmp_path):
+    root = images(tmp_path / "imgs", "p3/c.png", "patient3/study2/v.png")
+    path = tmp_path / "t.csv"
+    path.write_text("path,view\n/old/c.png,PA\npatient1/study1/v.png,PA\npatient2/study2/v.png,PA\n")
+    uris = below(root, path, image_root=str(root), image_lookup=True)
+    assert uris == ["p3/c.png", "patient1/study1/v.png", "patient2/study2/v.png"]

@@ -346,3 +346,16 @@ def test_seeds_of_the_real_radiographs(shared):
     floor, _ = strangers.other_patients(found, real, np.random.default_rng(0))
     assert floor is not None
     assert len(floor) == 80
+
+
+@pytest.mark.parametrize("says", ["", "same_id"])
+@pytest.mark.parametrize(("n_ids", "n_prompts", "how"), [(1, 6, "same_prompt"), (6, 1, "same_id")])
+def test_auto_pairs_by_what_pairs_more_images(says, n_ids, n_prompts, how):
+    ids = [f"id-{k}" for k in range(6)]
+    uris = [f"/s/SyntheticImg_{ids[k] if k < n_ids else f'other-{k}'}.png" for k in range(6)]
+    prompts = [f"p{k}" for k in range(6)]
+    real = make("r", "real", sample_id=ids, prompt=prompts)
+    made = make("s", "synthetic", uri=uris, prompt=[p if k < n_prompts else f"q{k}" for k, p in enumerate(prompts)])
+    found = pairing.build("auto", real, replace(made, pairs=says), STORAGE)
+    # Without the word of the source, names that pair what prompts do not are part of same_prompt.
+    assert (found.how, len(found)) == (how if says else "same_prompt", 6)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from chexray.data import manifest
-from chexray.data.images import split_embedded
+from chexray.data.images import load_images, split_embedded
 from chexray.data.sources.infer import infer
 from chexray.data.sources.parquet_images import ParquetImages
 from chexray.errors import ManifestError
@@ -88,7 +90,7 @@ def test_what_is_said_when_it_does_not_fit(tmp_path):
         ManifestError, match=r"no column 'imag', named in synthetic\.image_column\. Did you mean 'image'"
     ):
         read(path, image_column="imag")
-    with pytest.raises(ManifestError, match=r"column 'text' is string, expected binary or \{bytes, path\}"):
+    with pytest.raises(ManifestError, match=r"column 'text' is string, expected binary, \{bytes, path\} or nested"):
         read(path, image_column="text")
     pq.write_table(pa.table({"path": ["a.png"]}), tmp_path / "paths.parquet")
     with pytest.raises(ManifestError, match=r"holds image bytes.*set synthetic\.source: table"):
@@ -108,3 +110,88 @@ def test_what_is_said_when_it_does_not_fit(tmp_path):
     write(tmp_path / "mixed" / "b.parquet", sex=[1, 2, 3])
     with pytest.raises(ManifestError, match="differ in columns"):
         read(tmp_path / "mixed")
+
+
+def pixel_file(path, image, described=None, **more):
+    table = pa.table({"image": image, **more})
+    if described is not None:
+        info = {"info": {"features": {"image": described}}}
+        table = table.replace_schema_metadata({b"huggingface": json.dumps(info).encode()})
+    pq.write_table(table, path)
+    return path
+
+
+def test_pixel_arrays_are_images(tmp_path):
+    image = pa.array([[[[1, 2, 3]] * 2] * 2] * 3, pa.list_(pa.list_(pa.list_(pa.uint8()))))
+    names = [f"SyntheticImg_{i}.png" for i in range(3)]
+    path = pixel_file(tmp_path / "a.parquet", image, image_filename=names, view=["x"] * 3)
+    assert infer(str(path), STORAGE) == "parquet_images"
+    table = read(path)
+    assert table["sample_id"].to_pylist() == names
+    assert split_embedded(table["uri"][1].as_py()) == (str(path), "image", 1)
+    assert "image" not in table.column_names
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_extension_types_of_datasets_are_their_storage(tmp_path, registered):
+    kind = pa.list_(pa.list_(pa.list_(pa.uint8())))
+    image = pa.array([[[[7], [9]]]], kind)
+    mark = {b"ARROW:extension:name": b"datasets.features.features.Array3DExtensionType",
+            b"ARROW:extension:metadata": b'[[1, 2, 1], "uint8"]'}  # fmt: skip
+
+    class Array3D(pa.ExtensionType):
+        def __init__(self):
+            super().__init__(kind, "datasets.features.features.Array3DExtensionType")
+
+        def __arrow_ext_serialize__(self):
+            return b'[[1, 2, 1], "uint8"]'
+
+        @classmethod
+        def __arrow_ext_deserialize__(cls, storage, serialized):
+            return cls()
+
+    schema = pa.schema([pa.field("image", kind, metadata=mark)])
+    pq.write_table(pa.Table.from_arrays([image], schema=schema), tmp_path / "a.parquet")
+    if registered:
+        pa.register_extension_type(Array3D())
+    try:
+        (pixels,) = load_images(read(tmp_path / "a.parquet")["uri"].to_pylist(), STORAGE)
+    finally:
+        if registered:
+            pa.unregister_extension_type("datasets.features.features.Array3DExtensionType")
+    assert pixels.tolist() == [[7, 9]]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "depth", "described", "words"),
+    [
+        (pa.float32(), 3, None, "holds lists of float inside each other, expected whole numbers from 0 to 255"),
+        (pa.uint8(), 4, None, "holds 4 lists inside each other, expected .height, width."),
+        (pa.uint8(), 3, {"_type": "Array3D", "shape": [8, 8, 4], "dtype": "uint8"}, "pixel arrays of 8 x 8 x 4, exp"),
+        (pa.uint8(), 3, {"_type": "Array3D", "shape": [3, 8, 8], "dtype": "uint8"}, "with 1 or 3 channels last"),
+    ],
+)
+def test_arrays_that_are_no_images_are_one_line(tmp_path, leaf, depth, described, words):
+    kind, cell = leaf, 1
+    for _ in range(depth):
+        kind, cell = pa.list_(kind), [cell]
+    path = pixel_file(tmp_path / "a.parquet", pa.array([cell] * 3, kind), described)
+    with pytest.raises(ManifestError, match=words) as error:
+        read(path)
+    assert "column 'image'" in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_a_table_of_paths_with_lists_of_numbers_stays_a_table(tmp_path):
+    boxes = pa.array([[[1.0, 2.0]], [[3.0]]])
+    pq.write_table(pa.table({"path": ["a.png", "b.png"], "boxes": boxes}), tmp_path / "a.parquet")
+    assert infer(str(tmp_path / "a.parquet"), STORAGE) == "table"
+
+
+def test_large_row_groups_are_said(tmp_path):
+    cells = pa.array([b"x"] * 1_500)
+    pq.write_table(pa.table({"image": cells}), tmp_path / "a.parquet")
+    (note,) = json.loads(read(tmp_path / "a.parquet").schema.metadata[b"chexray"])["notes"]
+    assert note.startswith("row groups of up to 1,500 images, of which each is read as a whole for every 256 images")
+    pq.write_table(pa.table({"image": cells}), tmp_path / "a.parquet", row_group_size=100)
+    assert json.loads(read(tmp_path / "a.parquet").schema.metadata[b"chexray"])["notes"] == []

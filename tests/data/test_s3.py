@@ -40,6 +40,20 @@ def test_what_is_written_is_read_listed_and_deleted(s3):
     assert s3.storage.list(join(s3.bucket, "none")) == []
 
 
+def test_an_object_that_is_too_large_for_an_image_is_not_read(s3, monkeypatch):
+    from chexray.data import images
+    from chexray.storage.traffic import taken
+
+    monkeypatch.setattr(images, "FILE_OVERHEAD", 1000)
+    uris = [join(s3.bucket, "large.png"), join(s3.bucket, "small.png")]
+    for uri, size in zip(uris, (1801, 1800), strict=True):
+        s3.storage.write(uri, bytes(size))
+    taken()
+    large, small = load_images(uris, s3.storage, max_pixels=100)
+    assert (large.code, large.transient, small.code) == ("too_large", False, "not_an_image")
+    assert taken() == (1800, 1)
+
+
 def test_listing_a_folder_leaves_its_neighbours_out(s3):
     for name in ("a/1", "a/b/2", "ab/3", "a.txt", "a/"):
         s3.storage.write(f"{s3.bucket}/{name}", b"x")

@@ -38,7 +38,8 @@ from chexray.config import RunConfig, parse_config
 
 ALL = kustomizations()
 OVERLAYS = [name for name in ALL if name.startswith("overlays/")]
-RUNS = ["base", *OVERLAYS]
+SAMPLE = "samples/synthchex"
+RUNS = ["base", *OVERLAYS, SAMPLE]
 """The folders whose RayJob brings a config."""
 APART = {"common"}
 """Half a deployment: accounts and policies without the pods they are for."""
@@ -217,6 +218,16 @@ def test_the_weekly_sample_keeps_few_finished_jobs_and_does_not_repeat_what_cann
     config = parse_config(yaml.safe_load(held[container["args"][2].rpartition("/")[2]]))
     assert config.ray.gpus
     assert config.ray.cpus
+
+
+def test_the_sample_of_synthchex_needs_two_paths():
+    config = run_config(rendered(SAMPLE))
+    (item,) = config.synthetic
+    assert (config.real, config.suite) == (None, ["privacy"])
+    assert set(item.options) == {"path"}
+    assert item.options["path"].endswith("/ALL_FILES.zip")
+    assert rayjob(rendered(SAMPLE))["metadata"]["name"] == "chexray-synthchex"
+    assert "s3://" in config.output
 
 
 def test_gpus_scale_from_zero_but_for_kueue_and_are_absent_locally():

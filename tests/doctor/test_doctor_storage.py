@@ -181,3 +181,12 @@ def test_a_local_folder_that_cannot_be_written_is_found(tmp_path) -> None:
 
 def test_s3_is_not_asked_where_nothing_is_on_it(tmp_path: Path) -> None:
     assert not {"s3 endpoint", "s3 credentials"} & {each.name for each in pending(case(str(tmp_path)))}
+
+
+@pytest.mark.parametrize("place", ["https://127.0.0.1:9/out", "hf://datasets/owner/name/out"])
+def test_a_place_that_is_only_read_from_is_found_and_s3_is_not_asked(place: str) -> None:
+    found = lines(case(place))
+    assert list(found) == ["output"]
+    assert found["output"].startswith("FAIL")
+    assert "only read from" in found["output"]
+    assert found["output"].endswith("Set output to a place that you may write to.")

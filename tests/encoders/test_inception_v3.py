@@ -87,5 +87,5 @@ def test_unknown_settings_are_named():
         InceptionV3(resise="tf1_bilinear")
     with pytest.raises(ConfigError, match=r"resize is 'tf_bilinear'.*Did you mean 'tf1_bilinear'"):
         InceptionV3(resize="tf_bilinear")
-    with pytest.raises(ConfigError, match="precision is 'fp16'; expected one of fp32, bf16"):
+    with pytest.raises(ConfigError, match="precision is 'fp16'; expected one of auto, fp32, tf32, bf16"):
         InceptionV3(precision="fp16")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,14 +34,20 @@ def lines(monkeypatch) -> list[str]:
     return found
 
 
-def test_all_chunks_are_done_once_and_nothing_is_said(ray_cluster, tmp_path, lines) -> None:
+@pytest.fixture(params=["plain actors", "Ray Data"])
+def either_way(request, monkeypatch) -> None:
+    """How few chunks are done, and how many are."""
+    monkeypatch.setattr(engine, "FEW_CHUNKS", 128 if request.param == "plain actors" else 0)
+
+
+def test_all_chunks_are_done_once_and_nothing_is_said(ray_cluster, tmp_path, lines, either_way) -> None:
     rows = list(run_chunks(stage_of(Work(tmp_path)), chunks_of(30, 8)))
     assert (sum(row["n_done"] for row in rows), sum(row["n_rejected"] for row in rows)) == (30, 0)
     assert committed(tmp_path) == numbers(30)
     assert lines == []
 
 
-def test_an_item_that_ends_every_worker_is_found_and_named(ray_cluster, tmp_path, lines) -> None:
+def test_an_item_that_ends_every_worker_is_found_and_named(ray_cluster, tmp_path, lines, either_way) -> None:
     rows = list(run_chunks(stage_of(Work(tmp_path, deadly=(11,))), chunks_of(24, 8)))
     assert (sum(row["n_done"] for row in rows), sum(row["n_rejected"] for row in rows)) == (24, 1)
     assert sorted(set(committed(tmp_path))) == numbers(24, 11)
@@ -71,10 +80,33 @@ def test_suspects_of_an_earlier_run_are_tried_alone_once(ray_cluster, tmp_path, 
     assert lines[-1] == "1 of 2 numbers crashed a worker and is rejected for good: 001"
 
 
-def test_an_expected_error_of_a_worker_ends_the_stage_as_itself(ray_cluster, tmp_path, lines) -> None:
+def test_an_expected_error_of_a_worker_ends_the_stage_as_itself(ray_cluster, tmp_path, lines, either_way) -> None:
     with pytest.raises(StorageError, match=r"^the disk is full$"):
         list(run_chunks(stage_of(Work(tmp_path, full=5)), chunks_of(8, 8)))
     assert lines == []
+
+
+def test_few_chunks_bring_no_helpers_of_ray_data(tmp_path) -> None:
+    """Three actors that cost more CPU than a small run: looked for in a process that used Ray Data for nothing else."""
+    code = f"""if True:
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        import ray
+        from fixtures.crashing import Work, chunks_of, stage_of
+        from pathlib import Path
+        from chexray.config import RayConfig
+        from chexray.engine.chunks import run_chunks
+        from chexray.engine.cluster import cluster
+        with cluster(RayConfig(num_cpus=2, object_store_gb=0.2)):
+            stage = stage_of(Work(Path({str(tmp_path)!r})))
+            assert sum(row["n_done"] for row in run_chunks(stage, chunks_of(30, 8))) == 30
+            named = {{each["name"] for each in ray.util.list_named_actors(all_namespaces=True)}}
+        assert not named, named
+        assert "ray.data" not in sys.modules
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment)
+    assert committed(tmp_path) == numbers(30)
 
 
 class Short:

@@ -12,6 +12,7 @@ from fixtures.toys import DEADLY, FULL, GREEDY, UNDEFINED, Toy
 from PIL import Image
 
 from chexray.data.depth import Depth
+from chexray.data.image_list import ImageList
 from chexray.data.images import decode
 from chexray.engine.encode import Encoded, encode, plan_chunks
 from chexray.engine.features import FeatureStore, StoreIndex
@@ -31,7 +32,7 @@ def run(
     job = Job({"toy": (encoder, encoder.resolve())}, FeatureStore(str(root), Storage()), pool)
     progress = Progress("encode", "images", len(images), stream=io.StringIO())
     depths = None if depth is None else dict.fromkeys(images, depth)
-    return encode(images, job, progress, depths=depths), progress
+    return encode(ImageList.of(images, depths=depths), job, progress), progress
 
 
 def stored(root: Path, encoded: Encoded, encoder: Toy) -> tuple[list[str], np.ndarray]:
@@ -135,7 +136,7 @@ def test_suspects_of_an_earlier_run_are_alone() -> None:
     crashed = {key: {"code": "crash", "transient": True} for key in ("002", "007")}
     final = {"004": {"code": "crash", "transient": False}}
     done = {"toy": StoreIndex(rejects=crashed | final)}
-    chunks, alone = plan_chunks(images, {"toy": (encoder, encoder.resolve())}, done, 4)
+    chunks, alone = plan_chunks(ImageList.of(images), {"toy": (encoder, encoder.resolve())}, done, 4)
     assert [c["image_key"].to_pylist() for c in chunks] == [["000", "001", "003", "005"], ["006", "008", "009"]]
     assert [c["image_key"].to_pylist() for c in alone] == [["002"], ["007"]]
 
@@ -166,8 +167,10 @@ def test_chunks_left_by_a_crash_are_the_chunks_it_did_not_finish() -> None:
     encoder = Toy()
     images = {f"{i:03d}": f"/{i}" for i in range(50)}
     encoders = {"toy": (encoder, encoder.resolve())}
-    whole = [c["image_key"].to_pylist() for c in plan_chunks(images, encoders, {"toy": StoreIndex()}, 8)[0]]
+    whole = [
+        c["image_key"].to_pylist() for c in plan_chunks(ImageList.of(images), encoders, {"toy": StoreIndex()}, 8)[0]
+    ]
     committed = whole[0] + whole[3]
     done = {"toy": StoreIndex(rows=dict.fromkeys(committed, ("part", 0)))}
-    left = [c["image_key"].to_pylist() for c in plan_chunks(images, encoders, done, 8)[0]]
+    left = [c["image_key"].to_pylist() for c in plan_chunks(ImageList.of(images), encoders, done, 8)[0]]
     assert left == [chunk for i, chunk in enumerate(whole) if i not in (0, 3)]

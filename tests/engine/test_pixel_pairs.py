@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from ray import cloudpickle
 
+from chexray.data.images import embedded_uri, load_and
 from chexray.engine import pixel_pairs as stage
 from chexray.engine.pixel_pairs import PixelDistances, pixel_distances
 from chexray.engine.progress import Progress
@@ -177,3 +179,21 @@ def test_errors_of_a_task_reach_the_user_as_themselves(ray_cluster, monkeypatch,
     monkeypatch.setattr(stage, "SMALL_IMAGES", 0)
     with pytest.raises(StorageError, match="disk full"):
         run(str(tmp_path), make(str(tmp_path)), FullStorage())
+
+
+def test_generations_in_a_container_are_read_in_its_order(tmp_path, monkeypatch) -> None:
+    groups = make(str(tmp_path))
+    generated = [image for _, others in groups for image in others]
+    lying = np.random.default_rng(0).permutation(len(generated))
+    cells = [Path(generated[place][1]).read_bytes() for place in lying]
+    pq.write_table(pa.table({"image": cells}), tmp_path / "a.parquet", row_group_size=2)
+    file = f"{tmp_path}/a.parquet"
+    inside = {generated[place][0]: embedded_uri(file, "image", row) for row, place in enumerate(lying)}
+    moved = [(real, [(key, inside[key]) for key, _ in others]) for real, others in groups]
+    read = []
+    monkeypatch.setattr(stage, "load_and", lambda use, uris, *a, **k: read.extend(uris) or load_and(use, uris, *a, **k))
+    found = run(str(tmp_path / "o"), moved)[0].distance
+    assert found.tolist() == run(str(tmp_path / "p"), groups)[0].distance.tolist()
+    firsts = [uri for _, others in moved for _, uri in others[:1]]
+    ordered = [uri for uri in read if uri in firsts]
+    assert ordered == sorted(ordered, key=lambda uri: int(uri.rpartition("=")[2]))

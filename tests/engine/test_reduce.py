@@ -45,12 +45,13 @@ def plain(results) -> list:
     ]
 
 
-@pytest.mark.parametrize("large", [False, True], ids=["one task a cell", "tiles spread over tasks"])
-def test_where_a_metric_runs_changes_no_bit(ray_cluster, monkeypatch, large) -> None:
+@pytest.mark.parametrize("where", ["in this process", "one task a cell", "tiles spread over tasks"])
+def test_where_a_metric_runs_changes_no_bit(ray_cluster, monkeypatch, where) -> None:
     metrics = {name: find("metrics", name)() for name in names("metrics")}
     cells = [cell(metrics), cell(metrics, n=120)]
     alone = [score_cell(each, REAL, SYNTHETIC, 3, serial) for each in cells]
-    monkeypatch.setattr(stage, "LARGE_CELL_FLOP", 0 if large else 1e30)
+    monkeypatch.setattr(stage, "HERE_FLOP", 1e30 if where == "in this process" else 0)
+    monkeypatch.setattr(stage, "LARGE_CELL_FLOP", 0 if where == "tiles spread over tasks" else 1e30)
     spread = run(cells)
     assert plain(spread) == plain(alone)
     assert {score.status for _, score in spread[0].scores} == {"ok"}

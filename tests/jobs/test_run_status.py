@@ -51,6 +51,14 @@ def test_one_run_by_its_folder_or_its_file(tmp_path: Path) -> None:
         assert found.uri == str(tmp_path / "a-1")
 
 
+def test_what_lies_beside_the_runs_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output holds features and images, of which there may be 100,000."""
+    write(tmp_path, "a-1", state="done", updated_at=at(hours=1))
+    (tmp_path / "features" / "pixels").mkdir(parents=True)
+    monkeypatch.setattr(Storage, "list", lambda *_: pytest.fail("the whole output was listed"))
+    assert [found.run for found in read(tmp_path)] == ["a-1"]
+
+
 def test_runs_of_a_folder_newest_first(tmp_path: Path) -> None:
     write(tmp_path, "old", state="done", updated_at=at(days=2), exit_code=0, n_rejected=2)
     write(tmp_path, "new", state="planning", updated_at=at(minutes=1))

@@ -91,8 +91,8 @@ def test_phantoms_need_no_path_but_a_lasting_output() -> None:
 
 
 def test_other_schemes_are_refused_here_already() -> None:
-    with pytest.raises(StorageError, match="gs://b/x"):
-        travelling(config(real="gs://b/x"))
+    with pytest.raises(StorageError, match="ftp://b/x"):
+        travelling(config(real="ftp://b/x"))
 
 
 def test_secrets_stay_and_are_not_even_named_with_their_value() -> None:

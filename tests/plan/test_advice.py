@@ -238,6 +238,7 @@ def test_sets_of_one_name_are_told_apart_by_the_folders_above():
         "train-images",
     ]
     assert named("s3://b/one/set.csv", "s3://b/two/set.parquet") == ["one-set", "two-set"]
+    assert named("/p/shards/train-{000..010}.tar", "/p/sana/*.parquet", "/p/b-*.zip") == ["train", "sana", "b"]
     assert named({"path": "a/images", "name": "mine"}, "b/images") == ["mine", "images"]
     assert named({"source": "phantom"}, "b/images") == ["phantom", "images"]
     for twice in (["a/x", "a/x/"], [{"name": "n"}, {"name": "n"}], [{"source": "phantom"}, {"source": "phantom"}]):

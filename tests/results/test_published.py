@@ -117,6 +117,8 @@ def test_only_like_stands_beside_the_paper():
     assert "standard" in comparable(row | {"protocol": "standard"})
     assert "pixels" in comparable(row | {"encoder": "pixels"})
     assert "random" in comparable(row | {"weights": "random:7"})
+    card = json.loads(RELEASED) | {"note_card": "SynthCheX-75K: not the benchmarked model"}
+    assert "no benchmarked one: SynthCheX-75K" in comparable(row | {"params": json.dumps(card)})
 
 
 def test_every_cell_names_a_source_and_a_known_confidence():

@@ -61,7 +61,7 @@ def guarded(s3_server: str) -> Iterator[Guarded]:
 
 def library(storage: Storage, uri: str) -> None:
     """What a library does that writes by itself: small, in parts, and a copy."""
-    filesystem = storage.s3_filesystem(uri)
+    filesystem = storage.fsspec_filesystem(uri)
     filesystem.pipe_file(uri, b"x")
     with filesystem.open(f"{uri}-parts", "wb", block_size=PART) as file:
         file.write(bytes(PART + 1))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from fixtures.faults import Share
 from fixtures.s3 import proxy_to, reach
 from fixtures.stub_s3 import StubS3, key
 
-from chexray.storage import Storage, s3
+from chexray.storage import Storage, join, s3_session
+from chexray.storage import s3 as s3_module
 
 KEYS = 100_000
 
@@ -49,7 +51,7 @@ def test_many_keys_are_looked_up_by_page_and_the_missing_are_told(stub: StubS3, 
     names = [f"s3://many/{key(number)}" for number in range(40_000, 60_000, 3)]
     found = storage.stat([*names, "s3://many/images/none.png", "s3://many/images/00050000.jpg"])
     assert [entry.size if entry else 0 for entry in found] == [*range(40_001, 60_001, 3), 0, 0]
-    assert len(stub.asked) <= 20 + s3.THREADS + 2
+    assert len(stub.asked) <= 20 + s3_module.THREADS + 2
 
 
 def test_a_few_keys_far_apart_take_one_page_each(stub: StubS3, storage: Storage):
@@ -61,4 +63,14 @@ def test_a_few_keys_far_apart_take_one_page_each(stub: StubS3, storage: Storage)
 
 def test_times_are_read_in_every_form():
     text, number = "2024-01-02T03:04:05.000Z", 1704164645
-    assert {s3._moment(form).timestamp() for form in (text, number, "Tue, 02 Jan 2024 03:04:05 GMT")} == {number}
+    assert {s3_session.moment(form).timestamp() for form in (text, number, "Tue, 02 Jan 2024 03:04:05 GMT")} == {number}
+
+
+def test_entries_are_those_of_botocores_own_parser(s3, monkeypatch: pytest.MonkeyPatch):
+    """Also of keys with every sign that a service escapes."""
+    for name in ("a b.png", "ä&<>.png", "50%25.png", "a+b.png", "empty", "folder/"):
+        s3.storage.write(join(s3.bucket, "odd", name) + ("/" if name.endswith("/") else ""), name.encode())
+    quick = s3.storage.list(s3.bucket)
+    monkeypatch.setattr("chexray.storage.s3_session.with_plain_entries", lambda parser: parser)
+    assert replace(s3.storage, retries=1).list(s3.bucket) == quick
+    assert len(quick) == 5

@@ -14,7 +14,8 @@ from chexray.data.keys import root_setting, setting
 from chexray.data.labels import NoLabels
 from chexray.data.schema import METADATA_KEY, RESERVED
 from chexray.data.sources._names import NO_HEADER, is_row, no_such_column
-from chexray.data.sources._types import is_nested, kind_of
+from chexray.data.sources._peers import Peer, actual
+from chexray.data.sources._types import holds_bytes, holds_pixels, is_nested, kind_of
 from chexray.data.values import as_text, is_identifier, is_utf8
 from chexray.errors import ConfigError, ManifestError
 from chexray.findings import FINDINGS
@@ -43,6 +44,10 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
+_TEXT_TYPE = pa.string()
+_ANY_TYPE = ("image", "sample_id", "labels")
+"""Roles whose first column is taken whatever its type: labels may be lists, others are refused where they are read."""
+
 _TEXT = {fold(name) for kinds in KNOWN.values() for names in kinds.values() for name in names}
 
 
@@ -51,6 +56,7 @@ class Roles:
     """The column of a table that plays each role, None where there is none.
 
     findings: finding -> column, when labels come as one column a finding. given: whether the config names `labels`.
+    words: whether labels are words of which some are no finding. groups: {standard column: the one it was read from}.
     """
 
     sample_id: str | None = None
@@ -60,6 +66,8 @@ class Roles:
     labels: str | None = None
     findings: dict[str, str] = field(default_factory=dict)
     given: bool = False
+    words: bool = False
+    groups: dict[str, str] = field(default_factory=dict)
 
 
 def check_columns(columns: object) -> None:
@@ -82,9 +90,19 @@ def names_an_image(name: str) -> bool:
     return any(fold(name) == fold(known) for kinds in KNOWN.values() for known in kinds["image"])
 
 
-def detect(names: Sequence[str], origin: str, columns: Mapping[str, str | None] | None, where: str) -> Roles:
-    """The roles of a table's columns: from the config where it names them (null: none), else the first known name.
+def detect(
+    names: Sequence[str],
+    origin: str,
+    columns: Mapping[str, str | None] | None,
+    where: str,
+    *,
+    kinds: Mapping[str, pa.DataType] | None = None,
+    peer: Peer | None = None,
+) -> Roles:
+    """The roles of a table's columns: from the config where it names them (null: none), else as the peer says whose
+    table it is, else the first known name.
 
+    kinds: {column: its type}; ids, patients and prompts are not looked for in columns of lists and structs.
     Raises ConfigError for an unknown role and ManifestError for a column that the table does not have.
     """
     known = KNOWN[origin]
@@ -100,6 +118,10 @@ def detect(names: Sequence[str], origin: str, columns: Mapping[str, str | None] 
                 f"{no_such_column(name, names)}"
             )
         chosen[role] = name
+    for role, name in (peer.roles if peer else {}).items():
+        if role not in chosen and (found := actual(name, names)):
+            chosen[role] = found
+    words = peer is not None and peer.words and "labels" not in (columns or {})
     folded: dict[str, str] = {}
     for name in names:
         folded.setdefault(fold(name), name)
@@ -107,10 +129,30 @@ def detect(names: Sequence[str], origin: str, columns: Mapping[str, str | None] 
         if role not in chosen:
             exact = [name for name in candidates if name in names]
             loose = [folded[fold(name)] for name in candidates if fold(name) in folded]
-            chosen[role] = next(iter(exact + loose), None)
+            fits = [
+                name
+                for name in exact + loose
+                if role in _ANY_TYPE or not is_nested((kinds or {}).get(name, _TEXT_TYPE))
+            ]
+            chosen[role] = next(iter(fits), None)
     given = "labels" in (columns or {})
     findings = {} if given else {name: folded[fold(name)] for name in FINDINGS if fold(name) in folded}
-    return Roles(**chosen, findings=findings, given=given)  # pyright: ignore[reportArgumentType]
+    return Roles(**chosen, findings=findings, given=given, words=words)  # pyright: ignore[reportArgumentType]
+
+
+def kinds_of(table: pa.Table) -> dict[str, pa.DataType]:
+    """{column: its type}"""
+    return dict(zip(table.schema.names, table.schema.types, strict=True))
+
+
+def refuse_images(column: str, kind: pa.DataType, where: str, origin: str) -> None:
+    """Raises ManifestError for a column that holds the images themselves and would be taken for their paths."""
+    if not (holds_bytes(kind) or pa.types.is_struct(kind) or holds_pixels(kind)):
+        return
+    what = "image bytes" if holds_bytes(kind) or pa.types.is_struct(kind) else f"pixels ({kind_of(kind)} of numbers)"
+    raise ManifestError(
+        f"{where}: column {quoted(column)} holds {what}, not paths. Set {setting(origin, 'source')}: parquet_images."
+    )
 
 
 def no_image_column(names: Iterable[str], origin: str, where: str, *, tried: str | None = None) -> ManifestError:
@@ -152,12 +194,14 @@ def standardise(
     notes: Sequence[str] = (),
     reasons: Mapping[str, str] | None = None,
     images: str = "",
+    title: str = "",
+    further: Mapping[str, object] | None = None,
 ) -> pa.Table:
     """The table every source returns: reserved columns first, then all columns of `table` under their own names.
 
     A column that has a reserved name but plays another part becomes `<name>_original`. Roles and notes travel in the
     schema's metadata; so do `reasons`, {sample_id: why its uri is null}, and `images`: below which folder they are and
-    how it was chosen.
+    how it was chosen. title: what published table it is. further: what else a source says of its set.
     """
     out: dict[str, pa.Array | pa.ChunkedArray] = {"sample_id": sample_id, "uri": uri}
     if roles.subject_id:
@@ -165,7 +209,8 @@ def standardise(
     if roles.prompt:
         out["prompt"] = _same_blanks(as_text(table[roles.prompt]))
     notes = list(notes)
-    labels, roles, unread = _labels(table, roles, where, origin)
+    labels, roles, unread, counted = _labels(table, roles, where, origin)
+    notes += counted
     if labels is not None:
         out["labels"] = labels
     if unread:
@@ -189,19 +234,23 @@ def standardise(
             while free in out or free in names:
                 free += "_"
             out[free] = table[name]
-    used = {role: name for role, name in played.items() if name}
+    used = {role: name for role, name in played.items() if name} | roles.groups
     handed: dict[str, object] = {"path": where, "notes": notes, "roles": used}
-    handed |= {"reasons": dict(reasons or {}), "images": images, "unread_labels": unread}
+    handed |= {"reasons": dict(reasons or {}), "images": images, "unread_labels": unread, "title": title}
+    handed |= further or {}
     return pa.table(out).replace_schema_metadata({METADATA_KEY: json.dumps(handed).encode()})
 
 
-def _labels(table: pa.Table, roles: Roles, where: str, origin: str) -> tuple[pa.Array | None, Roles, str]:
-    """The labels, None without any; the roles as they were played; and why a column of that name was not read."""
+def _labels(table: pa.Table, roles: Roles, where: str, origin: str) -> tuple[pa.Array | None, Roles, str, list[str]]:
+    """The labels, None without any; the roles as they were played; why a column of that name was not read; notes."""
     key, unread = setting(origin, "columns.labels"), ""
     if roles.labels:
         try:
+            if roles.words and not label_reader.are_mappings(table[roles.labels]):
+                found, note = label_reader.from_words(table[roles.labels], roles.labels)
+                return found, replace(roles, findings={}), "", [note] if note else []
             found = label_reader.from_column(table[roles.labels], where, key, lists=roles.given or not roles.findings)
-            return found, replace(roles, findings={}), ""
+            return found, replace(roles, findings={}), "", []
         except NoLabels:
             if roles.given:
                 raise
@@ -211,8 +260,8 @@ def _labels(table: pa.Table, roles: Roles, where: str, origin: str) -> tuple[pa.
         )
     if roles.findings:
         found = label_reader.from_finding_columns(table, roles.findings, where, key)
-        return found, replace(roles, labels=None), ""
-    return None, replace(roles, labels=None), unread
+        return found, replace(roles, labels=None), unread, []
+    return None, replace(roles, labels=None), unread, []
 
 
 def _same_blanks(prompts: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from chexray.data.keys import setting
+from chexray.data.keys import root_setting, setting
 from chexray.data.schema import IMAGE_SUFFIXES
 from chexray.data.sources._names import without_suffix
 from chexray.data.values import as_text, identified
@@ -68,29 +68,120 @@ def look_up(
     table: pa.Table,
     column: str | None,
     origin: str,
-) -> list[str | None]:
-    """The uri of each image: its path where a file is there, else the one file of its name, else its path again.
+    *,
+    by_name: bool = False,
+) -> tuple[list[str | None], str]:
+    """The uri of each image: its path where a file is there, else the one file of its name, else its path again; and a
+    line that counts the images of which a file of the name lies only where the table's folders contradict, "" for none.
 
-    column: which names the images. Raises ManifestError for a name that two files have, with the column that would tell
-    them apart where there is one.
+    column: which names the images. by_name: whether the config asks for names alone, which folders then contradict only
+    where several paths of the table end in one name. Raises ManifestError for a name that two files have, with the
+    column that would tell them apart where there is one.
     """
-    uris: list[str | None] = []
-    for row, (image, place) in enumerate(zip(images, direct, strict=True)):
-        if image is None or place in index.files:
-            uris.append(place)
+    shared = _shared_names(images)
+    uris, searched = list(direct), [row for row, place in enumerate(direct) if place not in index.files]
+    refused = []
+    for row in searched:
+        image = images[row]
+        if image is None:
             continue
-        found = index.named(image)
+        named = index.named(image)
+        alone = (by_name and posixpath.basename(image) not in shared) or (origin == "real" and _is_unique(image))
+        found = [uri for uri in named if (alone and len(named) == 1) or _may_be(image, uri[len(index.root) :])]
         if len(found) > 1:
-            one, two = (shown(uri[len(index.root) :].lstrip("/")) for uri in found[:2])
-            folder = _column_of_folders(table, row, found)
-            template = f'"{{{folder or "FOLDER"}}}/{{{shown(column or "NAME", 60)}}}"'
-            raise ManifestError(
-                f"{path}: data row {row + 1} names {identified(image)}, and {len(found)} files are called so: {one} "
-                f"and {two}. Say which by a column of folders in {setting(origin, 'image_template')}, such as "
-                f"{template}."
-            )
-        uris.append(found[0] if found else place)
-    return uris
+            raise _several(path, index, row, image, found, table, column, origin)
+        uris[row] = found[0] if found else direct[row]
+        refused += [row] if named and not found else []
+    taken = [row for row in _contested(images, uris, direct, searched) if not _is_alone(images[row], origin)]
+    for row in taken:
+        uris[row] = direct[row]
+    return uris, _elsewhere([*refused, *taken], images, origin)
+
+
+def _may_be(image: str, below: str) -> bool:
+    """Whether no folder that a cell names contradicts the way to a file below the root.
+
+    Folders before those of the disk may differ, as of another machine; the disk may have more folders on the way. Where
+    both name a folder at one level, patient2 is not patient3.
+    """
+    theirs, ours = _folders(image), _folders(below)
+    rest = iter(ours)
+    return all(folder in rest for folder in theirs) or _agreeing(ours, theirs) == len(ours)
+
+
+def _folders(path: str) -> list[str]:
+    return [step for step in posixpath.dirname(path).split("/") if step not in ("", ".")]
+
+
+_UNIQUE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4,12}){3,}|[0-9a-f]{32,64}|[0-2](\.\d+){5,}", re.IGNORECASE)
+
+
+def _is_unique(image: str) -> bool:
+    """Whether a name can belong to one image of the world only, as an id of MIMIC-CXR, an MD5 or a DICOM UID."""
+    return _UNIQUE_ID.fullmatch(without_suffix(posixpath.basename(image))) is not None
+
+
+def _is_alone(image: str | None, origin: str) -> bool:
+    return image is not None and origin == "real" and _is_unique(image)
+
+
+def _shared_names(images: Sequence[str | None]) -> set[str]:
+    """The file names that rows with different folders have."""
+    first: dict[str, list[str]] = {}
+    known = [image for image in images if image is not None]
+    return {
+        name for image in known
+        if first.setdefault(name := posixpath.basename(image), _folders(image)) != _folders(image)
+    }  # fmt: skip
+
+
+def _contested(
+    images: Sequence[str | None], uris: Sequence[str | None], direct: Sequence[str | None], searched: Sequence[int]
+) -> list[int]:
+    """The rows that would share a file with a row that names other folders: all but those that agree best with it."""
+    claims: dict[str, dict[tuple[str, ...], list[int]]] = {}
+    for row in searched:
+        image, uri = images[row], uris[row]
+        if image is not None and uri is not None and uri != direct[row] and _folders(image):
+            claims.setdefault(uri, {}).setdefault(tuple(_folders(image)), []).append(row)
+    at_its_path = set(direct) & set(claims)
+    lost: list[int] = []
+    for uri, rows in claims.items():
+        agree = {folders: _agreeing(_folders(uri), list(folders)) for folders in rows}
+        best = [folders for folders, n in agree.items() if n == max(agree.values())]
+        kept = best[0] if len(best) == 1 and uri not in at_its_path else None
+        lost += [row for folders, each in rows.items() if folders != kept for row in each]
+    return lost
+
+
+def _elsewhere(rows: Sequence[int], images: Sequence[str | None], origin: str) -> str:
+    if not rows:
+        return ""
+    row = min(rows)
+    return (
+        f"{len(rows):,} images are not found where the table says: files of their names lie only in other folders, and "
+        f"may be of other patients (first data row {row + 1}: {identified(images[row])}). If they are meant, set "
+        f"{root_setting(origin)} to the folder that the paths of the table start from"
+    )
+
+
+def _several(
+    path: str,
+    index: Index,
+    row: int,
+    image: str,
+    found: Sequence[str],
+    table: pa.Table,
+    column: str | None,
+    origin: str,
+) -> ManifestError:
+    one, two = (shown(uri[len(index.root) :].lstrip("/")) for uri in found[:2])
+    folder = _column_of_folders(table, row, found)
+    template = f'"{{{folder or "FOLDER"}}}/{{{shown(column or "NAME", 60)}}}"'
+    return ManifestError(
+        f"{path}: data row {row + 1} names {identified(image)}, and {len(found)} files are called so: {one} and {two}. "
+        f"Say which by a column of folders in {setting(origin, 'image_template')}, such as {template}."
+    )
 
 
 def _column_of_folders(table: pa.Table, row: int, uris: Sequence[str]) -> str:

@@ -75,7 +75,7 @@ def below(uri: str, root: str) -> str:
 
 def _image_column(table: pa.Table, origin: str, columns: Mapping[str, str | None] | None, path: str) -> str:
     names = table.column_names
-    roles = _columns.detect(names, origin, columns, path)
+    roles = _columns.detect(names, origin, columns, path, kinds=_columns.kinds_of(table))
     column = "file_name" if "file_name" in names and not (columns or {}).get("image") else roles.image
     if column is None:
         raise _columns.no_image_column(names, origin, path)

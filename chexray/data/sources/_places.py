@@ -14,13 +14,15 @@ from functools import lru_cache
 
 import numpy as np
 
+from chexray.config.secrets import url_problem
 from chexray.data.keys import root_setting, setting
 from chexray.data.sources._lookup import Index
 from chexray.data.sources._names import without_suffix
 from chexray.data.values import identified, is_id_like, may_exist
 from chexray.errors import ManifestError, StorageError
 from chexray.storage import Storage, absolute, basename, inside, is_remote, join, parent
-from chexray.storage.uris import local_path, shared_folder, split
+from chexray.storage.protocols import REMOTE
+from chexray.storage.uris import folder_of_cells, is_web, local_path, split
 from chexray.text import shown
 
 N_PROBES = 16
@@ -101,7 +103,7 @@ def candidates(path: str, image_root: str | None, origin: str, storage: Storage)
 
 def _named(image_root: str, why: str, table: str, origin: str, storage: Storage) -> Iterator[Root]:
     root = absolute(image_root)
-    if not storage.is_dir(root):
+    if not is_web(root) and not storage.is_dir(root):  # a web server does not say what is a folder
         raise ManifestError(f"{root_setting(origin)}: {shown(image_root)} is not a folder. Name an existing one.")
     yield Root(root, why, root, table, named=True)
     if table != root and f"{table}/".startswith(f"{root.rstrip('/')}/"):
@@ -120,8 +122,9 @@ def choose(
         places = [place for image in probes if (place := root.place(image)) and may_exist(place)]
         if any(found is not None for found in storage.stat(places)):
             return root, None
-    # Nobody means all files of a machine or a bucket.
-    may = [root for root in roots if lookup or (root.named and split(root.uri)[1])] if lookup is not False else []
+    # Nobody means all files of a machine or a bucket, and a web server lists none.
+    may = [root for root in roots if lookup or (root.named and split(root.uri)[1] and not is_web(root.uri))]
+    may = may if lookup is not False else []
     for place, root in enumerate(may):
         if root.uri not in [before.uri for before in may[:place]] and storage.is_dir(root.uri):
             index = Index.of(root.uri, storage)
@@ -141,7 +144,7 @@ def nowhere(path: str, roots: Sequence[Root], images: Sequence[str | None], orig
     probes = spread(images)
     row = list(images).index(probes[0])
     if odd := odd_path(probes[0]):
-        return ManifestError(f"{path}: data row {row + 1} names {identified(probes[0])}, {odd}.")
+        return ManifestError(f"{path}: data row {row + 1} names {_named_as(probes[0])}, {odd}.")
     where = " and ".join(dict.fromkeys(shown(root.uri) for root in roots))
     shared = _absolute_folder(images)
     if roots[0].place(probes[0]) is None:
@@ -162,9 +165,11 @@ def places_of(path: str, root: Root, images: Sequence[str | None], origin: str |
     uris: list[str | None] = []
     for row, image in enumerate(images):
         place = None if image is None else root.place(image)
+        if place is not None and is_web(place) and url_problem(place):
+            raise ManifestError(f"{path}: data row {row + 1} names {_named_as(place)}. {_FETCH}")
         if image is not None and place is None:
             if odd := odd_path(image):
-                raise ManifestError(f"{path}: data row {row + 1} names {identified(image)}, {odd}.")
+                raise ManifestError(f"{path}: data row {row + 1} names {_named_as(image)}, {odd}.")
             raise _leaves(path, row, image, shown(root.uri), _absolute_folder(images), origin)
         uris.append(place)
     return uris
@@ -172,8 +177,8 @@ def places_of(path: str, root: Root, images: Sequence[str | None], origin: str |
 
 def odd_path(image: str) -> str:
     """What is wrong with a path that no folder makes right, and the next move; "" for others."""
-    if re.match(r"(?i)(?!s3a?://|file://)[a-z][a-z0-9+.-]*://", image):
-        return "an address on a network: images are read from folders and s3://. Download them, and name the files"
+    if not is_remote(image) and re.match(r"(?i)(?!file://)[a-z][a-z0-9+.-]*://", image):
+        return f"an address that is not read ({', '.join(REMOTE)} are). Download them, and name the files"
     if re.match(r"[A-Za-z]:[\\/]", image) or "\\" in image:
         return "a path with backslashes, as on Windows. Write it with / and below a folder of this machine"
     return ""
@@ -181,17 +186,30 @@ def odd_path(image: str) -> str:
 
 def _leaves(path: str, row: int, image: str, root: str, shared: str, origin: str | None) -> ManifestError:
     """shared: a folder that all paths lie in, where they are absolute."""
+    if url_problem(image):
+        return ManifestError(f"{path}: data row {row + 1} names {_named_as(image)}. {_FETCH}")
     which = f"{shown(shared)}, in which all of them lie" if shared else "a folder that holds all images"
+    if is_remote(image) and not shared:
+        which = "the address of a folder that holds all images, if you trust that server"
     advice = "Correct it." if origin is None else f"Correct the path, or set {root_setting(origin)} to {which}."
     return ManifestError(
-        f"{path}: data row {row + 1} names {identified(image)}, which leaves the image root {root}. {advice}"
+        f"{path}: data row {row + 1} names {_named_as(image)}, which leaves the image root {root}. {advice}"
     )
+
+
+_FETCH = "Fetch the images once, and name the files."
+
+
+def _named_as(image: str) -> str:
+    """A cell for a message, which must repeat no credentials."""
+    why = url_problem(image)
+    return f"an address that {why}" if why else identified(image)
 
 
 def _absolute_folder(images: Sequence[str | None]) -> str:
     """The deepest folder that all images lie in, where all have absolute paths; none of their cells may be a text."""
     known = [image for image in images if image is not None]
-    found = shared_folder(known) if all(map(is_id_like, known)) else ""
+    found = folder_of_cells(known) if all(map(is_id_like, known)) else ""
     return "" if found == "/" else found
 
 

@@ -50,7 +50,8 @@ class PluggedSource:
         loose = sum(uri is not None and not _is_whole(uri) for uri in table["uri"].to_pylist())
         if loose:
             raise PluginError(
-                f"{self.what}: {loose} of {len(table)} uris are neither absolute paths nor s3:// URLs. Make them so."
+                f"{self.what}: {loose} of {len(table)} uris are neither absolute paths nor URIs such as s3://. "
+                "Make them so."
             )
         return table
 

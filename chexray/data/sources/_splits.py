@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+import numpy as np
+import pyarrow as pa
+
 from chexray.data.keys import setting
+from chexray.data.values import is_id_like
 from chexray.errors import ManifestError
 from chexray.text import listed, quoted, shown
 
 ALL = "all"
 _WORDS = {
     "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
+    "validation": ("validation", "validate", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _SPLIT = {word: split for split, words in _WORDS.items() for word in words}
@@ -25,8 +29,8 @@ def of_folders(path: str) -> str:
 
 
 def of_shards(path: str) -> str:
-    """The split that a Parquet file is called after, as in data/train-00000-of-00002.parquet, "" for none."""
-    name = path.lower().rsplit("/", 1)[-1].removesuffix(".parquet")
+    """The split that a file of a set is called after, as in data/train-00000-of-00002.parquet, "" for none."""
+    name = re.sub(r"\.(parquet|zip|tar)$", "", path.lower().rsplit("/", 1)[-1])
     shard = _SHARD.fullmatch(name)
     words = re.split(r"[^a-z]+", name)
     named = next((_SPLIT[word] for word in words if word in _SPLIT), shard[1] if shard else "")
@@ -49,10 +53,41 @@ def chooser(
         )
     if split in (None, ALL):
         return lambda path: True
-    wanted = _SPLIT.get(str(split).lower(), str(split).lower())
+    wanted = _meant(str(split))
     if wanted not in found:
         raise ManifestError(f"{where}: has no split {quoted(split)}, named in {key}. Found: {listed(found) or 'none'}.")
     return lambda path: of(path) == wanted
+
+
+def rows_of(column: pa.ChunkedArray | None, split: str | None, where: str, origin: str) -> np.ndarray:
+    """(n,) bool: the rows whose cell of the column is the split that the config names, all where there is one split.
+
+    column: None for a table without one. Raises ManifestError as `chooser` does.
+    """
+    key = setting(origin, "split")
+    if column is None:
+        raise ManifestError(f"{where}: has no column split, so {key} cannot choose one. Leave it out.")
+    found = sorted({text for text in column.unique().to_pylist() if text})
+    if split is None and len(found) > 1:
+        raise ManifestError(
+            f"{where}: its rows are of {len(found)} splits, {_shown(found)}. Name one in {key}, or set it to all."
+        )
+    if split in (None, ALL):
+        return np.ones(len(column), bool)
+    wanted = _meant(str(split))
+    if wanted not in map(_meant, found):
+        raise ManifestError(f"{where}: has no split {quoted(split, 60)}, named in {key}. Found: {_shown(found)}.")
+    return np.array([text is not None and _meant(text) == wanted for text in column.to_pylist()], bool)
+
+
+def _shown(found: Sequence[str]) -> str:
+    """The splits of a column for a message; only their number where a cell may be a patient's text."""
+    short = all(is_id_like(each) and len(each) <= 40 for each in found) and len(found) <= 20
+    return (listed(found, 5) or "none") if short else f"{len(found):,} values that are no names of splits"
+
+
+def _meant(split: str) -> str:
+    return _SPLIT.get(split.lower(), split.lower())
 
 
 def left_out(n: int, split: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from chexray.data.schema import METADATA_KEY
 from chexray.data.sources._bytes import table_bytes, utf8
 from chexray.data.sources._csv import read_csv
 from chexray.data.sources._json_lines import read_json_lines
@@ -35,7 +36,12 @@ def read_table(path: str, storage: Storage, is_text: Callable[[str], bool]) -> p
     kind, where = suffix(path), shown(path)
     if kind not in TABLE_SUFFIXES:
         raise ManifestError(f"{where}: expected a table ({', '.join(TABLE_SUFFIXES)}, or .gz of one). Convert it.")
-    data = table_bytes(path, storage)
+    return table_of(path, table_bytes(path, storage), is_text)
+
+
+def table_of(path: str, data: bytes, is_text: Callable[[str], bool]) -> pa.Table:
+    """The same of the file's content, not gzipped; its name says of which kind it is."""
+    kind, where = suffix(path), shown(path)
     if kind != ".parquet":
         data = utf8(data, where)
     if not data.strip():
@@ -54,6 +60,7 @@ def read_table(path: str, storage: Storage, is_text: Callable[[str], bool]) -> p
 
 def _parquet(path: str, data: bytes) -> pa.Table:
     try:
-        return ParquetFile(io.BytesIO(data), path).read_bounded()
+        file = ParquetFile(io.BytesIO(data), path)
+        return file.read_bounded().replace_schema_metadata({METADATA_KEY: file.handed})
     except StorageError as error:
         raise ManifestError(str(error)) from None

@@ -24,7 +24,8 @@ def checked(table: pa.Table, where: str) -> pa.Table:
     A column that Arrow can neither sort nor cut, or whose values Python lacks, becomes text. Raises ManifestError,
     naming the column, for one that is not even that.
     """
-    return pa.table({name: _checked(table[name], name, where) for name in table.column_names})
+    columns = {name: _checked(table[name], name, where) for name in table.column_names}
+    return pa.table(columns, metadata=table.schema.metadata)
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -56,6 +57,15 @@ def holds_bytes(kind: pa.DataType) -> bool:
 def is_nested(kind: pa.DataType) -> bool:
     """Whether the values are lists, structs, maps or unions, which no id and no path is."""
     return pa.types.is_nested(kind) or pa.types.is_dictionary(kind)
+
+
+def holds_pixels(kind: pa.DataType) -> bool:
+    """Whether the values are lists of numbers, at any depth, as Hugging Face's Array3D writes an image."""
+    while pa.types.is_nested(kind) and kind.num_fields == 1 and not pa.types.is_struct(kind):
+        kind = kind.field(0).type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            return True
+    return False
 
 
 def _checked(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:

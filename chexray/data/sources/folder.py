@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -20,13 +20,15 @@ from chexray.storage import Storage, absolute, basename
 from chexray.text import printable, quoted, shown
 
 MAX_PATTERNS = 1_000
+PROBES = 8
+"""Files without a suffix that are looked into, to tell whether all of them are DICOM."""
 
 
 @dataclass(frozen=True)
 class Folder:
     """Image files in a folder; metadata.csv or .jsonl in it or in a subfolder (column file_name) adds the rest.
 
-    sample_id is the path below the folder.
+    sample_id is the path below the folder. Where no file has the suffix of an image, DICOM files without one are read.
     """
 
     path: str
@@ -63,14 +65,16 @@ class Folder:
         metadata = [name for name in names if is_metadata(name) and (self.recursive or "/" not in name)]
         # Files of a hidden folder or name are an operating system's (._a.png, .DS_Store), not images.
         visible = [name for name in names if not re.search(r"(^|/)\.", name) and name not in metadata]
-        files = [name for name in visible if self._wanted(name, patterns)]
+        files, notes = [name for name in visible if self._wanted(name, patterns)], []
+        if not files and self.pattern == Folder.pattern:
+            files = self._without_suffix({name: names[name] for name in visible}, where, storage)
+            notes += [f"{len(files)} files without a suffix are read as DICOM"] if files else []
         if not files:
             found = f"found {len(visible)} other files" if visible else "the folder is empty"
             raise ManifestError(
                 f"{where}: no file matches {quoted(self.pattern)}: {found}. Set {setting(origin, 'pattern')} or "
                 f"{setting(origin, 'path')}."
             )
-        notes = []
         if len(files) < len(visible):
             notes.append(
                 f"{len(visible) - len(files)} files of the folder are not in the set (pattern {shown(self.pattern)})"
@@ -102,6 +106,17 @@ class Folder:
         last = basename(lowered)
         return any(fnmatchcase(lowered if "/" in pattern else last, pattern) for pattern in patterns)
 
+    def _without_suffix(self, names: Mapping[str, str], where: str, storage: Storage) -> list[str]:
+        """The files without a suffix, which scanners and archives write, if a few of them begin as DICOM; or []."""
+        bare = [name for name in names if not re.search(r"\.[A-Za-z]\w*$|(^|/)DICOMDIR$", name)]
+        bare = bare if self.recursive else [name for name in bare if "/" not in name]
+        probes = [bare[place] for place in np.unique(np.linspace(0, len(bare) - 1, PROBES).astype(int))] if bare else []
+        try:
+            marks = [storage.read_range(names[name], 128, 4) for name in probes]
+        except StorageError as error:
+            raise ManifestError(f"{where}: the folder cannot be read ({error})") from error
+        return bare if marks and all(mark == b"DICM" for mark in marks) else []
+
     def _joined(
         self,
         paths: list[str],
@@ -115,7 +130,7 @@ class Folder:
         """Files with the metadata row of their name; a full outer join, so that nothing disappears on either side."""
         table, column, row_of = read_metadata(paths, root, self.columns, chosen, origin, storage)
         where = paths[0] if len(paths) == 1 else shown(self.path)
-        roles = _columns.detect(table.column_names, origin, self.columns, where)
+        roles = _columns.detect(table.column_names, origin, self.columns, where, kinds=_columns.kinds_of(table))
         lacking = sum(uri not in row_of for uri in uris)
         if lacking:
             tables = basename(paths[0]) if len(paths) == 1 else f"{len(paths)} tables of metadata"

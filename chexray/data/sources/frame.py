@@ -9,12 +9,14 @@ import pyarrow as pa
 
 from chexray.data.sources import _columns
 from chexray.data.sources._frames import as_arrow
+from chexray.data.sources._peer_rows import Rows, prepared
+from chexray.data.sources._peers import recognise
 from chexray.data.sources._types import checked
 from chexray.data.sources.table import Table
 from chexray.errors import ManifestError
 from chexray.storage import Storage
 from chexray.storage.parquet import to_bytes
-from chexray.storage.uris import shared_folder
+from chexray.storage.uris import folder_of_cells
 from chexray.text import shown
 
 _KEPT: dict[str, pa.Table] = {}
@@ -44,17 +46,19 @@ class Frame(Table):
 
     def read(self, origin: str, storage: Storage) -> pa.Table:
         """The rows as a source's table. Raises ManifestError in a process that was not given the table."""
-        table = self._rows(self.path, storage)
-        image = _columns.detect(table.column_names, origin, self.columns, self.path).image
+        table = self._rows(self.path, origin, storage).table
+        kinds = _columns.kinds_of(table)
+        image = _columns.detect(table.column_names, origin, self.columns, self.path, kinds=kinds).image
         named = [cell for cell in table[image].to_pylist() if isinstance(cell, str) and cell] if image else []
-        root = "" if self.image_root else shared_folder(named)
+        root = "" if self.image_root else folder_of_cells(named)
         return Table.read(replace(self, image_root=root) if root else self, origin, storage)
 
-    def _rows(self, path: str, storage: Storage) -> pa.Table:
+    def _rows(self, path: str, origin: str, storage: Storage) -> Rows:
         found = _KEPT.get(self.path.removeprefix(PREFIX))
         if found is None:
             raise ManifestError(
                 f"{shown(self.path)}: this set was a table in memory, and this process was not given it. Call "
                 "chexray.evaluate with it again, or write it to a file and name that."
             )
-        return checked(found, self.path)
+        table = checked(found, self.path)
+        return prepared([table], [path], recognise(table.column_names, table), self.split, origin)

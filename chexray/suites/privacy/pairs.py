@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from chexray.data.matching import index_in
 from chexray.data.pairs import Pairs, restrict
 from chexray.data.strangers import other_patients
 from chexray.data.values import codes
@@ -101,8 +102,9 @@ def _both(
 def _vectors(context: Context, label: str, column: pa.ChunkedArray, images: ImageSet) -> np.ndarray:
     """(n, d) float32 vectors of the images a column of sample_ids names; each is read once."""
     ids = column.combine_chunks().dictionary_encode()
-    spec, done, key_of = context.plan.encoders[label][1], context.done[label], images.key_of
-    distinct = context.store.read(spec, "features", [key_of[each] for each in ids.dictionary.to_pylist()], done)
+    spec, done = context.plan.encoders[label][1], context.done[label]
+    keys = images.keys.take(pa.array(index_in(ids.dictionary, images.table["sample_id"])))
+    distinct = context.store.read(spec, "features", keys, done)
     return distinct[ids.indices.to_numpy()]
 
 
@@ -172,8 +174,7 @@ def _patients(pairs: Pairs, training: ImageSet) -> np.ndarray | None:
     patients = training.known_patients
     if patients is None:
         return None
-    row = {sample_id: i for i, sample_id in enumerate(training.ids)}
-    return patients[[row[each] for each in pairs.table["real_id"].to_pylist()]]
+    return patients[index_in(pairs.table["real_id"], training.table["sample_id"])]
 
 
 def calibrate_networks(
@@ -184,7 +185,7 @@ def calibrate_networks(
     real = [sets.training] if sets.heldout is None else [sets.training, sets.heldout]
     known = [each.known_patients for each in real]
     patients = np.concatenate([codes for codes in known if codes is not None]) if known[0] is not None else None
-    keys = [key for each in real for key in each.keys]
+    keys = pa.concat_arrays([each.keys for each in real])
     for label in context.plan.roles.reid:
         encoder, spec = context.plan.encoders[label]
         mine = scores.setdefault(label, [])

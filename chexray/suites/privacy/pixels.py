@@ -45,4 +45,4 @@ def pixel_values(
 def _images(images: ImageSet) -> dict[str, tuple[str, str]]:
     """{sample_id: (image_key, uri)}"""
     uris = images.table["uri"].to_pylist()
-    return {each: (key, uri) for each, key, uri in zip(images.ids, images.keys, uris, strict=True)}
+    return {each: (key, uri) for each, key, uri in zip(images.ids, images.keys.to_pylist(), uris, strict=True)}

@@ -66,10 +66,11 @@ def search_planted(
             range(len(ids)), key=lambda i: hashlib.blake2b(f"{context.plan.config.seed}|{ids[i]}".encode()).digest()
         )
         rows = drawn(np.array(order), sets.training.patients, n)
-        keys, uris = sets.training.keys, sets.training.table["uri"].to_pylist()
+        keys, uris = sets.training.keys, sets.training.table["uri"]
         depths, encode = context.plan.depths, context.plan.config.encode
         try:
-            originals = [(keys[row], uris[row], depths.get(keys[row])) for row in rows]
+            named = [(keys[int(row)].as_py(), uris[int(row)].as_py()) for row in rows]
+            originals = [(key, uri, depths.get(key)) for key, uri in named]
             blocks = planted_blocks(
                 originals, ALTERATIONS, {label: encoders[label] for label in labels},
                 root=context.store.root, storage=context.plan.storage, seed=context.plan.config.seed,

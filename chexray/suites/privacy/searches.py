@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
 from chexray.engine.blocks import FeatureBlocks, Stored, write_blocks
+from chexray.engine.pools import gpu_share
 from chexray.engine.search import Search, search
 from chexray.stats.nearest import NearestRows
 from chexray.suites.common import Context
@@ -47,7 +49,7 @@ class EncodedSets:
         name = images.name if rows is None else f"{images.name}#{len(rows)}-{int(rows.sum())}"
         if name not in self.blocks:
             context = self.context
-            keys = images.keys if rows is None else [images.keys[row] for row in rows]
+            keys = images.keys if rows is None else images.keys.take(pa.array(rows))
             spec = context.plan.encoders[self.label][1]
             stored = Stored(spec, context.done[self.label], self.output)
             self.blocks[name] = write_blocks(context.store, stored, keys, workers=context.workers)
@@ -59,7 +61,14 @@ def run_searches(context: Context, searches: Mapping[Key, Search]) -> dict[Key, 
     progress = context.progress("search", "images", 0)
     root, storage = context.plan.store_uri, context.plan.storage
     numbered = {str(i): each for i, each in enumerate(searches.values())}
-    found = search(numbered, root=root, storage=storage, workers=context.workers, progress=progress)
+    found = search(
+        numbered,
+        root=root,
+        storage=storage,
+        workers=context.workers,
+        progress=progress,
+        gpu_share=gpu_share(context.resources, context.workers),
+    )
     return dict(zip(searches, found.values(), strict=True))
 
 

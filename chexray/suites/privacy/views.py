@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 
 from chexray.encoders.base import mirroring
 from chexray.encoders.views import VIEWS
@@ -134,7 +135,7 @@ def viewed_of(found: Mapping[Key, FoundView], label: str, images: ImageSet) -> V
 
 
 def _blocks(context: Context, each: AmongViews) -> FeatureBlocks:
-    keys = each.real.keys if each.rows is None else [each.real.keys[row] for row in each.rows]
+    keys = each.real.keys if each.rows is None else each.real.keys.take(pa.array(each.rows))
     encoder, spec = context.plan.encoders[each.label]
     small = Stored(context.plan.encoders[SMALL][1], context.done[SMALL], "image")
     plain = Stored(spec, context.done[each.label])

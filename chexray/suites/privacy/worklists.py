@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from chexray.suites.privacy.copies import Copies
 from chexray.suites.privacy.duplicates import DuplicatesOf
@@ -40,12 +41,11 @@ def told_duplicates(sets: Sets, duplicates: Sequence[DuplicatesOf]) -> pa.Table 
         kinds = np.array([_FIRST.index(kind) for kind in table["kind"].to_pylist()], np.int64)
         table = table.take(pa.array(np.lexsort((np.asarray(table["bits"].to_numpy(), float), kinds)), pa.int64()))
         table = _with_uri(table, "uri", "sample_id", each.synthetic)
-        within = [kind.endswith("_within") for kind in table["kind"].to_pylist()]
-        of = [_uris(each.synthetic), _uris(sets.training)]
-        others = [
-            of[0 if inside else 1][name] for inside, name in zip(within, table["other_id"].to_pylist(), strict=True)
-        ]
-        tables.append(table.append_column("other_uri", pa.array(others, pa.string())))
+        # Kinds are sorted, those within the set last: what is near a training image stands in front of them.
+        n_training = sum(not kind.endswith("_within") for kind in table["kind"].to_pylist())
+        near, within = table["other_id"].slice(0, n_training), table["other_id"].slice(n_training)
+        others = pa.concat_arrays([sets.training.uris_of(near), each.synthetic.uris_of(within)])
+        tables.append(table.append_column("other_uri", others))
     return pa.concat_tables(tables)
 
 
@@ -53,19 +53,12 @@ def told_verdicts(sets: Sets, verdicts: pa.Table) -> pa.Table:
     """The verdicts with each image's `uri`, flagged images of a set first."""
     tables = []
     for images in sets.synthetic:
-        table = verdicts.filter(
-            pa.array([name == images.name for name in verdicts["synthetic_set"].to_pylist()], pa.bool_())
-        )
+        table = verdicts.filter(pc.field("synthetic_set") == images.name)
         behind = [flagged is not True for flagged in table["flagged"].to_pylist()]
         table = table.take(pa.array(np.argsort(behind, kind="stable"), pa.int64()))
         tables.append(_with_uri(table, "uri", "sample_id", images))
     return pa.concat_tables(tables)
 
 
-def _uris(images: ImageSet) -> dict[str, str]:
-    return dict(zip(images.ids, images.table["uri"].to_pylist(), strict=True))
-
-
 def _with_uri(table: pa.Table, name: str, ids: str, images: ImageSet) -> pa.Table:
-    of = _uris(images)
-    return table.append_column(name, pa.array([of[each] for each in table[ids].to_pylist()], pa.string()))
+    return table.append_column(name, images.uris_of(table[ids]))

@@ -28,7 +28,7 @@ def evaluate_utility(context: Context) -> Outcome:
     plan = context.plan.utility
     assert plan is not None
     spec, done = context.plan.encoders[IMAGES][1], context.done[IMAGES]
-    cohorts = plan.cohorts(done.rows.keys())
+    cohorts = plan.cohorts(done.places.keys)
     resources = settled(growth(context.plan.config), context.resources)
     pool = plan_train_pool(plan.config, resources)
     settings = trained_settings(plan, cohorts, spec, pool.device)
