@@ -260,7 +260,7 @@ def privacy_remarks(plan: Plan) -> tuple[str, ...]:
             "for a sharper test"
         )
     for item in config.encoders:
-        shared = len(plan.suites_of[item.label]) > 1
+        shared = len(plan.suites_of.get(item.label, ())) > 1  # one that is not installed may be skipped
         if shared and preset.privacy_encoder_options.get(item.name) != preset.encoder_options.get(item.name):
             remarks.append(
                 f"{item.label}: its privacy numbers use fidelity's preprocessing, and {preset.name} has another for "

@@ -76,12 +76,13 @@ def run(quick: bool) -> bool:
             if re.search(r"/(part|rejects)-\w+\.parquet$", entry.uri)
             for key in s3.storage.read_parquet(entry.uri, ["image_key"])["image_key"].to_pylist()
         ]
-        found = _numbers(read_results(uri, s3.storage).results)
+        found = _numbers(read_results(uri, s3.storage))
+        read = sum(n for each in gateways.values() for path, n in each.n_bytes.items() if path.endswith(".zip"))
+        size = sum(path.stat().st_size for path in files.values())
         rejects = len(s3.storage.read_parquet(f"{uri}/rejects.parquet"))
     n_images = n + n // 5
     once, equal = len(keys) == len(set(keys)) == n_images, _equal(found, alone)
-    read = sum(size for gateway in gateways.values() for path, size in gateway.n_bytes.items() if path.endswith(".zip"))
-    share = read / sum(path.stat().st_size for path in files.values())
+    share = read / size
     print(f"| {n_images:,} zipped images, one of two workers killed | {took:.0f} s | "
           f"{len(keys):,} stored, {rejects} rejects | {share:.2f} of the archives read | "
           f"{'the numbers of one machine' if equal else 'OTHER NUMBERS'} |", flush=True)  # fmt: skip
