@@ -17,7 +17,6 @@ from chexray.engine.arrow_types import forget_extension_types
 from chexray.engine.batches import Batches, Job
 from chexray.engine.features import FeatureStore
 from chexray.engine.pools import Pool
-from chexray.engine.threads import sleep_at_barriers
 from chexray.engine.worker import CHUNK_SCHEMA
 from chexray.errors import ChexrayError
 
@@ -73,7 +72,6 @@ def _guarded(shared: Any, chunk: pa.Table) -> Any:
 
 
 def _encode_part(shared: tuple[tuple[Encoder, Encoder], EncoderSpec, FeatureStore, Pool], chunk: pa.Table) -> Any:
-    sleep_at_barriers()
     import torch
 
     forget_extension_types()

@@ -23,7 +23,6 @@ from chexray.engine.answers import answer, as_data
 from chexray.engine.arrow_types import forget_extension_types
 from chexray.engine.batches import Batch, Batches, Job, changed_rows
 from chexray.engine.features import chunk_name
-from chexray.engine.threads import sleep_at_barriers
 from chexray.errors import ChexrayError, ResourceError
 from chexray.storage.traffic import taken
 
@@ -91,7 +90,6 @@ class Encode:
 
     def __init__(self, job: Job):
         forget_extension_types()
-        sleep_at_barriers()
         self.job = job
         self.loaded: set[str] = set()
         self.loader = ThreadPoolExecutor(1)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfFileSystem, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
 
 from chexray.grouping import grouped
 from chexray.storage.protocols import PROTOCOLS
+from chexray.storage.read_only import ReadOnly
 from chexray.storage.service_failures import explain
 from chexray.storage.uris import FileStat, StorageFailure, join, split
-from chexray.storage.web_files import PARTIAL, PAST_THE_END, read_only
+from chexray.storage.web_files import PARTIAL, PAST_THE_END
 from chexray.text import shown
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ PATHS = 256
 """Files that are asked for in one request."""
 
 
-class HubFiles:
+class HubFiles(ReadOnly):
     """The hub as one user sees it. Methods make one attempt and let errors pass to `explain`."""
 
     def __init__(self, storage: Storage):
@@ -123,15 +124,6 @@ class HubFiles:
         if not hasattr(found, "repo_id"):
             raise StorageFailure(f"{shown(front)}: only repositories are read. Name datasets/OWNER/NAME.")
         return {"repo_id": found.repo_id, "repo_type": found.repo_type, "revision": found.revision}
-
-    def write(self, uri: str, data: bytes) -> NoReturn:
-        read_only(uri)
-
-    def create(self, uri: str, data: bytes) -> NoReturn:
-        read_only(uri)
-
-    def delete(self, uri: str) -> NoReturn:
-        read_only(uri)
 
     def explain(self, uri: str, error: Exception) -> StorageFailure:
         return explain(error, uri, PROTOCOLS["hf"], self.storage)

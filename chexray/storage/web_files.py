@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import aiohttp
@@ -19,7 +19,8 @@ from fsspec.asyn import sync
 from fsspec.implementations.http import HTTPFileSystem
 from yarl import URL
 
-from chexray.storage.protocols import PROTOCOLS, WRITTEN
+from chexray.storage.protocols import PROTOCOLS
+from chexray.storage.read_only import ReadOnly
 from chexray.storage.service_failures import explain
 from chexray.storage.uris import FileStat, StorageFailure, named, split
 from chexray.text import shown
@@ -54,7 +55,7 @@ class Answered(Exception):
         self.status = status
 
 
-class WebFiles:
+class WebFiles(ReadOnly):
     """One session. Methods take http(s):// URIs, make one attempt and let errors pass to `explain`."""
 
     def __init__(self, storage: Storage):
@@ -163,15 +164,6 @@ class WebFiles:
             code="refused",
         )
 
-    def write(self, uri: str, data: bytes) -> NoReturn:
-        read_only(uri)
-
-    def create(self, uri: str, data: bytes) -> NoReturn:
-        read_only(uri)
-
-    def delete(self, uri: str) -> NoReturn:
-        read_only(uri)
-
     async def _send(
         self, verb: str, uri: str, headers: dict[str, str], *, may_be_folder: bool = False
     ) -> aiohttp.ClientResponse:
@@ -207,14 +199,6 @@ def encoded(uri: str) -> str:
     front, path = split(uri)
     steps = _ESCAPE.split(f"{path}/" if path and uri.endswith("/") else path)
     return f"{front}/" + "".join(step if n % 2 else quote(step, safe="/:@!$&'()*+,;=~") for n, step in enumerate(steps))
-
-
-def read_only(uri: str) -> NoReturn:
-    protocol = PROTOCOLS[uri.partition("://")[0]]
-    raise StorageFailure(
-        f"{named(uri)}: {protocol.place} is only read from, because {protocol.read_only}. Write to {WRITTEN}.",
-        code="denied",
-    )
 
 
 def _same_host(one: URL, other: URL) -> bool:
